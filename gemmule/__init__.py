@@ -1,0 +1,47 @@
+"""gemmule: a large model teaches a small one.
+
+    model = gemmule.load(folder)                      # any Gemma 2 folder or hub id; eval mode, float32
+    tokenizer = gemmule.load_tokenizer(folder)
+    logits = model(ids)                               # [B, T] int64 -> [B, T, V] float32
+    gemmule.generate(model, tokenizer, "To be", max_new_tokens=50)
+
+The names below load on first use, so that `import gemmule` costs nothing: torch alone takes three seconds.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Gemma2": "gemmule.model.transformer",
+    "Gemma2Config": "gemmule.model.config",
+    "load": "gemmule.model.weights",
+    "load_tokenizer": "gemmule.tokenizer.load",
+    "generate": "gemmule.generate.sampling",
+}
+_FOLDERS = ("data", "distill", "model", "tokenizer", "train", "evaluate")
+
+__all__ = ["Gemma2", "Gemma2Config", "generate", "load", "load_tokenizer"]
+
+if TYPE_CHECKING:
+    from gemmule.generate.sampling import generate
+    from gemmule.model.config import Gemma2Config
+    from gemmule.model.transformer import Gemma2
+    from gemmule.model.weights import load
+    from gemmule.tokenizer.load import load_tokenizer
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    elif name in _FOLDERS:
+        value = importlib.import_module(f"gemmule.{name}")
+    else:
+        raise AttributeError(f"module 'gemmule' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, *_FOLDERS])

@@ -1,0 +1,5 @@
+"""`python -m gemmule` is the command `gemmule`."""
+
+from gemmule.cli import main
+
+main()

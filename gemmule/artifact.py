@@ -1,0 +1,264 @@
+"""Artifacts: the folders that every step of the flow writes.
+
+- A folder holds `manifest.json`: its kind, format version, settings, the content hashes of its inputs, the sha256 and
+  size of each of its files, and the library versions that made it.
+- It is written under a temporary name and renamed when complete, so a folder that exists is whole.
+- A step is skipped when the manifest in its place matches what would be made (settings, input hashes, format version,
+  file sizes); what differs is told by name, and nothing is ever overwritten.
+- Ancestry travels with the folder: a manifest holds a short description of everything that it was made from.
+
+Settings are flat: dotted recipe keys and plain values, as in `{"data.sequence_length": 256}`, so that a difference
+can be told in the words that the user wrote.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gemmule.errors import GemmuleError, RequestError, WorkError
+
+MANIFEST = "manifest.json"
+LIBRARIES = ("gemmule", "torch", "transformers", "tokenizers")
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact is and what it was made from.
+
+    `inputs` maps a role ("tokens", "teacher") to the content hash of the artifact that played it. `ancestry` maps the
+    content hash of every direct and indirect ancestor to its kind, settings and own inputs.
+    """
+
+    kind: str
+    format_version: int
+    settings: Settings
+    inputs: dict[str, str]
+    files: dict[str, dict[str, Any]]  # name within the folder -> {"sha256": ..., "size": ...}
+    ancestry: dict[str, dict[str, Any]] = field(default_factory=dict)
+    versions: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def hash(self) -> str:
+        """The content hash: of the kind, the format and the files' names and bytes; not of how they came about."""
+        parts = [self.kind, str(self.format_version)]
+        parts += [f"{name}\0{self.files[name]['sha256']}" for name in sorted(self.files)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """What a descendant remembers of this artifact."""
+        return {"kind": self.kind, "settings": self.settings, "inputs": self.inputs}
+
+
+class Artifact:
+    """A published folder and its manifest."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @property
+    def hash(self) -> str:
+        return self.manifest.hash
+
+    @property
+    def settings(self) -> Settings:
+        return self.manifest.settings
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+
+def read(path: Path) -> Artifact:
+    """Reads the artifact at `path` and checks that its files are there at their sizes.
+
+    Raises WorkError if there is none, or if it is damaged.
+    """
+    manifest_path = path / MANIFEST
+    try:
+        fields = json.loads(manifest_path.read_text(encoding="utf-8"))
+        manifest = Manifest(**{name: fields[name] for name in Manifest.__dataclass_fields__})
+        expected = [(name, int(entry["size"])) for name, entry in manifest.files.items()]
+    except FileNotFoundError:
+        raise WorkError(f"{path}: not an artifact: it has no {MANIFEST}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WorkError(f"{manifest_path}: not a manifest ({error}); delete {path} to have it made again") from None
+    for name, size in expected:
+        file = _inside(path, name)
+        if not file.is_file():
+            raise WorkError(f"{file}: missing; delete {path} to have it made again")
+        if file.stat().st_size != size:
+            raise WorkError(
+                f"{file}: {file.stat().st_size} bytes where the manifest says {size}; "
+                f"delete {path} to have it made again"
+            )
+    return Artifact(path, manifest)
+
+
+def verify(artifact: Artifact) -> None:
+    """Hashes every file again. Raises WorkError naming the first one that differs."""
+    for name, entry in artifact.manifest.files.items():
+        if sha256_file(artifact / name) != entry["sha256"]:
+            raise WorkError(f"{artifact / name}: its bytes are not those that were written (sha256 differs)")
+
+
+def differences(
+    artifact: Artifact, kind: str, format_version: int, settings: Settings, inputs: Mapping[str, str]
+) -> list[str]:
+    """Why `artifact` is not what these would make: one line for each setting or input that differs; empty if none."""
+    manifest = artifact.manifest
+    if manifest.kind != kind:
+        return [f"kind: {manifest.kind} -> {kind}"]
+    lines = []
+    if manifest.format_version != format_version:
+        lines.append(f"format version: {manifest.format_version} -> {format_version}")
+    settings = json.loads(json.dumps(settings))
+    for key in sorted(manifest.settings.keys() | settings.keys()):
+        old, new = manifest.settings.get(key), settings.get(key)
+        if old != new:
+            lines.append(f"{key}: {json.dumps(old, ensure_ascii=False)} -> {json.dumps(new, ensure_ascii=False)}")
+    if not lines:  # changed inputs follow from changed settings above them; alone they need saying
+        lines += [f"its {role} changed" for role in sorted(manifest.inputs.keys() | inputs.keys())
+                  if manifest.inputs.get(role) != inputs.get(role)]  # fmt: skip
+    return lines
+
+
+@contextmanager
+def publish(
+    path: Path,
+    kind: str,
+    *,
+    format_version: int = 1,
+    settings: Settings | None = None,
+    inputs: Mapping[str, Artifact] | None = None,
+) -> Iterator[Path]:
+    """Gives a temporary folder to write into; on leaving, hashes it, writes the manifest and renames it to `path`.
+
+    When the body raises, nothing is published and the temporary folder is removed. Raises RequestError if `path` is
+    taken, WorkError naming the path when the disk is full or can't be written.
+    """
+    if path.exists():
+        raise RequestError(f"{path} exists already; nothing is overwritten")
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        if temporary.exists():  # left by a process that died; the run's lock says that it is nobody's
+            shutil.rmtree(temporary)
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            manifest = _make_manifest(temporary, kind, format_version, settings or {}, inputs or {})
+            write_json(temporary / MANIFEST, manifest.__dict__)
+            _sync_tree(temporary)
+            temporary.rename(path)
+            _sync(path.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise WorkError(f"{error.filename or path}: can't be written: {error.strerror or error}") from error
+
+
+def _make_manifest(
+    folder: Path, kind: str, format_version: int, settings: Settings, inputs: Mapping[str, Artifact]
+) -> Manifest:
+    ancestry: dict[str, dict[str, Any]] = {}
+    for artifact in inputs.values():
+        ancestry[artifact.hash] = artifact.manifest.describe()
+        ancestry.update(artifact.manifest.ancestry)
+    files = {
+        file.relative_to(folder).as_posix(): {"sha256": sha256_file(file), "size": file.stat().st_size}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+    roles = {role: artifact.hash for role, artifact in inputs.items()}
+    return Manifest(kind, format_version, settings, roles, files, ancestry, library_versions())
+
+
+def library_versions() -> dict[str, str | None]:
+    def version(name: str) -> str | None:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    return {name: version(name) for name in LIBRARIES}
+
+
+def retire(path: Path, old: Path) -> Path:
+    """Moves what stands at `path` into the folder `old` under a free name, and gives that name."""
+    old.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while (target := old / f"{path.name}-{number}").exists():
+        number += 1
+    path.rename(target)
+    return target
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Holds `folder` against other processes by a kernel lock, which dies with its process.
+
+    Raises RequestError naming the process that holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise GemmuleError(f"{error.filename or folder}: can't be written: {error.strerror}") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            raise RequestError(
+                f"{folder} is in use by process {handle.read().strip() or 'unknown'}; "
+                "wait for it, or give another folder with --out"
+            ) from None
+        handle.truncate(0)
+        handle.write(f"{os.getpid()}\n")
+        handle.flush()
+        yield
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON so that a reader sees the old file or the new one, never half of either."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """`folder / name`, refused if a hostile manifest makes it lie elsewhere."""
+    file = folder / name
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise WorkError(f"{folder / MANIFEST}: names a file outside its folder: {name!r}")
+    return file
+
+
+def _sync_tree(folder: Path) -> None:
+    for entry in folder.rglob("*"):
+        _sync(entry)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,160 @@
+"""The verbs of the command line: each parses, calls one function, and prints.
+
+Exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from gemmule import __version__
+from gemmule.errors import GemmuleError
+
+app = typer.Typer(
+    name="gemmule",
+    help="A large model teaches a small one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="a recipe file (TOML)")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the recipe")]
+Out = Annotated[Path | None, typer.Option(help="the run folder itself; runs/<name> if left out")]
+Remake = Annotated[bool, typer.Option(help="move what other settings made to old/, and make it anew")]
+Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", help="only this model; may be repeated")]
+
+
+def main() -> None:
+    """The `gemmule` command. Turns every outcome into its exit status, and errors into one or two lines."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        app(args=[argument for argument in arguments if argument != "--debug"], standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except GemmuleError as error:
+        if debug:
+            raise
+        print(f"gemmule: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except (KeyboardInterrupt, click.Abort):
+        print(f"interrupted. Go on with: {shlex.join(['gemmule', *arguments])}", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone, as in `gemmule generate ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show a traceback where something fails")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="the run folder itself")] = Path("runs/demo"),
+    overrides: Overrides = None,
+    remake: Remake = False,
+) -> None:
+    """The whole story on bundled text, in minutes, on a laptop."""
+    from gemmule.family import Family, demo_recipe
+
+    Family.from_file(demo_recipe(), overrides or (), out).run(remake=remake)
+
+
+@app.command()
+def run(recipe: RecipePath, overrides: Overrides = None, out: Out = None, remake: Remake = False) -> None:
+    """Runs a recipe: makes what is missing, goes on with what was interrupted, skips what is made."""
+    from gemmule.family import Family
+
+    Family.from_file(recipe, overrides or (), out).run(remake=remake)
+
+
+def _verb(name: str, what: str) -> Callable[..., None]:
+    def one_step(
+        recipe: RecipePath, overrides: Overrides = None, out: Out = None, remake: Remake = False, models: Models = None
+    ) -> None:
+        from gemmule.family import Family
+
+        Family.from_file(recipe, overrides or (), out).run(name, models or (), remake)
+
+    one_step.__doc__ = f"One step of a recipe, and what it needs: {what}."
+    app.command(name)(one_step)
+    return one_step
+
+
+refine = _verb("refine", "text into documents, split for training and validation")
+tokenize = _verb("tokenize", "documents into a tokenizer and token shards")
+teach = _verb("teach", "a teacher's distributions into stored targets")
+train = _verb("train", "models")
+evaluate = _verb("evaluate", "figures of the finished models")
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="a folder that gemmule made")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Says what an artifact is and from what it was made, and verifies every hash."""
+    from gemmule.inspection import describe, inspect_path
+
+    found = inspect_path(path)
+    print(json.dumps([artifact.__dict__ for artifact in found], indent=2) if as_json else describe(found))
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Argument(help="a model folder or hub id")],
+    prompt: Annotated[str, typer.Argument(help="the text to go on from")],
+    max_new_tokens: Annotated[int, typer.Option(help="stop after so many tokens")] = 100,
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest token")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="draw among the k likeliest tokens")] = None,
+    top_p: Annotated[float | None, typer.Option(help="draw among the likeliest tokens that make up this mass")] = None,
+    seed: Annotated[int, typer.Option(help="of the draws")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON when done")] = False,
+) -> None:
+    """Streams the prompt and what the model makes of it."""
+    import gemmule
+
+    words = gemmule.load_tokenizer(model)
+    weights = gemmule.load(model)
+    wishes: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+    }
+    if as_json:
+        text = gemmule.generate(weights, words, prompt, **wishes)
+        print(json.dumps({"model": model, "prompt": prompt, "text": text, **wishes}, ensure_ascii=False))
+        return
+    pieces = gemmule.generate(weights, words, prompt, stream=True, **wishes)
+    print(prompt, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Reads a source file in blocks of bytes, decompressed where it is compressed; the first step of text in.
+
+A half-downloaded archive must never pass for a shorter one: gzip and zstd streams are read to their declared end, all
+members and frames of them, and a cut or damaged one raises.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+from gemmule.errors import RequestError, WorkError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+SUFFIXES = (".gz", ".zst")
+BLOCK = 2**20
+
+
+def read_blocks(path: Path, name: str) -> Iterator[bytes]:
+    """The file's bytes, decompressed by what its name ends in, in blocks of at most 1 MiB.
+
+    `name` is what errors call it. Raises WorkError if it is cut short or damaged, RequestError if it may not be read.
+    """
+    try:
+        with _open(path) as stream:
+            while block := stream.read(BLOCK):
+                yield block
+    except EOFError:
+        raise WorkError(f"{name}: cut short: its compressed data ends early; get the whole file again") from None
+    except (gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
+        raise WorkError(f"{name}: damaged, or not compressed as its name says ({error})") from None
+    except OSError as error:
+        raise unreadable(name, error) from None
+
+
+def unreadable(name: str, error: OSError) -> RequestError | WorkError:
+    """What to raise for a file that can't be opened or read."""
+    refused = isinstance(error, PermissionError | FileNotFoundError)
+    return (RequestError if refused else WorkError)(f"{name}: can't be read: {error.strerror or error}")
+
+
+def _open(path: Path) -> IO[bytes]:
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        return cast("IO[bytes]", gzip.open(path, "rb"))
+    if suffix == ".zst":
+        # archives made by `zstd --long` ask for windows that zstd by itself refuses
+        options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 31}
+        return cast("IO[bytes]", zstd.open(path, "rb", options=options))
+    return path.open("rb")

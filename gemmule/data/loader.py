@@ -1,0 +1,129 @@
+"""Windows of the token stream, in the order of training: a pure function of seed, step, rank and world size.
+
+- Window i holds the stream's tokens [iL, (i+1)L) as targets, L = `sequence_length`; its inputs are `<bos>` and the
+  first L - 1 of them. So every token is a target exactly once an epoch, every window starts with the `<bos>` that a
+  Gemma teacher needs, and a student sees exactly the context that its teacher saw.
+- Each epoch reads all windows in an order of its own. The order is computed, not kept: a permutation by a Feistel
+  network over the numbers 0..n-1 (Black and Rogaway 2002, "Ciphers with arbitrary finite domains", FE-1).
+- There is no state: any step is reachable at once, by any number of ranks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gemmule.data.shards import TokenShards
+from gemmule.errors import RequestError
+
+ROUNDS = 8  # half-rounds; four already pass for random (Luby and Rackoff 1988), small domains mix slower
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B windows of T tokens.
+
+    inputs, targets: [B, T] int64; mask: [B, T] bool, True where the target is learned; starts: [B] int64, the position
+    in the stream of each window's first target.
+    """
+
+    inputs: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    mask: NDArray[np.bool_]
+    starts: NDArray[np.int64]
+
+
+class Windows:
+    """The windows of a token stream. `len()` is their number; the last one may be short: padded, and masked out."""
+
+    def __init__(self, shards: TokenShards, sequence_length: int, bos_id: int, pad_id: int, seed: int = 0) -> None:
+        """Raises RequestError if there are no tokens or `sequence_length` is not positive."""
+        if sequence_length < 1:
+            raise RequestError(f"sequence_length {sequence_length}: a window holds at least 1 token")
+        if not len(shards):
+            raise RequestError(f"{shards.path}: holds no tokens: 0 found, at least 1 needed")
+        self.shards = shards
+        self.sequence_length = sequence_length
+        self.bos_id = bos_id
+        self.pad_id = pad_id
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return -(-len(self.shards) // self.sequence_length)
+
+    def batch(self, step: int, windows_per_batch: int, rank: int = 0, world_size: int = 1) -> Batch:
+        """What rank `rank` of `world_size` reads at `step` (from 0): its part of the step's windows, in order.
+
+        The step's windows are the numbers step * windows_per_batch + j of an endless sequence, epoch after epoch, so
+        they don't depend on the number of ranks. B = windows_per_batch / world_size.
+
+        Raises RequestError if the ranks can't share the windows evenly.
+        """
+        if windows_per_batch < 1 or windows_per_batch % world_size:
+            raise RequestError(f"{windows_per_batch} windows a batch can't be shared evenly by {world_size} ranks")
+        if step < 0 or not 0 <= rank < world_size:
+            raise ValueError(f"step {step}, rank {rank} of {world_size}")
+        share = windows_per_batch // world_size
+        first = step * windows_per_batch + rank * share
+        epochs, places = np.divmod(np.arange(first, first + share, dtype=np.int64), len(self))
+        return self.window_batch(permute(places, len(self), self.seed, epochs))
+
+    def window_batch(self, indices: Sequence[int] | NDArray[np.int64] | range) -> Batch:
+        """The windows of these numbers, in this order. Raises IndexError for a number that is no window's."""
+        windows = np.asarray(indices, dtype=np.int64)
+        if len(windows) and (windows.min() < 0 or windows.max() >= len(self)):
+            raise IndexError(f"windows {windows.min()} to {windows.max()} of {len(self)}")
+        shape = (len(windows), self.sequence_length)
+        starts = windows * self.sequence_length
+        targets = np.full(shape, self.pad_id, np.int64)
+        mask = np.zeros(shape, bool)
+        for row, start in enumerate(starts.tolist()):
+            ids = self.shards[start : start + self.sequence_length]
+            targets[row, : len(ids)] = ids
+            mask[row, : len(ids)] = self.shards.mask(start, start + len(ids))
+        inputs = np.concatenate([np.full((len(windows), 1), self.bos_id, np.int64), targets[:, :-1]], axis=1)
+        return Batch(inputs, targets, mask, starts)
+
+
+def permute(places: NDArray[np.int64], n: int, seed: int, epochs: NDArray[np.int64] | int) -> NDArray[np.int64]:
+    """For each place 0 <= i < n the number that stands there in the shuffled order 0..n-1 of (seed, epoch).
+
+    places: [B]; epochs: [B] or one for all. Nothing of size n is made.
+    """
+    epoch_of = np.broadcast_to(epochs, places.shape).astype(np.uint64)
+    keys = _mix(_mix(np.array([seed % 2**64], np.uint64)) ^ epoch_of)
+    numbers = _feistel(places.astype(np.uint64), n, keys)
+    # the network permutes a little more than 0..n-1; whoever lands outside walks on until it is inside again
+    while (outside := numbers >= n).any():
+        numbers[outside] = _feistel(numbers[outside], n, keys[outside])
+    return numbers.astype(np.int64)
+
+
+def _feistel(numbers: NDArray[np.uint64], n: int, keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Permutes 0..ab-1, where ab is the smallest rectangle over n with sides of about sqrt(n).
+
+    A number is a place (left, right) in the rectangle. Each half-round moves one coordinate, around its side, by a
+    hash of the other: that can be undone, so it is a permutation, and so are they all together.
+    """
+    a = np.uint64(math.isqrt(n - 1) + 1)
+    b = np.uint64(-(-n // int(a)))
+    left, right = np.divmod(numbers, b)
+    for _ in range(ROUNDS // 2):
+        left = (left + _mix(right ^ keys) % a) % a
+        keys = keys + GOLDEN  # far from the key before in its high bits: each half-round has a hash of its own
+        right = (right + _mix(left ^ keys) % b) % b
+        keys = keys + GOLDEN
+    return left * b + right
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A hash of 64 bits to 64 bits: the finalizer of SplitMix64 (Steele, Lea, Flood 2014)."""
+    mixed = values + GOLDEN  # overflow is meant: arithmetic modulo 2**64
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

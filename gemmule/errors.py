@@ -1,0 +1,21 @@
+"""The two ways in which a command fails, and what each means for its exit status.
+
+Both carry one or two lines that name the thing at fault and the way out; the command line prints them without a
+traceback (`--debug` shows it).
+"""
+
+
+class GemmuleError(Exception):
+    """Anything gemmule says to its user instead of showing a traceback."""
+
+    exit_status = 1
+
+
+class RequestError(GemmuleError):
+    """The request was wrong (exit status 2): a recipe, an argument or an input that can't be served as it is."""
+
+    exit_status = 2
+
+
+class WorkError(GemmuleError):
+    """The work failed (exit status 1): a damaged file, a full disk, a step that could not be finished."""

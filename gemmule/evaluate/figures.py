@@ -1,0 +1,107 @@
+"""What a finished model is worth, on the validation text: every token of it once, in the windows of training.
+
+- Perplexity: exp of the mean next-token loss. Bits per byte: the whole loss in bits by the bytes of the text, so that
+  models of different tokenizers can be compared.
+- Expected calibration error: top-1 confidence against accuracy in 15 equal bins (Guo et al. 2017, arXiv 1706.04599).
+- KL to the teacher, and how often both put the same token first.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gemmule.data.loader import Windows
+from gemmule.errors import RequestError
+from gemmule.model.head import token_losses
+from gemmule.model.transformer import Gemma2
+from gemmule.progress import Meter
+
+BINS = 15
+LARGEST_LOGITS = 2**24  # numbers in a batch's logits: 64 MB, and as much again for the teacher's
+
+
+class Calibration:
+    """Counts, confidences and hits of top-1 predictions, by confidence in equal bins."""
+
+    def __init__(self, bins: int = BINS) -> None:
+        self.counts = torch.zeros(bins, dtype=torch.float64)
+        self.confidence = torch.zeros(bins, dtype=torch.float64)
+        self.hits = torch.zeros(bins, dtype=torch.float64)
+
+    def add(self, confidence: Tensor, hit: Tensor) -> None:
+        """confidence [N] in (0, 1]; hit [N] bool. A bin holds its upper edge, as in the paper."""
+        confidence, hit = confidence.double().cpu(), hit.double().cpu()
+        bins = (torch.ceil(confidence * len(self.counts)) - 1).clamp(0, len(self.counts) - 1).long()
+        self.counts.index_add_(0, bins, torch.ones_like(confidence))
+        self.confidence.index_add_(0, bins, confidence)
+        self.hits.index_add_(0, bins, hit)
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: |accuracy - confidence| in the mean over predictions."""
+        return float((self.hits - self.confidence).abs().sum() / self.counts.sum())
+
+    def bins(self) -> list[dict[str, Any]]:
+        """For each bin its mean confidence and accuracy (None where it is empty) and its count."""
+        return [
+            {
+                "confidence": float(confidence / count) if count else None,
+                "accuracy": float(hits / count) if count else None,
+                "count": int(count),
+            }
+            for count, confidence, hits in zip(self.counts, self.confidence, self.hits, strict=True)
+        ]
+
+
+@torch.no_grad()
+def measure(model: Gemma2, windows: Windows, text_bytes: int, teacher: Gemma2 | None, title: str) -> dict[str, Any]:
+    """Runs the model, and the teacher beside it if there is one, over all windows.
+
+    Args:
+        text_bytes: the bytes of the text that the windows hold, for bits per byte.
+        teacher: its vocabulary must be the model's.
+        title: for the progress line.
+
+    Returns:
+        perplexity, bits_per_byte, ece, accuracy, kl_to_teacher and agreement (None without a teacher), and the
+        calibration's bins.
+
+    Raises RequestError if the validation text has no token to predict.
+    """
+    device = model.model.embed_tokens.weight.device
+    calibration = Calibration()
+    tokens, loss, hits, divergence, agreements = 0, 0.0, 0, 0.0, 0
+    per_batch = max(1, LARGEST_LOGITS // model.config.vocabulary_size // windows.sequence_length)
+    total = len(windows) * windows.sequence_length
+    with Meter(title, total) as meter:
+        for first in range(0, len(windows), per_batch):
+            batch = windows.window_batch(range(first, min(first + per_batch, len(windows))))
+            ids = torch.from_numpy(batch.inputs).to(device)
+            counted = torch.from_numpy(batch.mask).to(device).flatten()
+            targets = torch.from_numpy(batch.targets).to(device).flatten()[counted]  # [N]
+            logits = model(ids).flatten(0, 1)[counted]  # [N, V]
+            loss += float(token_losses(logits, targets).double().sum())
+            top = torch.softmax(logits, dim=-1).max(dim=-1)
+            calibration.add(top.values, top.indices == targets)
+            hits += int((top.indices == targets).sum())
+            tokens += len(targets)
+            if teacher is not None:
+                expected = torch.softmax(teacher(ids).flatten(0, 1)[counted], dim=-1)
+                divergence += float(token_losses(logits, expected).double().sum())
+                agreements += int((expected.argmax(-1) == top.indices).sum())
+            meter.update(min(total, (first + per_batch) * windows.sequence_length))
+    if not tokens:
+        raise RequestError("the validation text has no token to predict: all of it is masked")
+    return {
+        "perplexity": math.exp(min(loss / tokens, 700)),  # exp overflows above
+        "bits_per_byte": loss / math.log(2) / max(1, text_bytes),
+        "ece": calibration.error,
+        "accuracy": hits / tokens,
+        "kl_to_teacher": divergence / tokens if teacher is not None else None,
+        "agreement": agreements / tokens if teacher is not None else None,
+        "calibration": calibration.bins(),
+    }

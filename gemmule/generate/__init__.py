@@ -1,0 +1,21 @@
+"""Text from a model.
+
+`gemmule.generate` is this folder and, called, the function of `sampling` by that name: importing any module in here
+makes Python bind the folder to the name `generate` in `gemmule`, and it would hide the function.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+
+class _CallableFolder(ModuleType):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from gemmule.generate.sampling import generate
+
+        return generate(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableFolder

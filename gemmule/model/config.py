@@ -1,0 +1,194 @@
+"""The shapes of a Gemma 2 model: the published sizes, config.json in and out, and what a shape costs.
+
+First in the flow: a recipe's `architecture`, a checkpoint's config.json and a preset all become a `Gemma2Config`.
+It imports no torch, so that a recipe is checked at once. Source: the Gemma 2 report (arXiv 2408.00118), table 1, and
+transformers' `Gemma2Config`, whose field names and defaults config.json uses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gemmule.errors import RequestError
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "gemma2-2b": {"layers": 26, "width": 2304, "heads": 8, "kv_heads": 4, "head_dim": 256, "ffn_width": 9216},
+    "gemma2-9b": {"layers": 42, "width": 3584, "heads": 16, "kv_heads": 8, "head_dim": 256, "ffn_width": 14336},
+    "gemma2-27b": {"layers": 46, "width": 4608, "heads": 32, "kv_heads": 16, "head_dim": 128, "ffn_width": 36864,
+                   "query_scale": 144},
+}  # fmt: skip
+
+# Our field, Hugging Face's, and the value that transformers takes where config.json leaves it out.
+HUGGINGFACE_FIELDS: tuple[tuple[str, str, Any], ...] = (
+    ("vocabulary_size", "vocab_size", 256000),
+    ("layers", "num_hidden_layers", 26),
+    ("width", "hidden_size", 2304),
+    ("heads", "num_attention_heads", 8),
+    ("kv_heads", "num_key_value_heads", 4),
+    ("head_dim", "head_dim", 256),
+    ("ffn_width", "intermediate_size", 9216),
+    ("window", "sliding_window", 4096),
+    ("attention_cap", "attn_logit_softcapping", 50.0),
+    ("final_cap", "final_logit_softcapping", 30.0),
+    ("query_scale", "query_pre_attn_scalar", 256),
+    ("norm_epsilon", "rms_norm_eps", 1e-6),
+    ("context_length", "max_position_embeddings", 8192),
+)
+
+# What every Gemma 2 has and this code does not vary: a checkpoint that says otherwise is another architecture.
+FIXED: dict[str, Any] = {
+    "model_type": "gemma2",
+    "hidden_activation": "gelu_pytorch_tanh",
+    "tie_word_embeddings": True,
+    "attention_bias": False,
+    "use_bidirectional_attention": None,
+}
+
+
+@dataclass(frozen=True)
+class Gemma2Config:
+    """The shape of one model. Raises RequestError naming the field and the value where no such model can exist."""
+
+    vocabulary_size: int
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn_width: int  # of the gate and of the up projection, each
+    window: int  # keys that a query sees in a local layer, itself included
+    attention_cap: float | None = 50.0  # None: no cap
+    final_cap: float | None = 30.0
+    query_scale: float | None = None  # attention scores are divided by its square root; None: head_dim
+    rope_base: float = 10000.0
+    norm_epsilon: float = 1e-6
+    context_length: int = 8192  # for other programs: nothing here stops at it
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary_size", "layers", "width", "heads", "kv_heads", "head_dim", "ffn_width", "window",
+                     "context_length"):  # fmt: skip
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise RequestError(f"{name} = {value!r}: must be a whole number of at least 1")
+        for name in ("attention_cap", "final_cap", "query_scale", "rope_base", "norm_epsilon"):
+            value = getattr(self, name)
+            if value is None and name not in ("rope_base", "norm_epsilon"):
+                continue
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+                raise RequestError(f"{name} = {value!r}: must be a number above 0")
+        if self.heads % self.kv_heads:
+            raise RequestError(f"kv_heads = {self.kv_heads}: heads = {self.heads} must be a multiple of it")
+        if self.head_dim % 2:
+            raise RequestError(f"head_dim = {self.head_dim}: must be even (rotary positions turn pairs)")
+        if self.width % self.heads:  # no need of the method, but transformers would not open the model
+            raise RequestError(f"width = {self.width}: must be a multiple of heads = {self.heads}")
+        if self.query_scale is not None and self.query_scale != int(self.query_scale):  # transformers 5 wants an int
+            raise RequestError(f"query_scale = {self.query_scale}: must be a whole number")
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> Gemma2Config:
+        """A published size: "gemma2-2b", "gemma2-9b" or "gemma2-27b", with `overrides` of single fields."""
+        if name not in PRESETS:
+            raise RequestError(f"no preset is called {name!r}; there are {', '.join(PRESETS)}")
+        return cls(**{"vocabulary_size": 256000, "window": 4096, **PRESETS[name], **overrides})
+
+    @classmethod
+    def from_huggingface(cls, settings: Mapping[str, Any]) -> Gemma2Config:
+        """Reads the contents of a config.json, of transformers 4 or 5. Raises RequestError for another architecture."""
+        if settings.get("model_type") != FIXED["model_type"]:
+            raise RequestError(f"config.json: model_type is {settings.get('model_type')!r}; only 'gemma2' can be read")
+        for name, expected in FIXED.items():
+            if (settings.get(name) or None) != (expected or None) and name in settings:
+                raise RequestError(f"config.json: {name} = {settings[name]!r} is not Gemma 2, which has {expected!r}")
+        fields = {ours: settings.get(theirs, default) for ours, theirs, default in HUGGINGFACE_FIELDS}
+        config = cls(**fields, rope_base=_read_rope_base(settings))
+        pattern = settings.get("layer_types")
+        if pattern is not None and pattern != config.layer_types:
+            raise RequestError(
+                f"config.json: layer_types = {pattern!r}: must alternate sliding_attention and full_attention over "
+                f"{config.layers} layers, sliding_attention first"
+            )
+        return config
+
+    def to_huggingface(self) -> dict[str, Any]:
+        """The contents of a config.json that transformers 4 and 5, vLLM and llama.cpp's converter read."""
+        settings: dict[str, Any] = {"architectures": ["Gemma2ForCausalLM"], **FIXED}
+        settings |= {theirs: getattr(self, ours) for ours, theirs, _ in HUGGINGFACE_FIELDS}
+        for name in ("attn_logit_softcapping", "final_logit_softcapping"):  # transformers 5 refuses 30 where it is 30.0
+            settings[name] = None if settings[name] is None else float(settings[name])
+        return settings | {
+            "query_pre_attn_scalar": int(self.query_scale or self.head_dim),
+            "rms_norm_eps": float(self.norm_epsilon),
+            "layer_types": self.layer_types,
+            "rope_theta": float(self.rope_base),  # where transformers 4 looks
+            "rope_parameters": {"rope_type": "default", "rope_theta": float(self.rope_base)},  # where 5 does
+            "attention_dropout": 0.0,
+            "initializer_range": 0.02,
+            "use_cache": True,
+            "pad_token_id": 0,
+            "eos_token_id": 1,
+            "bos_token_id": 2,
+            "dtype": "float32",  # transformers 5
+            "torch_dtype": "float32",  # transformers 4
+        }
+
+    @property
+    def score_scale(self) -> float:
+        """What a query's product with a key is multiplied by."""
+        return float(self.query_scale or self.head_dim) ** -0.5
+
+    @property
+    def layer_types(self) -> list[str]:
+        """Hugging Face's names of the layers: local, global, local, ..."""
+        return ["sliding_attention" if self.is_local(layer) else "full_attention" for layer in range(self.layers)]
+
+    def is_local(self, layer: int) -> bool:
+        """Whether the layer, counted from 0, sees only its window: every other one does, the first included."""
+        return layer % 2 == 0
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Parameters of the embedding, which is also the head."""
+        return self.vocabulary_size * self.width
+
+    @property
+    def parameters(self) -> int:
+        """All parameters; the tied head counts once."""
+        norms = (4 * self.layers + 1) * self.width
+        return self.embedding_parameters + self.layers * self._layer_matrices + norms
+
+    @property
+    def _layer_matrices(self) -> int:
+        attention = 2 * self.width * self.head_dim * (self.heads + self.kv_heads)  # q and o, k and v
+        return attention + 3 * self.width * self.ffn_width
+
+    def flops_per_token(self, sequence_length: int) -> float:
+        """Floating-point operations of one token's forward pass, the mean over a sequence of `sequence_length`.
+
+        A multiply and its add count as two. Counted: every matrix product, the head included, and attention's scores
+        and sums over the keys that a query sees: all before it in a global layer, at most `window` in a local one.
+        Training costs three times as much.
+        """
+        seen = sum(
+            _mean_visible_keys(sequence_length, self.window if self.is_local(layer) else sequence_length)
+            for layer in range(self.layers)
+        )
+        products = self.layers * self._layer_matrices + self.embedding_parameters
+        return 2.0 * (products + 2 * self.heads * self.head_dim * seen)
+
+
+def _mean_visible_keys(sequence_length: int, window: int) -> float:
+    growing = min(sequence_length, window)  # query i sees i + 1 keys until the window is full
+    return (growing * (growing + 1) / 2 + (sequence_length - growing) * window) / sequence_length
+
+
+def _read_rope_base(settings: Mapping[str, Any]) -> Any:
+    """The base of the rotary positions, from `rope_parameters` (transformers 5) or `rope_theta` (4)."""
+    parameters = settings.get("rope_scaling") or settings.get("rope_parameters") or {}
+    kind = parameters.get("rope_type", parameters.get("type", "default")) if isinstance(parameters, Mapping) else None
+    if kind != "default":
+        raise RequestError(f"config.json: rotary positions {parameters!r}: only rope_type 'default' can be read")
+    return parameters.get("rope_theta", settings.get("rope_theta", 10000.0))

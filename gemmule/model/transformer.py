@@ -1,0 +1,192 @@
+"""Gemma 2, top to bottom (arXiv 2408.00118).
+
+- Layers alternate: the first sees a sliding window, the second everything before, and so on.
+- Normalised before and after both attention and feed-forward; the scale of a norm is 1 + weight.
+- Attention scores and final logits are soft-capped; query heads share key and value heads.
+- GeGLU feed-forward; the embedding is scaled by the root of the width on its way in, and is the head on the way out.
+- The loss is computed inside `forward`: nothing outside needs the head's weight, and logits need not outlive it.
+
+Parameters have Hugging Face's names, so that a checkpoint needs no mapping.
+B batch, T tokens, V vocabulary, D width, H heads, K kv heads, C head_dim, S keys.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gemmule.model import head
+from gemmule.model.attention import attention, causal_mask, rotary_angles, rotate
+from gemmule.model.cache import Cache
+from gemmule.model.config import Gemma2Config
+
+
+class Gemma2(nn.Module):
+    """The language model: ids in, logits or a loss out. New weights are those of `initialise(0)`."""
+
+    def __init__(self, config: Gemma2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Backbone(config)
+        self.initialise(seed=0)
+
+    def forward(
+        self,
+        ids: Tensor,
+        targets: head.Targets | None = None,
+        *,
+        mask: Tensor | None = None,
+        temperature: float = 1.0,
+        denominator: float | Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Reads ids [B, T] (int64). Gives logits [B, T, V] (float32), or, with `targets`, the mean loss in nats.
+
+        `targets` and the rest are those of `head.loss`. With `cache`, ids go on where the cached tokens end.
+        """
+        hidden = self.model(ids, cache)
+        if targets is None:
+            return self.logits(hidden)
+        logits = self.logits(hidden.flatten(0, 1))  # [N, V]
+        return head.loss(logits, targets, mask=mask, temperature=temperature, denominator=denominator)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Soft-capped logits [..., V] (float32) of the backbone's output [..., D]."""
+        return head.capped_logits(hidden, self.model.embed_tokens.weight, self.config.final_cap)
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> Self:
+        """Draws new weights, which follow from the seed and the shapes alone. Gives the model itself.
+
+        Embeddings get a standard deviation of width^-0.5, so that scaled embeddings and first logits have variance
+        1; matrices fan_in^-0.5; norms start at a scale of 1.
+        """
+        generator = torch.Generator().manual_seed(seed)  # on the CPU: every device gets the same weights
+        for weight in self.parameters():
+            if weight.is_meta:
+                continue
+            if weight.dim() == 1:
+                weight.zero_()
+            else:  # [V, D] and [outputs, inputs]: the deviation follows from the last dimension in both
+                weight.copy_(torch.randn(weight.shape, generator=generator) * weight.shape[-1] ** -0.5)
+        return self
+
+
+class Backbone(nn.Module):
+    """Everything below the head: ids [B, T] to hidden states [B, T, D]. It compiles into one graph."""
+
+    def __init__(self, config: Gemma2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = Embedding(config.vocabulary_size, config.width)
+        self.layers = nn.ModuleList(Layer(config, index) for index in range(config.layers))
+        self.norm = RMSNorm(config)
+
+    def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+        config, tokens = self.config, ids.shape[1]
+        embedding = self.embed_tokens(ids)
+        dtype = embedding.dtype
+        hidden = embedding * torch.tensor(config.width**0.5, dtype=dtype)  # Gemma rounds the factor to the dtype
+
+        start = 0 if cache is None else cache.length
+        positions = torch.arange(start, start + tokens, device=ids.device)
+        angles = rotary_angles(positions, config.head_dim, config.rope_base, dtype)
+        masks = {}
+        for local in (True, False):
+            first = 0 if cache is None else cache.first_position(local=local)
+            keys = torch.arange(first, start + tokens, device=ids.device)
+            masks[local] = causal_mask(positions, keys, config.window if local else None, dtype)
+
+        for index, layer in enumerate(self.layers):
+            hidden = layer(hidden, angles, masks[config.is_local(index)], cache)
+        if cache is not None:
+            cache.advance(tokens)
+        return self.norm(hidden)
+
+
+class Layer(nn.Module):
+    """One layer: attention, then feed-forward, each between two norms and added to what came in."""
+
+    def __init__(self, config: Gemma2Config, index: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config)
+        self.self_attn = Attention(config, index)
+        self.post_attention_layernorm = RMSNorm(config)
+        self.pre_feedforward_layernorm = RMSNorm(config)
+        self.mlp = FeedForward(config)
+        self.post_feedforward_layernorm = RMSNorm(config)
+
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor, cache: Cache | None) -> Tensor:
+        x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), angles, mask, cache))
+        return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+
+
+class Attention(nn.Module):
+    """Queries, keys and values of x [B, T, D], attention between them, and the projection back to [B, T, D]."""
+
+    def __init__(self, config: Gemma2Config, index: int) -> None:
+        super().__init__()
+        self.config, self.index = config, index
+        self.q_proj = Linear(config.width, config.heads * config.head_dim)
+        self.k_proj = Linear(config.width, config.kv_heads * config.head_dim)
+        self.v_proj = Linear(config.width, config.kv_heads * config.head_dim)
+        self.o_proj = Linear(config.heads * config.head_dim, config.width)
+
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor, cache: Cache | None) -> Tensor:
+        shape = (*x.shape[:2], -1, self.config.head_dim)
+        query = rotate(self.q_proj(x).view(shape).transpose(1, 2), angles)  # [B, H, T, C]
+        key = rotate(self.k_proj(x).view(shape).transpose(1, 2), angles)  # [B, K, T, C]
+        value = self.v_proj(x).view(shape).transpose(1, 2)
+        if cache is not None:
+            key, value = cache.extend(self.index, key, value)
+        mixed = attention(
+            query, key, value, mask=mask, scale=self.config.score_scale, cap=self.config.attention_cap
+        )  # [B, H, T, C]
+        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """GeGLU (arXiv 2002.05202): down(gelu(gate(x)) * up(x)), with GELU by its tanh approximation."""
+
+    def __init__(self, config: Gemma2Config) -> None:
+        super().__init__()
+        self.gate_proj = Linear(config.width, config.ffn_width)
+        self.up_proj = Linear(config.width, config.ffn_width)
+        self.down_proj = Linear(config.ffn_width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x))
+
+
+class RMSNorm(nn.Module):
+    """x / root-mean-square(x) * (1 + weight) (arXiv 1910.07467), computed in float32."""
+
+    def __init__(self, config: Gemma2Config) -> None:
+        super().__init__()
+        self.epsilon = config.norm_epsilon
+        self.weight = nn.Parameter(torch.zeros(config.width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)
+        return (wide * scale * (1.0 + self.weight.float())).to(x.dtype)
+
+
+class Linear(nn.Linear):
+    """A matrix without bias, and without PyTorch's own initial weights: they come from `initialise` or a file."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Embedding(nn.Embedding):
+    """A table of vectors, likewise."""
+
+    def reset_parameters(self) -> None:
+        pass

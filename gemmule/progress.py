@@ -1,0 +1,83 @@
+"""Progress of long work: a live line in a terminal, plain lines elsewhere. Everything goes to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+PLAIN_EVERY = 10.0  # seconds between lines without a terminal
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """One line to the user."""
+    console.print(text, markup=False)
+
+
+class Meter:
+    """Shows how far `title` is, how fast, and how long it will take; `total` in tokens (or whatever `unit` says).
+
+    `done` may start above zero when work is resumed; the speed counts what is done from then on.
+    """
+
+    def __init__(self, title: str, total: int, *, done: int = 0, unit: str = "tokens") -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.first, self.started, self.last_line = done, time.monotonic(), time.monotonic()
+        self.live: Progress | None = None
+        if console.is_terminal:
+            self.live = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(compact=True),
+                console=console,
+                transient=True,
+            )
+            self.task = self.live.add_task(title, total=total, completed=done, note="")
+
+    def __enter__(self) -> Meter:
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    @property
+    def speed(self) -> float:
+        return self._speed
+
+    def update(self, done: int, note: str = "") -> None:
+        """Says that `done` of `total` is behind us; `note` (as "loss 3.21") goes on the line."""
+        now = time.monotonic()
+        elapsed = now - self.started
+        self._speed = (done - self.first) / elapsed if elapsed > 0 else 0.0
+        note = f"{note}  {human(self._speed)} {self.unit}/s".strip()
+        if self.live is not None:
+            self.live.update(self.task, completed=done, note=note)
+        elif now - self.last_line >= PLAIN_EVERY or done >= self.total:
+            self.last_line = now
+            left = (self.total - done) / self._speed if self._speed > 0 else 0.0
+            print(f"{self.title}: {done / self.total:.0%}  {note}  {duration(left)} left", file=sys.stderr, flush=True)
+
+
+def human(number: float) -> str:
+    """1234567 -> "1.23M"."""
+    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.3g}{suffix}"
+    return f"{number:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """75 -> "1:15"."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,419 @@
+"""The recipe: one TOML file that names text, a tokenizer and a family of models.
+
+- Typed by pydantic; an unknown key, a wrong type or an impossible shape is refused before any work, naming the key, the
+  value and what is allowed.
+- `like` copies every key of another model, then the given keys override it, deep.
+- `--set models.student.train.tokens=500k` overrides a key.
+- What is left out has a default that works; those that follow from something else (heads from the width, the window
+  from the sequence length, the learning rate from the width) are filled in here, so that a loaded recipe is complete.
+
+Torch is not imported: reading a recipe takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from gemmule.errors import RequestError
+
+SUFFIXES = {"k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+CONTROL_TOKENS = 6
+SMALLEST_VOCABULARY = 256 + CONTROL_TOKENS  # every byte, and the control tokens
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+def parse_count(value: Any) -> Any:
+    """ "4M" -> 4000000; numbers pass through. Suffixes k, M, B, T are decimal."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*([kMBT]?)\s*", value)
+    if match is None:
+        raise ValueError('should be a number, or one with a suffix k, M, B or T, as in "4M"')
+    count = float(match[1].replace("_", "")) * SUFFIXES.get(match[2], 1)
+    if count != int(count):
+        raise ValueError("should be a whole number")
+    return int(count)
+
+
+Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
+Positive = Annotated[int, Field(gt=0)]
+Cap = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """Where the text comes from, how it is split, and how long the windows are."""
+
+    sources: Annotated[list[str], Field(min_length=1)]  # files, folders, globs; relative to the recipe
+    field: str = "text"  # the field of a jsonl record, or the column of a parquet file, that holds the text
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    sequence_length: Annotated[int, Field(ge=2)] = 256  # tokens in a window
+
+
+class TokenizerSection(Section):
+    """A tokenizer to train here, or one to take over."""
+
+    vocabulary_size: Annotated[Count, Field(ge=SMALLEST_VOCABULARY)] | None = None
+    from_: Annotated[str | None, Field(alias="from")] = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> TokenizerSection:
+        if (self.vocabulary_size is None) == (self.from_ is None):
+            raise ValueError('needs either vocabulary_size (train one here) or from = "<model or path>"')
+        return self
+
+
+class Architecture(Section):
+    """The shape of a Gemma 2. Only layers and width are needed; the rest follows."""
+
+    layers: Positive
+    width: Positive
+    heads: Positive
+    kv_heads: Positive
+    head_dim: Positive
+    ffn_width: Positive
+    window: Positive
+    attention_cap: Cap = 50.0  # 0 turns it off
+    final_cap: Cap = 30.0
+    query_scale: Positive | None = None  # None: head_dim
+    rope_base: Annotated[float, Field(gt=0)] = 10000.0
+    norm_epsilon: Annotated[float, Field(gt=0)] = 1e-6
+
+    @model_validator(mode="after")
+    def _possible(self) -> Architecture:
+        if self.width % self.heads:
+            raise ValueError(
+                f"width = {self.width} is not a multiple of heads = {self.heads}: transformers refuses such a Gemma 2"
+            )
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads = {self.heads} is not a multiple of kv_heads = {self.kv_heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim = {self.head_dim} is odd: rotary embeddings turn pairs")
+        return self
+
+
+class Train(Section):
+    """How a model is trained."""
+
+    tokens: Count  # in all; rounded to whole batches
+    learning_rate: Annotated[float, Field(gt=0)]
+    batch_tokens: Count = 4096
+    micro_batch_tokens: Count | None = None  # None: as many as keeps the logits under 256 MB
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    final_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1  # where the cosine ends
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.95]
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    checkpoint_every: Positive = 200  # steps
+
+
+class Targets(Section):
+    """Teacher targets taken once and stored, read by every student."""
+
+    bytes_per_token: Annotated[float, Field(ge=8, le=1024)] = 30
+
+
+class Distill(Section):
+    """What a student learns from its teacher."""
+
+    loss: Literal["forward_kl"] = "forward_kl"
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    next_token_weight: Annotated[float, Field(ge=0, lt=1)] = 0.0  # the next-token loss's share of the whole loss
+    targets: Targets | None = None  # None: the teacher runs beside its student
+
+
+class Model(Section):
+    """One model of the family: trained here, or taken `from` outside."""
+
+    like: str | None = None
+    from_: Annotated[str | None, Field(alias="from")] = None
+    start_from: str | None = None
+    learn_from: str = "none"
+    architecture: Architecture | None = None  # None: that of start_from or from
+    distill: Distill = Distill()
+    train: Train | None = None
+
+    @model_validator(mode="after")
+    def _trained_or_not(self) -> Model:
+        if self.from_ is not None:
+            extra = [key for key in ("start_from", "architecture", "train") if getattr(self, key) is not None]
+            extra += ["learn_from"] if self.learn_from != "none" else []
+            if extra:
+                raise ValueError(f"a model with from is not trained: remove {' and '.join(extra)}")
+            return self
+        if self.train is None:
+            raise ValueError('needs train = { tokens = ... }, or from = "<model>" if it is not to be trained')
+        if self.architecture is None and self.start_from is None:
+            raise ValueError("needs an architecture (layers and width at least), or start_from")
+        return self
+
+
+class Evaluate(Section):
+    """What is asked of the finished models."""
+
+    prompts: list[str] = []  # empty: the opening words of two validation documents
+    sample_tokens: Positive = 80
+    temperature: Annotated[float, Field(ge=0)] = 0.8
+
+
+class Machine(Section):
+    """How to run. Nothing here changes what is made, so nothing here makes an artifact stale."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    compile: Literal["auto", True, False] = "auto"
+
+
+class Recipe(Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    data: Data
+    tokenizer: TokenizerSection
+    models: Annotated[dict[str, Model], Field(min_length=1)]
+    evaluate: Evaluate = Evaluate()
+    machine: Machine = Machine()
+
+    def order(self) -> list[str]:
+        """The models' names, each after those that it learns or starts from. Raises RequestError for a cycle."""
+        return _order({name: self.needs(name) for name in self.models})
+
+    def needs(self, name: str) -> list[str]:
+        """The models of this recipe that must be there before `name` can be trained."""
+        model = self.models[name]
+        needed = [model.learn_from] if model.learn_from != "none" else []
+        if model.start_from in self.models:
+            needed.append(model.start_from)
+        return list(dict.fromkeys(needed))
+
+
+def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Reads a recipe file, with `key=value` overrides. Raises RequestError naming the key, the value and the remedy."""
+    return parse(read(path, overrides), str(path))
+
+
+def read(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """A recipe file's TOML with the overrides in it, not checked yet. Raises RequestError."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such recipe") from None
+    except OSError as error:
+        raise RequestError(f"{path}: can't be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: not TOML: {error}") from None
+    for override in overrides:
+        _override(raw, override)
+    return raw
+
+
+def parse(raw: Mapping[str, Any], origin: str = "recipe") -> Recipe:
+    """A recipe from its TOML as a dictionary. Raises RequestError."""
+    complete = copy.deepcopy(dict(raw))
+    complete["models"] = _expand_like(complete.get("models"), origin)
+    _fill_in(complete)
+    try:
+        recipe = Recipe.model_validate(complete)
+    except ValidationError as error:
+        raise RequestError(_explain(error, origin)) from None
+    _check_names(recipe, origin)
+    recipe.order()
+    return recipe
+
+
+def flatten(value: Mapping[str, Any] | Section, prefix: str) -> dict[str, Any]:
+    """Nested settings as dotted keys and plain values, defaults included."""
+    if isinstance(value, Section):
+        value = value.model_dump(mode="json", by_alias=True)
+    flat: dict[str, Any] = {}
+    for key, entry in value.items():
+        if isinstance(entry, Mapping):
+            flat |= flatten(entry, f"{prefix}.{key}")
+        else:
+            flat[f"{prefix}.{key}"] = entry
+    return flat
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise RequestError(f"--set {override!r}: should be KEY=VALUE, as in models.student.train.tokens=500k")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string
+    section = raw
+    for part in path[:-1]:
+        section = section.setdefault(part, {})
+        if not isinstance(section, dict):
+            raise RequestError(f"--set {override!r}: {part} is not a section of the recipe")
+    section[path[-1]] = value
+
+
+def _expand_like(models: Any, origin: str) -> Any:
+    if not isinstance(models, dict) or not all(isinstance(model, dict) for model in models.values()):
+        return models  # pydantic says what is wrong
+    for name in models:
+        if not MODEL_NAME.fullmatch(name) or name == "none":
+            raise RequestError(
+                f"{origin}: models.{name}: not a name for a model: "
+                + ("none is reserved" if name == "none" else "letters, digits, . _ and -, at most 100 of them")
+            )
+    likes = {name: [model["like"]] if isinstance(model.get("like"), str) else [] for name, model in models.items()}
+    for name, (*others,) in likes.items():
+        for other in others:
+            if other not in models:
+                raise RequestError(f"{origin}: models.{name}.like = {other!r}: {_unknown(other, models, 'model')}")
+    expanded: dict[str, Any] = {}
+    for name in _order(likes, "like"):
+        base = copy.deepcopy(expanded[likes[name][0]]) if likes[name] else {}
+        expanded[name] = _merge(base, models[name])
+    return {name: expanded[name] for name in models}
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            base[key] = _merge(base[key], value)
+        else:
+            base[key] = copy.deepcopy(value)
+    return base
+
+
+def _order(needs: Mapping[str, list[str]], relation: str = "learn from or start from") -> list[str]:
+    """Depth first, in the order of the file. Raises RequestError with the cycle spelled out."""
+    done: list[str] = []
+    path: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in done:
+            return
+        if name in path:
+            cycle = " -> ".join([*path[path.index(name) :], name])
+            raise RequestError(f"models that {relation} each other in a circle: {cycle}")
+        path.append(name)
+        for other in needs[name]:
+            visit(other)
+        path.pop()
+        done.append(name)
+
+    for name in needs:
+        visit(name)
+    return done
+
+
+def _fill_in(raw: dict[str, Any]) -> None:
+    """The defaults that follow from other values. Leaves anything of a wrong type for pydantic to name."""
+    data = raw.get("data")
+    sequence_length = data.get("sequence_length", 256) if isinstance(data, dict) else 256
+    models = raw["models"] if isinstance(raw.get("models"), dict) else {}
+    for model in models.values():
+        if not isinstance(model, dict):
+            continue
+        start = models.get(str(model.get("start_from")))
+        if isinstance(start, dict) and "architecture" in start:
+            model.setdefault("architecture", copy.deepcopy(start["architecture"]))
+        shape = model.get("architecture")
+        width = shape.get("width") if isinstance(shape, dict) else None
+        if isinstance(shape, dict) and isinstance(width, int) and width > 0:
+            heads = shape.setdefault("heads", _default_heads(width))
+            if isinstance(heads, int) and heads > 0:
+                shape.setdefault("kv_heads", heads // 2 if heads % 2 == 0 else heads)
+                shape.setdefault("head_dim", max(2, width // heads // 2 * 2))
+            shape.setdefault("ffn_width", 4 * width)
+            if isinstance(sequence_length, int):
+                shape.setdefault("window", max(1, min(4096, sequence_length // 2)))
+        train = model.get("train")
+        if isinstance(train, dict):
+            train.setdefault("learning_rate", default_learning_rate(width))
+
+
+def _default_heads(width: int) -> int:
+    """Heads of 32 to 256 dimensions that divide the width: 4 up to width 512, then one per 128, as Gemma 2 has them."""
+    wanted = max(4, width // 256)
+    return next(heads for heads in range(min(wanted, width), 0, -1) if width % heads == 0)
+
+
+def default_learning_rate(width: Any) -> float:
+    """A rate that falls as the width grows (Yang et al. 2022, arXiv 2203.03466): 2e-3 at 256, at most 5e-3.
+
+    Where the width is not in the recipe, the model starts from outside weights, which a high rate would undo: 2e-4.
+    """
+    if not isinstance(width, int) or width <= 0:
+        return 2e-4
+    return float(f"{min(5e-3, 2e-3 * 256 / width):.3g}")
+
+
+def _check_names(recipe: Recipe, origin: str) -> None:
+    for name, model in recipe.models.items():
+        key = f"{origin}: models.{name}"
+        if model.learn_from != "none":
+            if model.learn_from not in recipe.models:
+                hint = _unknown(model.learn_from, recipe.models, "model")
+                raise RequestError(f"{key}.learn_from = {model.learn_from!r}: {hint}")
+            if model.learn_from == name:
+                raise RequestError(f"{key}.learn_from = {name!r}: a model can't learn from itself")
+        if model.start_from == name:
+            raise RequestError(f"{key}.start_from = {name!r}: a model can't start from itself")
+
+
+def _unknown(name: str, known: Iterable[str], what: str) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(name, known, 1)
+    meant = f"did you mean {close[0]!r}? " if close else ""
+    return f"no such {what}; {meant}there are: {', '.join(known)}"
+
+
+def _explain(error: ValidationError, origin: str) -> str:
+    """The first two of pydantic's errors, each one line in the recipe's words."""
+    seen: dict[Any, Any] = {}
+    for problem in error.errors(include_url=False):  # a model that is `like` another repeats its mistakes: said once
+        place = problem["loc"][2:] if problem["loc"][:1] == ("models",) else problem["loc"]
+        seen.setdefault((place, problem["type"], repr(problem["input"])), problem)
+    problems = list(seen.values())
+    lines = [f"{origin}: {_explain_one(dict(problem))}" for problem in problems[:2]]
+    if len(problems) > 2:
+        lines[-1] += f" (and {len(problems) - 2} more)"
+    return "\n".join(lines)
+
+
+def _explain_one(problem: dict[str, Any]) -> str:
+    location = list(problem["loc"])
+    key = ".".join(str(part) for part in location) or "recipe"
+    if problem["type"] == "extra_forbidden":
+        allowed = _allowed_keys(location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), allowed, 1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        return f"{key}: unknown key; {meant}allowed: {', '.join(allowed)}"
+    if problem["type"] == "missing":
+        return f"{key}: needed, and not there"
+    message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if isinstance(problem["input"], Mapping):
+        return f"{key}: {message}"
+    return f"{key} = {problem['input']!r}: {message}"
+
+
+def _allowed_keys(location: list[Any]) -> list[str]:
+    """The keys of the section at `location`, found by walking the types."""
+    section: type[BaseModel] = Recipe
+    for part in location:
+        if section is Recipe and part == "models":
+            section = Model
+        elif (field := section.model_fields.get(str(part))) is not None:
+            found = [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_section(kind)]
+            section = found[0] if found else section
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)

@@ -1,0 +1,13 @@
+"""The report of a run: one HTML file that says who learned from whom and what it was worth.
+
+- `contents.py`: what a report is made from, JSON-like; nothing here imports torch.
+- `comparison.py`: students against their controls, and the sentences that say how it ended.
+- `units.py`: numbers as people read them (3.7M, 12.3 TFLOP, 3 min 20 s).
+- `svg.py`, `plots.py`, `family_picture.py`: the pictures, drawn by hand so that they follow the page's colours.
+- `page.py`: puts it together with `template.html.jinja` and `style.css`.
+"""
+
+from gemmule.report.contents import ModelReport, ReportData
+from gemmule.report.page import write_report
+
+__all__ = ["ModelReport", "ReportData", "write_report"]

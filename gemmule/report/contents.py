@@ -1,0 +1,58 @@
+"""What a report is made from: plain values that a run gathers once its models are evaluated.
+
+Everything that may be missing has an empty default: a model that was not trained yet has no figures and no curve, and
+the page says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["teacher", "student", "control", "model"]
+Number = float | int
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """One model of the family.
+
+    `learn_from`, `start_from` and `like` name other models of the run, as the recipe does; the first two may name
+    something outside it. `origin` is where a model that was not trained here came from.
+
+    `figures` holds perplexity, bits_per_byte, ece and accuracy (both 0 to 1), kl_to_teacher (nats per token),
+    parameters, embedding_parameters, train_tokens, train_flops, teacher_flops (what the teacher spent on answering
+    for this model) and seconds; None or absent where a figure makes no sense.
+    """
+
+    role: Role = "model"
+    learn_from: str | None = None
+    start_from: str | None = None
+    like: str | None = None
+    origin: str | None = None
+    figures: Mapping[str, Number | None] = field(default_factory=dict)
+    curve: Sequence[Mapping[str, Number]] = ()  # {"tokens", "loss"}: validation next-token loss while training, nats
+    training: Sequence[Mapping[str, Number]] = ()  # {"tokens", "loss"}: the training objective
+    calibration: Sequence[Mapping[str, Number | None]] = ()  # {"confidence", "accuracy", "count"}: equal bins
+    samples: Sequence[Mapping[str, str]] = ()  # {"prompt", "text"}: text is the continuation alone
+    settings: Mapping[str, Any] = field(default_factory=dict)  # flat dotted keys
+    lineage: Sequence[Mapping[str, Any]] = ()  # {"kind", "hash", "settings"}: what it was made from
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A run: its text, its models in the recipe's order, its recipe.
+
+    `text` holds documents, train_tokens, validation_tokens, validation_bytes, vocabulary_size, bytes_per_token and
+    sources (a list of names). `created` is a date as it shall be shown; `recipe` is TOML.
+    """
+
+    name: str
+    created: str = ""
+    command: str = ""
+    machine: str = ""
+    text: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, ModelReport] = field(default_factory=dict)
+    recipe: str = ""

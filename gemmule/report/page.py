@@ -1,0 +1,244 @@
+"""Puts the report together: computes what the page says, fills the template, writes the file whole or not at all.
+
+Last step of a run. The page is one file without scripts, fonts or links to anything outside; everything that comes from
+a model or a user is escaped, and a content security policy forbids the rest. Equal data gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+
+from gemmule.errors import WorkError
+from gemmule.report import comparison, units
+from gemmule.report.contents import ModelReport, ReportData
+from gemmule.report.family_picture import edges_of, family_narrow, family_wide
+from gemmule.report.plots import loss_curves, read_curve, reliability
+from gemmule.report.svg import COLOURS, shorten, swatch
+
+__all__ = ["ModelReport", "ReportData", "render", "write_report"]
+
+WIDE, NARROW = 1040, 350  # widths of the pictures for a desk and for a phone
+Models = Mapping[str, ModelReport]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of models; `best` is which end of it wins, `note` says what it means."""
+
+    figure: str
+    title: str
+    show: Callable[[float | int | None], str]
+    group: Literal["size", "quality", "cost"]
+    best: Callable[..., float] | None = None
+    note: str = ""
+
+
+COLUMNS = (
+    Column("parameters", "Parameters", units.count, "size"),
+    Column("perplexity", "Perplexity", units.perplexity, "quality", min),
+    Column(
+        "bits_per_byte",
+        "Bits per byte",
+        lambda value: units.decimals(value, 3),
+        "quality",
+        min,
+        "Bits per byte of text compares models of any tokenizer.",
+    ),
+    Column(
+        "accuracy", "Accuracy", units.percent, "quality", max, "Accuracy: how often the likeliest next token is right."
+    ),
+    Column(
+        "ece",
+        "Calibration error",
+        units.percent,
+        "quality",
+        min,
+        "Calibration error: how far confidence and accuracy lie apart on average (ECE, 15 equal bins).",
+    ),
+    Column(
+        "kl_to_teacher",
+        "KL to teacher",
+        lambda value: units.decimals(value, 3),
+        "quality",
+        min,
+        "KL to teacher: nats per token.",
+    ),
+    Column("train_tokens", "Tokens", units.count, "cost"),
+    Column("train_flops", "Training", units.flops, "cost"),
+    Column(
+        "teacher_flops",
+        "Teacher",
+        units.flops,
+        "cost",
+        note="Cost, teacher: what it spent on answering for this model.",
+    ),
+    Column("seconds", "Time", units.duration, "cost"),
+)
+
+
+def write_report(data: ReportData, path: Path) -> None:
+    """Writes the report of a run to `path`; a reader sees the old file or the new one, never half of either.
+
+    Raises WorkError naming the path if it can't be written.
+    """
+    page = render(data).encode("utf-8", errors="replace")
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(page)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise WorkError(f"{path}: can't be written: {error.strerror or error}") from error
+
+
+def render(data: ReportData) -> str:
+    """The report as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"visible": visible, "count": units.count, "size": units.size, "value": _show_setting}
+    environment.filters |= {"decimals": units.decimals, "perplexity": units.perplexity, "short": _short}
+    models = data.models
+    return environment.get_template("template.html.jinja").render(
+        data=data,
+        headline=comparison.headline(data),
+        verdicts=_verdicts(models),
+        taught=any(report.learn_from is not None for report in models.values()),
+        made=any(report.settings or report.lineage for report in models.values()),
+        paid=comparison.paid(data),
+        paid_by=comparison.PAID_BY,
+        index={name: number for number, name in enumerate(models)},
+        descriptions={name: _description(name, report) for name, report in models.items()},
+        table=_table(models),
+        family=(family_wide(models), family_narrow(models, width=NARROW)) if models else None,
+        kinds={edge.kind for edge in edges_of(models)},
+        losses=_curves({name: report.curve for name, report in models.items()}, "validation loss, nats per token"),
+        objectives=_curves({name: report.training for name, report in models.items()}, "training objective, nats"),
+        calibration=_calibration(models),
+        samples=_samples(models),
+        swatch=swatch,
+        dash=units.DASH,
+        colours=COLOURS,
+    )
+
+
+def visible(text: str) -> str:
+    """`text` with its control characters as signs, so that what a model wrote can't vanish; newline and tab remain."""
+    return "".join(chr(0x2400 + ord(each)) if ord(each) < 32 and each not in "\t\n" else each for each in text)
+
+
+def _short(name: str) -> str:
+    return shorten(name, 150, 15)
+
+
+def _verdicts(models: Models) -> list[dict[str, Any]]:
+    """For each comparison: its sentence, what it means, a bar for each model in it, and what the two differ in."""
+    found = []
+    for pair in comparison.comparisons(models):
+        names = [pair.student, pair.control]
+        teacher = comparison.evaluated_teacher(pair.student, models)
+        if teacher is not None and teacher not in names:
+            names.append(teacher)
+        values = {name: models[name].figures["perplexity"] or 0 for name in names}
+        longest = max(values.values())
+        bars = [(name, _short(name), units.perplexity(value), 100 * value / longest) for name, value in values.items()]
+        found.append(
+            {
+                "pair": pair,
+                "explanation": comparison.explain(pair, models),
+                "bars": bars,
+                "differences": comparison.different_settings(pair, models),
+            }
+        )
+    return found
+
+
+def _description(name: str, report: ModelReport) -> str:
+    """Where a model comes from, in a few words under its name."""
+    if not report.figures and report.origin is None:
+        return "no figures yet"
+    parts: list[str] = [report.role] if report.role not in ("model", name) else []
+    if report.learn_from is not None:
+        parts.append(f"learned from {report.learn_from}")
+    elif report.origin is None:
+        parts.append("learned from text alone")
+    if report.start_from is not None:
+        parts.append(f"started from {report.start_from}")
+    if report.origin is not None:
+        parts.append(f"from {report.origin}")
+    return ", ".join(parts)
+
+
+def _table(models: Models) -> dict[str, Any]:
+    """Columns that anything is known of, and for each model its cells: text, whether it is the best of its group."""
+    known = [each for each in COLUMNS if any(report.figures.get(each.figure) is not None for report in models.values())]
+    best = {(name, column.figure) for column in known for name in _winners(models, column)}
+    rows = {
+        name: [(column.show(report.figures.get(column.figure)), (name, column.figure) in best) for column in known]
+        for name, report in models.items()
+    }
+    spans = [(group, sum(column.group == group for column in known)) for group in ("size", "quality", "cost")]
+    embedding = {name: report.figures.get("embedding_parameters") for name, report in models.items()}
+    return {"columns": known, "rows": rows, "embedding": embedding, "spans": spans, "marks": bool(best)}
+
+
+def _winners(models: Models, column: Column) -> list[str]:
+    """In each group of students and controls, whoever has the best figure as shown, if anyone has a worse one."""
+    winners: list[str] = []
+    if column.best is None:
+        return winners
+    for group in comparison.groups(models):
+        figures = {name: models[name].figures.get(column.figure) for name in group}
+        known = {name: value for name, value in figures.items() if value is not None and units.is_number(value)}
+        if len({column.show(value) for value in known.values()}) > 1:
+            top = column.show(column.best(known.values()))
+            winners += [name for name, value in known.items() if column.show(value) == top]
+    return winners
+
+
+def _curves(recorded: Mapping[str, Any], y_title: str) -> tuple[str, str, list[str]] | None:
+    """The picture of curves, wide and narrow, and the models in it; None if nothing was recorded."""
+    curves = {name: read_curve(curve) for name, curve in recorded.items()}
+    drawn = [name for name, points in curves.items() if points]
+    if not drawn:
+        return None
+    wide = loss_curves(curves, y_title, width=WIDE, height=400)
+    return wide, loss_curves(curves, y_title, width=NARROW, height=320), drawn
+
+
+def _calibration(models: Models) -> tuple[str, str, list[tuple[str, str]]] | None:
+    """The reliability diagram, wide and narrow, and each model in it with its error; None if nothing was recorded."""
+    bins = {name: report.calibration for name, report in models.items()}
+    drawn = [name for name, each in bins.items() if any(entry.get("count") for entry in each)]
+    if not drawn:
+        return None
+    errors = [(name, units.percent(models[name].figures.get("ece"))) for name in drawn]
+    return reliability(bins, side=440), reliability(bins, side=NARROW), errors
+
+
+def _samples(models: Models) -> dict[str, dict[str, list[str]]]:
+    """prompt -> model -> what it wrote, so that the models' answers to one prompt stand side by side."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, report in models.items():
+        for sample in report.samples:
+            found.setdefault(sample["prompt"], {}).setdefault(name, []).append(sample["text"])
+    return found
+
+
+def _show_setting(value: Any) -> str:
+    """A setting as TOML or JSON would have it, but text without quotes."""
+    if value is None:
+        return units.DASH
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,190 @@
+"""The tokenizer that every later step uses, and its files.
+
+- Text in, ids out, always inert: a control token written in text (`<bos>`, `<end_of_turn>`) is encoded as its
+  characters. Who wants a control token puts its id.
+- Saved as a Hugging Face folder: transformers' AutoTokenizer reads it with nothing of gemmule installed.
+- A tokenizer loaded from elsewhere (Gemma's own) keeps its own files when saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from gemmule.artifact import write_json
+from gemmule.errors import RequestError, WorkError
+
+# What a tokenizer may consist of, in a model folder that holds other things too.
+FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
+    "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
+)  # fmt: skip
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+class Tokenizer:
+    """A `tokenizers.Tokenizer` (`.inner`) with the ids that gemmule needs, found by name.
+
+    `bos_id` and `eos_id` are those of `<bos>` and `<eos>`; `pad_id` is that of `<pad>`, or of `<eos>` where there is
+    no `<pad>` (padding is never learned from, so any id serves). `vocabulary_size` is one more than the largest id.
+
+    Raises RequestError if `inner` has no `<bos>` or no `<eos>`.
+    """
+
+    def __init__(self, inner: tokenizers.Tokenizer, folder: Path | None = None) -> None:
+        self.inner = inner
+        self.folder = folder  # where its files lie, if it was loaded
+        inner.no_padding()
+        inner.no_truncation()
+        inner.encode_special_tokens = True  # control tokens written in text are text
+        self.vocabulary_size: int = max(inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        self.bos_id = self._control_id("<bos>")
+        self.eos_id = self._control_id("<eos>")
+        pad_id = inner.token_to_id("<pad>")
+        self.pad_id: int = self.eos_id if pad_id is None else pad_id
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`, without `<bos>`. Raises RequestError for a lone surrogate, which is no character."""
+        try:
+            ids: list[int] = self.inner.encode(text, add_special_tokens=False).ids
+        except TypeError:
+            _refuse_surrogates([text])
+            raise
+        return ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text, on all cores."""
+        try:
+            # the fast variant doesn't keep track of where in the text each token came from
+            encodings = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
+        except TypeError:
+            _refuse_surrogates(texts)
+            raise
+        return [encoding.ids for encoding in encodings]
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
+        """The text of `ids` (a list, array or tensor); half a character at an end becomes U+FFFD."""
+        numbers: list[int] = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+        text: str = self.inner.decode(numbers, skip_special_tokens=skip_special_tokens)
+        return text
+
+    @cached_property
+    def content_hash(self) -> str:
+        """sha256 of what turns text into ids: tokenizer.json as canonical JSON, less its padding and truncation."""
+        file = self.folder / "tokenizer.json" if self.folder else None
+        content = _read_json(file) if file else json.loads(self.inner.to_str())
+        for key in ("padding", "truncation"):
+            content.pop(key, None)
+        merges = content.get("model", {}).get("merges")
+        if merges and isinstance(merges[0], str):  # written "a b" before tokenizers 0.20, ["a", "b"] since
+            content["model"]["merges"] = [merge.split(" ") for merge in merges]
+        canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def _control_id(self, name: str) -> int:
+        number: int | None = self.inner.token_to_id(name)
+        if number is None:
+            raise RequestError(
+                f"{self.folder or 'this tokenizer'}: its tokenizer has no {name}; a Gemma-style tokenizer is needed: "
+                "every window of text starts with <bos> and every document ends with <eos>"
+            )
+        return number
+
+
+def load_tokenizer(source: str | Path) -> Tokenizer:
+    """The tokenizer in a folder (a model folder, a tokenizer artifact) or of a hub id ("owner/name").
+
+    Raises RequestError if there is none or it is not of Gemma's kind, WorkError if its file is damaged.
+    """
+    folder = _find(source)
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise RequestError(f"{source}: no tokenizer there: it has no tokenizer.json")
+    try:
+        inner = tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise WorkError(f"{file}: not a tokenizer, or damaged ({error})") from None
+    return Tokenizer(inner, folder)
+
+
+def save(tokenizer: Tokenizer, folder: Path) -> None:
+    """Writes the tokenizer's files into `folder`, beside whatever is there: its own if it was loaded, else ours.
+
+    Raises WorkError if the files that it was loaded from are gone.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if tokenizer.folder is None:
+        tokenizer.inner.save(str(folder / "tokenizer.json"))
+        write_json(folder / "tokenizer_config.json", _transformers_config())
+        return
+    if not (tokenizer.folder / "tokenizer.json").is_file():
+        raise WorkError(f"{tokenizer.folder / 'tokenizer.json'}: gone since the tokenizer was loaded from there")
+    for name in FILES:
+        file = tokenizer.folder / name
+        if file.is_file() and file.resolve() != (folder / name).resolve():
+            shutil.copyfile(file, folder / name)
+
+
+def _transformers_config() -> dict[str, Any]:
+    """What transformers needs to know.
+
+    The class must be said, and be this one: without it, transformers rebuilds a SentencePiece tokenizer beside
+    `model_type: gemma2`. `additional_special_tokens`: transformers 4 crashes on a list under `extra_special_tokens`.
+    """
+    template = resources.files("gemmule.tokenizer").joinpath("chat_template.jinja").read_text(encoding="utf-8")
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<bos>",
+        "eos_token": "<eos>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "additional_special_tokens": ["<start_of_turn>", "<end_of_turn>"],
+        "clean_up_tokenization_spaces": False,
+        "padding_side": "left",
+        "chat_template": template,
+    }
+
+
+def _find(source: str | Path) -> Path:
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists() or not HUB_ID.fullmatch(str(source)):
+        raise RequestError(f"{source}: no such folder")
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(str(source), allow_patterns=list(FILES)))
+    except Exception as error:  # network, rights, names: its errors share no narrower ancestor
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RequestError(f"{source}: no such folder, and it can't be had from the hub ({reason})") from None
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WorkError(f"{file}: can't be read ({error})") from None
+    if not isinstance(content, dict):
+        raise WorkError(f"{file}: not a tokenizer")
+    return content
+
+
+def _refuse_surrogates(texts: Sequence[str]) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise RequestError(
+                f"text holds a lone surrogate, U+{ord(text[error.start]):04X} at character {error.start}, "
+                "which is no character: remove it"
+            ) from None

@@ -1,0 +1,95 @@
+"""Trains a tokenizer: byte-level BPE with Gemma's control tokens at fixed ids.
+
+- Text is first cut by the pattern that llama.cpp calls `qwen2`, so that the same ids come out of tokenizers,
+  transformers and llama.cpp. Every digit is a token by itself.
+- The alphabet is all 256 bytes: there is no unknown text, and every Unicode string comes back exactly.
+- `<pad> <eos> <bos> <unk>` are 0 to 3, `<start_of_turn> <end_of_turn>` 106 and 107, as in Gemma.
+- Merges are learned within the pattern's pieces only, and no piece holds a whole `<bos>`: so BPE can never learn a
+  control token as a word, and a control token written in text stays text.
+
+Byte-pair encoding: Sennrich et al. 2016 (arXiv 1508.07909); on bytes: Radford et al. 2019 (GPT-2).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from itertools import count, islice
+
+import tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
+
+from gemmule.errors import RequestError
+from gemmule.tokenizer.load import Tokenizer
+
+CONTROL_TOKENS = {"<pad>": 0, "<eos>": 1, "<bos>": 2, "<unk>": 3, "<start_of_turn>": 106, "<end_of_turn>": 107}
+SMALLEST_VOCABULARY = 256 + len(CONTROL_TOKENS)  # every byte must have its token
+
+# llama.cpp's `qwen2`: contractions; letters with what leads them; one digit; signs; line ends; other white space.
+SPLIT_PATTERN = (
+    r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def train(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
+    """Learns a vocabulary of exactly `vocabulary_size` tokens, control tokens included, from `texts`.
+
+    The texts are read once and not kept. The result depends on how often each piece occurs in them, not on their order.
+
+    Raises RequestError if `vocabulary_size` is under 262 (256 bytes and 6 control tokens), or larger than the text
+    supports: then it names the largest possible.
+    """
+    if vocabulary_size < SMALLEST_VOCABULARY:
+        raise RequestError(
+            f"vocabulary_size {vocabulary_size} is too small: every byte and control token needs an id; "
+            f"the smallest possible is {SMALLEST_VOCABULARY}"
+        )
+    learner = _pipeline(models.BPE())
+    # The trainer would put control tokens at 0 to 5: it learns without them, and _renumber makes room afterwards.
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size - len(CONTROL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[],
+        show_progress=False,
+    )
+    learner.train_from_iterator(iter(texts), trainer)
+    largest = learner.get_vocab_size() + len(CONTROL_TOKENS)
+    if largest < vocabulary_size:
+        raise RequestError(
+            f"vocabulary_size {vocabulary_size} is larger than this text supports; "
+            f"the largest possible is {largest}: give more text or a smaller vocabulary"
+        )
+    learned = json.loads(learner.to_str())["model"]
+    vocabulary = _renumber(learned["vocab"])
+    merges = [(left, right) for left, right in learned["merges"]]
+    return Tokenizer(_assemble(vocabulary, merges))
+
+
+def _renumber(learned: dict[str, int]) -> dict[str, int]:
+    """Gives the control tokens their ids and the learned ones the ids that are left, in the order learned."""
+    taken = set(CONTROL_TOKENS.values())
+    free = (number for number in count() if number not in taken)
+    tokens = sorted(learned, key=learned.__getitem__)
+    return {**CONTROL_TOKENS, **dict(zip(tokens, islice(free, len(tokens)), strict=True))}
+
+
+def _assemble(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
+    """The finished pipeline around a vocabulary: `<bos>` goes in front where special tokens are asked for."""
+    inner = _pipeline(models.BPE(vocab=vocabulary, merges=merges))
+    inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in CONTROL_TOKENS])
+    bos = ("<bos>", CONTROL_TOKENS["<bos>"])
+    inner.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[bos])
+    return inner
+
+
+def _pipeline(model: models.BPE) -> tokenizers.Tokenizer:
+    inner = tokenizers.Tokenizer(model)
+    inner.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT_PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False),
+        ]
+    )
+    inner.decoder = decoders.ByteLevel()
+    return inner

@@ -1,0 +1,273 @@
+"""The training loop: batches in, gradients of the mean over the learned tokens, AdamW, a checkpoint now and then.
+
+What is learned at each token is one of three signals: the next token itself, a teacher run beside the student, or the
+teacher's stored targets; a share of the next-token loss may be mixed in. Everything that happens at a step is a
+function of the step, so training that was interrupted goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gemmule.artifact import Artifact, Settings
+from gemmule.data.loader import Batch, Windows
+from gemmule.distill import teachers
+from gemmule.distill.targets import TargetStore
+from gemmule.errors import WorkError
+from gemmule.model import weights
+from gemmule.model.config import Gemma2Config
+from gemmule.model.device import choose_device
+from gemmule.model.transformer import Gemma2
+from gemmule.progress import Meter, say
+from gemmule.recipe import Distill, Machine, Train
+from gemmule.train import checkpoint, compiling
+from gemmule.train.metrics import MetricsLog
+from gemmule.train.optimizer import make_optimizer
+from gemmule.train.schedule import learning_rate
+
+LARGEST_LOGITS = 2**26  # numbers in a micro-batch's logits: 256 MB
+VALIDATIONS = 20  # points of the validation curve
+VALIDATION_WINDOWS = 32
+Signal = Callable[[Batch], Any]  # a micro-batch -> the targets that `model(ids, targets=...)` takes
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that training one model needs."""
+
+    name: str
+    folder: Path  # checkpoints, metrics and TensorBoard's files go here
+    config: Gemma2Config
+    train: Train
+    distill: Distill
+    machine: Machine
+    seed: int
+    windows: Windows  # of the training text
+    validation: Windows
+    settings: Settings  # of the artifact: a checkpoint of other settings is not gone on from
+    inputs: dict[str, Artifact]
+    teacher: Path | None = None  # a model folder, for a teacher beside the student
+    targets: Path | None = None  # a folder of stored targets
+    start_from: Path | None = None  # a model folder of the same shape
+
+    @property
+    def windows_per_batch(self) -> int:
+        return max(1, round(self.train.batch_tokens / self.windows.sequence_length))
+
+    @property
+    def steps(self) -> int:
+        return max(1, round(self.train.tokens / (self.windows_per_batch * self.windows.sequence_length)))
+
+    @property
+    def windows_per_micro_batch(self) -> int:
+        length = self.windows.sequence_length
+        tokens = self.train.micro_batch_tokens or LARGEST_LOGITS // self.config.vocabulary_size
+        return min(self.windows_per_batch, max(1, tokens // length))
+
+
+def train(job: Job) -> Gemma2:
+    """Trains the job's model from its newest checkpoint, or from the start, to the end.
+
+    Ctrl-C finishes the step, saves a checkpoint and raises KeyboardInterrupt; a second Ctrl-C stops at once.
+
+    Raises WorkError naming the step if the loss or a gradient stops being finite.
+    """
+    device = choose_device(job.machine.device)
+    model = _initial_model(job).to(device).train()
+    optimizer = make_optimizer(model, job.train)
+    last = checkpoint.newest(job.folder / "checkpoints")
+    state = checkpoint.load(last, model, optimizer) if last is not None else checkpoint.State()
+    if state.step:
+        say(f"{job.name}: going on from step {state.step} of {job.steps}")
+    total = job.steps * job.windows_per_batch * job.windows.sequence_length
+    if state.step < job.steps:
+        targets_of = make_signal(job, device)
+        compiling.prepare(
+            model, job.machine.compile, flops=3 * total * job.config.flops_per_token(job.windows.sequence_length)
+        )
+    log = MetricsLog(job.folder, state.step)
+
+    def save() -> None:
+        checkpoint.save(job.folder / "checkpoints", model, optimizer, state, job.settings, job.inputs)
+
+    try:
+        with _interrupt_flag() as interrupted, Meter(job.name, total, done=state.tokens) as meter:
+            while state.step < job.steps:
+                started = time.monotonic()
+                batch = job.windows.batch(state.step, job.windows_per_batch)
+                loss, norm = _step(job, model, optimizer, batch, targets_of, state.step, device)
+                state = checkpoint.State(
+                    state.step + 1, state.tokens + int(batch.mask.sum()), state.seconds + time.monotonic() - started
+                )
+                meter.update(state.tokens, f"loss {loss:.3f}")
+                log.write(
+                    {
+                        "step": state.step,
+                        "tokens": state.tokens,
+                        "loss": loss,
+                        "learning_rate": optimizer.param_groups[0]["lr"],
+                        "gradient_norm": norm,
+                        "tokens_per_second": round(meter.speed, 1),
+                        "seconds": round(state.seconds, 3),
+                    }
+                )
+                if state.step % max(1, job.steps // VALIDATIONS) == 0 or state.step == job.steps:
+                    validation_loss = validate(model, job.validation, device)
+                    log.write({"step": state.step, "tokens": state.tokens, "validation_loss": validation_loss})
+                if state.step % job.train.checkpoint_every == 0 or state.step == job.steps or interrupted():
+                    save()
+                if interrupted():
+                    say(f"{job.name}: stopped at step {state.step} of {job.steps}; saved")
+                    raise KeyboardInterrupt
+    finally:
+        log.close()
+    return model.eval()
+
+
+def _initial_model(job: Job) -> Gemma2:
+    if job.start_from is not None:
+        return weights.load(job.start_from)
+    return Gemma2(job.config).initialise(job.seed)
+
+
+def make_signal(job: Job, device: torch.device) -> Signal:
+    """What the student learns at each token of a micro-batch."""
+    share = job.distill.next_token_weight
+    soft: Signal
+    if job.targets is not None:
+        store = TargetStore(job.targets)
+
+        def soft(batch: Batch) -> Any:
+            return store.batch(batch).to(device)
+
+    elif job.teacher is not None:
+        teacher = weights.load(job.teacher).to(device)
+
+        def soft(batch: Batch) -> Any:
+            return teachers.probabilities(teacher, torch.from_numpy(batch.inputs).to(device), job.distill.temperature)
+
+    else:
+        return lambda batch: torch.from_numpy(batch.targets).to(device)
+    if share == 0:
+        return soft
+    return lambda batch: ((1 - share, soft(batch)), (share, torch.from_numpy(batch.targets).to(device)))
+
+
+def accumulate(
+    model: Gemma2,
+    batch: Batch,
+    targets_of: Signal,
+    *,
+    windows_per_micro_batch: int,
+    temperature: float = 1.0,
+    device: torch.device | str = "cpu",
+) -> float:
+    """Adds to the gradients those of the mean loss over the batch's learned tokens, a micro-batch at a time.
+
+    Each micro-batch is divided by the whole batch's count of learned tokens, so its size changes nothing.
+
+    Returns:
+        The loss, nats per learned token.
+    """
+    learned = max(1, int(batch.mask.sum()))
+    total = 0.0
+    for start in range(0, len(batch.starts), windows_per_micro_batch):
+        rows = slice(start, start + windows_per_micro_batch)
+        part = Batch(batch.inputs[rows], batch.targets[rows], batch.mask[rows], batch.starts[rows])
+        loss = model(
+            torch.from_numpy(part.inputs).to(device),
+            targets_of(part),
+            mask=torch.from_numpy(part.mask).to(device),
+            temperature=temperature,
+            denominator=learned,
+        )
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def _step(
+    job: Job,
+    model: Gemma2,
+    optimizer: torch.optim.AdamW,
+    batch: Batch,
+    targets_of: Signal,
+    step: int,
+    device: torch.device,
+) -> tuple[float, float]:
+    """One update. Gives the loss and the norm of the gradient before clipping."""
+
+    def gradients() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        return accumulate(
+            model,
+            batch,
+            targets_of,
+            windows_per_micro_batch=job.windows_per_micro_batch,
+            temperature=job.distill.temperature,
+            device=device,
+        )
+
+    loss = compiling.eager_if_it_fails(gradients)
+    norm = float(nn.utils.clip_grad_norm_(model.parameters(), job.train.clip))
+    if not math.isfinite(loss) or not math.isfinite(norm):
+        raise WorkError(
+            f"{job.name}: step {step + 1}: the loss is {loss} and the gradient's norm {norm}; stopped before the "
+            f"update. Try a lower models.{job.name}.train.learning_rate"
+        )
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(step, job.steps, job.train)
+    optimizer.step()
+    return loss, norm
+
+
+@torch.no_grad()
+def validate(model: Gemma2, windows: Windows, device: torch.device) -> float:
+    """The next-token loss on evenly spread windows of the validation text, nats per token."""
+    count = min(VALIDATION_WINDOWS, len(windows))
+    total, learned = 0.0, 0
+    with compiling.eager():
+        for index in range(count):
+            batch = windows.window_batch([index * len(windows) // count])
+            loss = model(
+                torch.from_numpy(batch.inputs).to(device),
+                torch.from_numpy(batch.targets).to(device),
+                mask=torch.from_numpy(batch.mask).to(device),
+                denominator=1,
+            )
+            total += loss.item()
+            learned += int(batch.mask.sum())
+    return total / max(1, learned)
+
+
+@contextmanager
+def _interrupt_flag() -> Iterator[Callable[[], bool]]:
+    """Gives a function that says whether Ctrl-C was pressed; a second press raises KeyboardInterrupt at once."""
+    pressed = False
+
+    def press(number: int, frame: object) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+        say("finishing this step, then saving; Ctrl-C again stops at once")
+
+    try:
+        before = signal.signal(signal.SIGINT, press)
+    except ValueError:  # not in the main thread: signals go elsewhere
+        yield lambda: False
+        return
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,168 @@
+"""Token shards: what is written is what the tokenizer gave, by position, and damage is named."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gemmule.data.shards import TokenShards, write_shards
+from gemmule.errors import WorkError
+from gemmule.tokenizer import Tokenizer, train
+
+EOS = 1
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train(["the quick brown fox jumps over the lazy dog " * 3], 290)
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return ["the quick brown fox", "", "naïve 123\r\n\u2028", "the <eos> dog <bos>", "x" * 100]
+
+
+@pytest.fixture(scope="module")
+def stream(tokenizer: Tokenizer, texts: list[str]) -> list[int]:
+    return [number for text in texts for number in [*tokenizer.encode(text), EOS]]
+
+
+@pytest.mark.parametrize("shard_tokens", [1, 7, 64, 2**26])
+def test_stream_is_documents_each_followed_by_eos(
+    tokenizer: Tokenizer, texts: list[str], stream: list[int], tmp_path: Path, shard_tokens: int
+) -> None:
+    write_shards(iter(texts), tokenizer, tmp_path, shard_tokens=shard_tokens)
+    shards = TokenShards(str(tmp_path))
+    assert len(shards) == len(stream)
+    assert shards[:].tolist() == stream
+    assert shards[:].dtype == np.int64
+    assert shards.document_starts.tolist() == [
+        0,
+        *(place + 1 for place, number in enumerate(stream[:-1]) if number == EOS),
+    ]
+    assert shards.text_bytes == sum(len(text.encode()) for text in texts)
+    assert shards.vocabulary_size == 290
+    assert shards.mask(3, 9).tolist() == [True] * 6
+    assert len(list(tmp_path.glob("tokens-*.npy"))) == -(-len(stream) // shard_tokens)
+    assert not list(tmp_path.glob("mask-*"))
+    ends = [*shards.document_starts[1:].tolist(), len(shards)]
+    back = [
+        tokenizer.decode(shards[start : end - 1])
+        for start, end in zip(shards.document_starts.tolist(), ends, strict=True)
+    ]
+    assert back == texts
+
+
+def test_indexing_is_as_of_a_list(tokenizer: Tokenizer, texts: list[str], stream: list[int], tmp_path: Path) -> None:
+    shards = write_shards(texts, tokenizer, tmp_path, shard_tokens=10)
+    bound = st.none() | st.integers(-len(stream) - 5, len(stream) + 5)
+
+    @settings(max_examples=300, deadline=None)
+    @given(bound, bound, st.none() | st.integers(-12, 12).filter(bool))
+    def slices_agree(start: int | None, stop: int | None, step: int | None) -> None:
+        assert shards[start:stop:step].tolist() == stream[start:stop:step]
+        assert len(shards.mask(start, stop)) == len(stream[start:stop])
+
+    slices_agree()
+    for place in (0, 9, 10, 11, len(stream) - 1, -1, -len(stream)):
+        assert shards[place] == stream[place]
+    for place in (len(stream), -len(stream) - 1):
+        with pytest.raises(IndexError):
+            shards[place]
+    shards[0:5][:] = 0  # what is given is the caller's own
+    assert shards[:5].tolist() == stream[:5]
+
+
+def test_pieces_carry_their_mask(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Before, between and after whole texts; each piece tokenized by itself; <eos> as the last piece."""
+    documents = ["the fox", [("the dog ", False), ("jumps", True)], "lazy", [("dog", True), (" over", False)], []]
+    shards = write_shards(documents, tokenizer, tmp_path, shard_tokens=5)
+    expected: list[tuple[int, bool]] = []
+    for document in [[("the fox", True)], documents[1], [("lazy", True)], documents[3]]:
+        for text, learned in document:
+            expected += [(number, learned) for number in tokenizer.encode(text)]
+        expected.append((EOS, document[-1][1]))
+    expected.append((EOS, True))
+    assert shards[:].tolist() == [number for number, _ in expected]
+    assert shards.mask(0, len(shards)).tolist() == [learned for _, learned in expected]
+    assert shards.mask(-4, len(shards)).tolist() == [learned for _, learned in expected][-4:]
+    assert False in shards.mask(0, len(shards))
+
+
+def test_a_mask_that_begins_late_covers_what_was_before(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gemmule.data.shards.BATCH_CHARACTERS", 10)
+    shards = write_shards([*["the fox"] * 9, [("dog", False)]], tokenizer, tmp_path, shard_tokens=6)
+    masked = len(tokenizer.encode("dog")) + 1
+    assert shards.mask(0, len(shards)).tolist() == [True] * (len(shards) - masked) + [False] * masked
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(65_536, np.uint16), (65_537, np.uint32), (70_000, np.uint32)])
+def test_ids_never_wrap_round(tmp_path: Path, size: int, dtype: type) -> None:
+    """transformers#2825: ids stored in 16 bits. 1 MB with a vocabulary on either side of 65,536."""
+    words = {f"w{number}": number for number in range(size - 2)} | {"<bos>": size - 2, "<eos>": size - 1}
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="w0"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    inner.add_special_tokens(["<bos>", "<eos>"])
+    tokenizer = Tokenizer(inner)
+    assert tokenizer.vocabulary_size == size
+    drawn = np.random.default_rng(0).integers(0, size - 2, 150_000)
+    drawn[:6] = [65_530, 65_531, 65_532, 65_533, 0, size - 3]
+    text = " ".join(f"w{number}" for number in drawn.tolist() if number < size - 2)
+    assert len(text) > 990_000
+    shards = write_shards([text, "w0"], tokenizer, tmp_path)
+    assert shards[:].tolist() == [*inner.encode(text).ids, size - 1, 0, size - 1]
+    assert shards[:].max() == size - 1
+    assert np.load(tmp_path / "tokens-00000.npy").dtype == dtype
+
+
+def test_bytes_depend_on_the_content_alone(tokenizer: Tokenizer, texts: list[str], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_shards(texts, tokenizer, tmp_path / name, shard_tokens=9)
+    files = sorted(file.name for file in (tmp_path / "a").iterdir())
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
+    assert "tokens-00000.npy" in files
+
+
+def test_no_documents_is_no_tokens(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    shards = write_shards([], tokenizer, tmp_path)
+    assert (len(shards), shards[:].tolist(), shards.text_bytes, shards.document_starts.tolist()) == (0, [], 0, [])
+
+
+@pytest.mark.parametrize("name", ["tokens-00001.npy", "mask-00000.npy", "document_starts.npy", "info.json"])
+@pytest.mark.parametrize("damage", ["cut", "missing", "empty", "another length"])
+def test_damage_is_named(tokenizer: Tokenizer, tmp_path: Path, name: str, damage: str) -> None:
+    write_shards(["1234567890", [("12345", False)]], tokenizer, tmp_path, shard_tokens=10)  # 17 tokens
+    file = tmp_path / name
+    content = file.read_bytes()
+    if damage == "cut":
+        file.write_bytes(content[:-1] if name != "info.json" else content[:-9])
+    elif damage == "missing":
+        file.unlink()
+    elif damage == "empty":
+        file.write_bytes(b"")
+    elif name == "info.json":
+        file.write_text(json.dumps(json.loads(content) | {"tokens": 11}))
+        name = "tokens-00001.npy"  # it holds more than the one token that would be left for it
+    else:
+        np.save(file, np.load(file)[:-1])
+    with pytest.raises(WorkError, match=name if damage != "missing" or name != "info.json" else "no token shards"):
+        TokenShards(tmp_path)
+
+
+def test_reading_needs_no_torch(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    write_shards(["the quick brown fox"], tokenizer, tmp_path)
+    program = (
+        "import sys; from gemmule.data.shards import TokenShards; from gemmule.data.loader import Windows;"
+        f"Windows(TokenShards({str(tmp_path)!r}), 4, 2, 0).batch(0, 2);"
+        "print([name for name in ('torch', 'transformers', 'tokenizers', 'pyarrow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,296 @@
+"""Text in: which files are found, what is read from each format, and what is refused, by file and line."""
+
+import gzip
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from gemmule.data.compressed import zstd
+from gemmule.data.sources import BUNDLED, Document, SourceFile, fingerprint, read_documents, resolve
+from gemmule.errors import RequestError, WorkError
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}
+
+
+def source(folder: Path, name: str, content: bytes) -> SourceFile:
+    suffix = Path(name).suffix
+    (folder / name).write_bytes(COMPRESS.get(suffix, bytes)(content))
+    return SourceFile(folder / name, name)
+
+
+def parquet(folder: Path, columns: dict[str, object], name: str = "a.parquet") -> SourceFile:
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / name)
+    return SourceFile(folder / name, name)
+
+
+def read(file: SourceFile, field: str = "text") -> list[tuple[str, int]]:
+    return [(document.text, document.position) for document in read_documents(file, field)]
+
+
+# --- which files
+
+
+def make_tree(folder: Path) -> None:
+    for name in ("b.txt", "a.txt", "notes.MD", "deep/er/c.jsonl.gz", "deep/d.parquet", "deep/e.TXT.ZST", "odd.pdf",
+                 ".hidden.txt", ".git/x.md", "deep/.cache/y.txt", "[odd] name/f.txt"):  # fmt: skip
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        (["a.txt"], ["a.txt"]),
+        (["*.txt"], ["a.txt", "b.txt"]),
+        (["b.txt", "*.txt", "./a.txt", "deep/../b.txt"], ["b.txt", "a.txt"]),
+        (["*"], ["a.txt", "b.txt", "notes.MD"]),
+        (["deep"], ["deep/d.parquet", "deep/e.TXT.ZST", "deep/er/c.jsonl.gz"]),
+        (["deep/**/*.gz"], ["deep/er/c.jsonl.gz"]),
+        (["**/*.txt"], ["[odd] name/f.txt", "a.txt", "b.txt"]),
+        (["[odd] name"], ["[odd] name/f.txt"]),
+        (["[ab].txt"], ["a.txt", "b.txt"]),
+        (["."], ["[odd] name/f.txt", "a.txt", "b.txt", "deep/d.parquet", "deep/e.TXT.ZST", "deep/er/c.jsonl.gz",
+                 "notes.MD"]),
+    ],
+)  # fmt: skip
+def test_files_folders_and_globs(tmp_path: Path, patterns: list[str], names: list[str]) -> None:
+    base = tmp_path / "base [x]"  # a glob sign in the recipe's own folder is none
+    make_tree(base)
+    assert [file.name for file in resolve(patterns, base)] == names
+    assert all(file.path.is_file() for file in resolve(patterns, base))
+
+
+def test_outside_of_the_base_and_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_tree(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    assert [file.name for file in resolve(["../a.txt"], tmp_path / "recipes")] == ["../a.txt"]
+    absolute = str(tmp_path / "a.txt")
+    assert [file.name for file in resolve([absolute, str(tmp_path / "*.txt")], tmp_path / "recipes")] == [
+        absolute,
+        str(tmp_path / "b.txt"),
+    ]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert [file.path for file in resolve(["~/a.txt", "~/*.MD"], Path("/"))] == [
+        tmp_path / "a.txt",
+        tmp_path / "notes.MD",
+    ]
+
+
+def test_one_file_by_two_names_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "b.txt").symlink_to("a.txt")
+    assert [file.name for file in resolve(["*.txt"], tmp_path)] == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("missing.txt", r"^missing\.txt: no such file or folder"),
+        ("*.jsonl", r"^\*\.jsonl: matches no file"),
+        ("*.pdf", r"^\*\.pdf: matches no file"),
+        ("odd.pdf", r"^odd\.pdf: a kind of file that isn't read; known: \.txt, \.md, \.jsonl, \.parquet"),
+        ("void", r"^void: a folder without a file to read"),
+        ("gemmule:shakspeare", r"^gemmule:shakspeare: no such file"),
+        ("a\0b", r"no such file"),
+        ("empty.txt", r"^empty\.txt: an empty file"),
+        ("e*.txt", r"^empty\.txt: an empty file"),
+    ],
+)
+def test_a_pattern_that_names_nothing_is_refused(tmp_path: Path, pattern: str, message: str) -> None:
+    make_tree(tmp_path)
+    (tmp_path / "void").mkdir()
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(RequestError, match=message):
+        resolve(["a.txt", pattern], tmp_path)
+
+
+def test_the_bundled_text_is_shakespeare() -> None:
+    files = resolve([BUNDLED], Path("/nowhere"))
+    assert len(files) == 42
+    assert files[11].name == "gemmule:shakespeare/hamlet.txt"
+    assert sum(len(document.text) for file in files for document in read_documents(file)) == 5_283_795
+    hamlet = "".join(document.text for document in read_documents(files[11]))
+    assert "To be, or not to be: that is the question:\n" in hamlet
+    readme = (files[0].path.parent / "README.md").read_text()
+    assert "William Shakespeare" in readme
+    assert "public domain" in readme
+
+
+def test_fingerprint_reuses_what_is_known(tmp_path: Path) -> None:
+    file = source(tmp_path, "a.txt", b"abc")
+    first = fingerprint(file, None)
+    assert first == {
+        "name": "a.txt",
+        "size": 3,
+        "mtime_ns": (tmp_path / "a.txt").stat().st_mtime_ns,
+        "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",  # FIPS 180-2, appendix B.1
+    }
+    assert fingerprint(file, first | {"sha256": "known"})["sha256"] == "known"
+    assert fingerprint(file, first | {"sha256": "known", "size": 4}) == first
+    assert fingerprint(file, first | {"sha256": "known", "mtime_ns": 4}) == first
+    with pytest.raises(RequestError, match=r"gone\.txt: can't be read"):
+        fingerprint(SourceFile(tmp_path / "gone.txt", "gone.txt"))
+
+
+# --- what is read
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("kind", [".txt", ".md", ".jsonl", ".parquet"])
+def test_every_format_plain_and_compressed(tmp_path: Path, kind: str, suffix: str) -> None:
+    texts = ["first\r\nline ☃", " second\n"]
+    if kind == ".parquet":
+        content = parquet(tmp_path, {"text": texts, "n": [1, 2]}).path.read_bytes()
+        expected = [Document(text, f"f{kind}{suffix}", row) for row, text in enumerate(texts)]
+    elif kind == ".jsonl":
+        content = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts).encode()
+        expected = [Document(text, f"f{kind}{suffix}", row) for row, text in enumerate(texts, start=1)]
+    else:
+        content = "".join(texts).encode()
+        expected = [Document("".join(texts), f"f{kind}{suffix}", 0)]
+    assert list(read_documents(source(tmp_path, f"f{kind}{suffix}", content))) == expected
+
+
+def test_lines_of_jsonl_end_at_newline_bytes_only(tmp_path: Path) -> None:
+    odd = "a\u2028b\u2029c\u0085d\x1ce\x0bf"
+    raw = '{"text": "' + odd + '\x0cg"}'  # a raw form feed: a fault of form, and no doubt what is meant
+    content = "\ufeff" + json.dumps({"text": "bom"}) + "\r\n\n  \n" + raw + '\n{"text": "no newline at the end"}'
+    file = source(tmp_path, "a.jsonl", content.encode())
+    assert read(file) == [("bom", 1), (odd + "\x0cg", 4), ("no newline at the end", 5)]
+
+
+def test_a_byte_order_mark_in_plain_text_is_text(tmp_path: Path) -> None:
+    assert read(source(tmp_path, "a.txt", "\ufeffabc".encode())) == [("\ufeffabc", 0)]
+
+
+def test_escaped_pairs_are_one_character(tmp_path: Path) -> None:
+    assert read(source(tmp_path, "a.jsonl", rb'{"text": "\ud83d\ude00 \u0000"}')) == [("\U0001f600 \0", 1)]
+
+
+def test_lines_longer_than_a_block(tmp_path: Path) -> None:
+    long = "é" * 1_200_000
+    content = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in ("a", long, "b")).encode()
+    assert read(source(tmp_path, "a.jsonl.gz", content)) == [("a", 1), (long, 2), ("b", 3)]
+
+
+def test_the_field_is_configurable(tmp_path: Path) -> None:
+    assert read(source(tmp_path, "a.jsonl", b'{"body": "x", "text": 3}'), "body") == [("x", 1)]
+    assert read(parquet(tmp_path, {"a.b": ["x"], "text": [3]}), "a.b") == [("x", 0)]
+
+
+def test_parquet_strings_of_every_kind_in_many_groups(tmp_path: Path) -> None:
+    texts = [f"text {number % 7}" for number in range(1000)]
+    for kind in (pyarrow.string(), pyarrow.large_string(), pyarrow.dictionary(pyarrow.int32(), pyarrow.string())):
+        table = pyarrow.table({"text": pyarrow.array(texts).cast(kind)})
+        pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=300)
+        assert read(SourceFile(tmp_path / "a.parquet", "a")) == [(text, row) for row, text in enumerate(texts)]
+
+
+def test_documents_without_text_are_passed_over_and_counted(tmp_path: Path) -> None:
+    skipped: list[int] = []
+    file = source(tmp_path, "a.jsonl", '{"text": ""}\n{"text": "x"}\n{"text": " \\n\\t\u3000"}\n'.encode())
+    assert [document.position for document in read_documents(file, "text", skipped.append)] == [2]
+    assert skipped == [1, 3]
+    assert list(read_documents(source(tmp_path, "b.txt", b" \n \n"), "text", skipped.append)) == []
+    assert skipped == [1, 3, 0]
+    assert list(read_documents(parquet(tmp_path, {"text": ["", "y"]}), "text", skipped.append)) == [
+        Document("y", "a.parquet", 1)
+    ]
+    assert skipped == [1, 3, 0, 0]
+
+
+# --- what is refused
+
+LINES = {
+    b'{"text": "a"': r"line 2: not JSON \(Expecting ',' delimiter, column 13\)",
+    b"[": r"line 2: not JSON",
+    b'{"text": "a"} {"text": "b"}': r"line 2: not JSON \(Extra data",
+    b'["a"]': r"line 2: not a JSON object but a list",
+    b'"a"': r"line 2: not a JSON object but a text",
+    b"null": r"line 2: not a JSON object but null",
+    b'{"body": "a", "id": 1}': r"line 2: has no field 'text' \(its fields: body, id\)",
+    b"{}": r"line 2: has no field 'text' \(its fields: none\)",
+    b'{"text": null}': r"line 2: field 'text' is not a text but null",
+    b'{"text": 3}': r"line 2: field 'text' is not a text but a number",
+    b'{"text": true}': r"line 2: field 'text' is not a text but true or false",
+    b'{"text": ["a"]}': r"line 2: field 'text' is not a text but a list",
+    b'{"text": {"a": 1}}': r"line 2: field 'text' is not a text but an object",
+    b'{"text": "a \\ud800 b"}': r"line 2: field 'text' holds half a surrogate pair \(\\ud800\)",
+    b'{"text": "\xe9t\xe9"}': r"line 2: not UTF-8",
+    b'{"text": "\xed\xa0\x80"}': r"line 2: not UTF-8",  # a surrogate in bytes
+    '{"text": "a"}'.encode("utf-16-le"): r"line 2: not JSON",
+    b"[" * 100_000: r"line 2: not JSON",
+    b'{"n": ' + b"1" * 10_000 + b', "text": "a"}': r"line 2: not JSON",
+}
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line[:24].decode("latin1"))
+def test_a_bad_line_of_jsonl_is_named(tmp_path: Path, line: bytes) -> None:
+    file = source(tmp_path, "bad.jsonl", b'{"text": "good"}\n' + line + b'\n{"text": "good"}\n')
+    with pytest.raises(RequestError, match=r"^bad\.jsonl, " + LINES[line]):
+        read(file)
+
+
+def test_text_that_is_not_utf8_is_named_by_line_and_byte(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"^a\.txt, line 3 \(byte 9\): not UTF-8"):
+        read(source(tmp_path, "a.txt", b"one\ntwo\nt\xe9\n"))
+    with pytest.raises(RequestError, match=r"^a\.md, line 1 \(byte 1\): not UTF-8"):
+        read(source(tmp_path, "a.md", "a☃".encode()[:-1]))
+    long = b"twenty bytes a line\n" * 10_000  # in many documents
+    with pytest.raises(RequestError, match=r"^b\.txt, line 9001 \(byte 180003\): not UTF-8"):
+        read(source(tmp_path, "b.txt", long[:180_003] + b"\xff" + long[180_004:]))
+
+
+@pytest.mark.parametrize("kind", [".txt", ".jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+def test_utf16_is_named(tmp_path: Path, kind: str, encoding: str) -> None:
+    content = ("\ufeff" if encoding.endswith("be") else "") + '{"text": "a"}\n'
+    with pytest.raises(RequestError, match=rf"^a\{kind}, line 1: UTF-16; convert it: iconv"):
+        read(source(tmp_path, "a" + kind, content.encode(encoding)))
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.jsonl.zst", "a.txt", "a.jsonl"])
+def test_empty_when_decompressed_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RequestError, match=rf"^{name}: holds no text"):
+        read(source(tmp_path, name, b""))
+
+
+def test_a_bad_row_of_parquet_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"^a\.parquet: has no field 'text' \(its fields: body, id\)"):
+        read(parquet(tmp_path, {"body": ["a"], "id": [1]}))
+    with pytest.raises(RequestError, match=r"^a\.parquet, row 300: field 'text' is not a text but null"):
+        read(parquet(tmp_path, {"text": [*["a"] * 300, None]}))
+    with pytest.raises(RequestError, match=r"^a\.parquet, row 0: field 'text' is not a text but a number"):
+        read(parquet(tmp_path, {"text": [1.5]}))
+    with pytest.raises(RequestError, match=r"^a\.parquet, row 0: field 'text' is not a text but binary data"):
+        read(parquet(tmp_path, {"text": [b"a"]}))
+    offsets, letters = pyarrow.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pyarrow.py_buffer(b"a\xff")
+    invalid = pyarrow.StringArray.from_buffers(2, offsets, letters)
+    with pytest.raises(RequestError, match=r"^a\.parquet, row 1: field 'text' is not UTF-8"):
+        read(parquet(tmp_path, {"text": invalid}))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl.gz", "a.parquet", "a.parquet.zst"])
+def test_a_file_that_is_gone_or_a_folder_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RequestError, match=rf"^{name}: can't be read: No such file"):
+        read(SourceFile(tmp_path / name, name))
+    (tmp_path / name).mkdir()
+    with pytest.raises(WorkError, match=rf"^{name}: can't be read: Is a directory"):
+        read(SourceFile(tmp_path / name, name))
+
+
+def test_a_name_that_is_no_text_is_shown(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt"))
+    try:
+        path.write_text("x")
+    except OSError:
+        pytest.skip("this file system keeps names in UTF-8")
+    (file,) = resolve(["*.txt"], tmp_path)
+    assert file.name == "caf\ufffd.txt"
+    assert read(file) == [("x", 0)]

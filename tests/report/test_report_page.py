@@ -1,0 +1,305 @@
+"""The page as a reader's browser sees it: parsed with html.parser, not searched as text where structure counts."""
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import gemmule.report
+from gemmule.errors import WorkError
+from gemmule.report import ModelReport, ReportData, write_report
+from gemmule.report.page import render
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+HOSTILE = "  to be\n\n\tor <script>alert('not')</script> & \"be\"\n"
+
+
+class Page(HTMLParser):
+    """Collects every element (tag, attributes, text) and fails on tags that are not closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None], list[str]]] = []
+        self.open: list[tuple[str, dict[str, str | None], list[str]]] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        element = (tag, dict(attributes), [])
+        self.elements.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes), []))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        for _, _, text in self.open:
+            text.append(data)
+
+    def texts(self, tag: str, class_: str | None = None) -> list[str]:
+        return [
+            "".join(text)
+            for name, attributes, text in self.elements
+            if name == tag and (class_ is None or class_ in (attributes.get("class") or "").split())
+        ]
+
+    def cells(self, model: str) -> dict[str, str]:
+        """Column -> what the table of models says of `model`."""
+        found: dict[str, str] = {}
+        row = ""
+        for tag, attributes, text in self.elements:
+            if tag == "th":
+                row = "".join(text).split("\n")[0].strip()
+            elif tag == "td" and "data-label" in attributes and row == model:
+                found[attributes["data-label"] or ""] = "".join(text)
+        return found
+
+
+def run(student: float = 60.3, control: float = 75.2) -> ReportData:
+    """A family of three with everything that a report can hold."""
+
+    def report(perplexity: float, accuracy: float, sample: str, **more) -> ModelReport:
+        figures = {
+            "perplexity": perplexity, "bits_per_byte": perplexity / 30, "ece": 0.0121, "accuracy": accuracy,
+            "kl_to_teacher": None, "parameters": 852_992, "embedding_parameters": 262_144, "train_tokens": 600_000,
+            "train_flops": 3.2e12, "teacher_flops": None, "seconds": 200,
+        }  # fmt: skip
+        return ModelReport(
+            figures=figures | more.pop("figures", {}),
+            curve=[{"tokens": 100 * step, "loss": 8 / (1 + step)} for step in range(10)],
+            training=[{"tokens": 100 * step, "loss": 7 / (1 + step)} for step in range(10)],
+            calibration=[
+                {"confidence": (i + 0.5) / 15, "accuracy": (i + 0.4) / 15, "count": 15 - i} for i in range(15)
+            ],
+            samples=[{"prompt": "ROMEO:\n", "text": sample}],
+            lineage=[{"kind": "tokenizer", "hash": "9f2c" * 16, "settings": {"tokenizer.vocabulary_size": 2048}}],
+            **more,
+        )
+
+    models = {
+        "teacher": report(50.9, 0.291, "a", role="teacher", settings={"architecture.layers": 4}),
+        "student": report(
+            student,
+            0.274,
+            HOSTILE,
+            role="student",
+            learn_from="teacher",
+            settings={"learn_from": "teacher"},
+            figures={"kl_to_teacher": 0.281, "teacher_flops": 4.6e12},
+            warnings=["its <i>targets</i> are old"],
+        ),
+        "control": report(control, 0.251, "c", role="control", like="student", settings={"learn_from": "none"}),
+    }
+    text = {"documents": 412, "train_tokens": 1_712_345, "validation_tokens": 89_211, "validation_bytes": 268_525,
+            "vocabulary_size": 2048, "bytes_per_token": 3.01, "sources": ["gemmule:shakespeare"]}  # fmt: skip
+    return ReportData("demo", "2026-11-26", "gemmule run demo.toml", "2 CPU cores", text, models, 'name = "demo"\n')
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return render(run())
+
+
+def test_nothing_comes_from_outside(html):
+    page = Page(html)
+    for tag, attributes, _ in page.elements:
+        assert tag not in {"script", "link", "iframe", "img", "object", "embed", "base"}
+        assert not attributes.keys() & {"src", "href", "srcset", "xlink:href", "action", "data"}
+        assert not any(name.startswith("on") for name in attributes)
+    assert "url(" not in html
+    assert "@import" not in html
+    assert not re.search(r"https?://", html)
+    policies = [each for tag, each, _ in page.elements if tag == "meta" and "http-equiv" in each]
+    assert policies[0]["content"] == "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def test_samples_keep_every_character_and_run_nothing(html):
+    page = Page(html)
+    assert page.texts("p", "text") == ["ROMEO:\na", f"ROMEO:\n{HOSTILE}", "ROMEO:\nc"]
+    assert re.search(r"\.text \{[^}]*white-space: pre-wrap", html)
+    assert "<script" not in html
+
+
+def test_control_characters_are_shown_as_signs():
+    models = {"m": ModelReport(samples=[{"prompt": "", "text": "a\x00b\x1b[2J\x0cc\td\n"}])}
+    assert Page(render(ReportData("run", models=models))).texts("p", "text") == ["a␀b␛[2J␌c\td\n"]
+
+
+def test_the_headline_and_who_paid(html):
+    page = Page(html)
+    assert page.texts("h1") == ["student 60.3 against control 75.2: ratio 0.80"]
+    assert page.texts("title")[0] == "demo: student 60.3 against control 75.2: ratio 0.80"
+    [paid] = page.texts("div", "paid")
+    assert "Training teacher took 3.2\u00a0TFLOP" in paid
+    assert "Distillation pays when the teacher exists already" in paid
+    assert "student ends behind control" in Page(render(run(80, 75))).texts("p", "lede")[0]
+
+
+def test_the_table_shows_every_figure(html):
+    page = Page(html)
+    assert page.cells("student") == {
+        "Parameters": "853k262k embedding", "Perplexity": "◆60.3", "Bits per byte": "◆2.010", "Accuracy": "◆27.4%",
+        "Calibration error": "1.2%", "KL to teacher": "0.281", "Tokens": "600k", "Training": "3.2\u00a0TFLOP",
+        "Teacher": "4.6\u00a0TFLOP", "Time": "3\u00a0min\u00a020\u00a0s",
+    }  # fmt: skip
+    assert page.cells("teacher")["Perplexity"] == "50.9"  # it did not compete
+    assert page.cells("control")["Perplexity"] == "75.2"
+
+
+def test_what_does_not_apply_is_a_dash(html):
+    page = Page(html)
+    assert page.cells("teacher")["KL to teacher"] == "–"
+    assert page.cells("control")["Teacher"] == "–"
+
+
+def test_the_mark_goes_to_the_control_where_it_is_better():
+    page = Page(render(run(80.0, 75.2)))
+    assert page.cells("student")["Perplexity"] == "80.0"
+    assert page.cells("control")["Perplexity"] == "◆75.2"
+
+
+def test_sections_details_and_warnings(html):
+    page = Page(html)
+    assert page.texts("h2") == [
+        "Who paid",
+        "Warnings",
+        "The family",
+        "Models",
+        "Validation loss while training",
+        "Calibration",
+        "What they write",
+        "Text and machine",
+        "How it was made",
+    ]
+    assert page.texts("summary")[:5] == [
+        "What student and control differ in",
+        "Training objectives",
+        "Settings and lineage of teacher",
+        "settings",
+        "Settings and lineage of student",
+    ]
+    assert "its <i>targets</i> are old" in page.texts("section", "warnings")[0]
+    assert any("9f2c9f2c9f2c" in text for text in page.texts("li"))
+    assert page.texts("pre") == ['name = "demo"\n']
+
+
+def test_equal_data_gives_equal_bytes_in_any_process(html, tmp_path):
+    write_report(run(), tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_bytes() == html.encode()
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from test_report_page import *; print(ascii(render(run())))"
+    seen = set()
+    for seed in ("1", "2"):
+        command = [sys.executable, "-c", code, str(Path(__file__).parent)]
+        done = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        seen.add(done.stdout)
+    assert seen == {ascii(html) + "\n"}
+
+
+def test_a_report_needs_no_torch(tmp_path):
+    code = (
+        "import sys; from gemmule.report import ReportData, write_report; from pathlib import Path;"
+        f"write_report(ReportData('run'), Path({str(tmp_path / 'r.html')!r}));"
+        "assert not {'torch', 'transformers', 'matplotlib'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("step", ["write_bytes", "replace"])
+def test_it_is_written_whole_or_not_at_all(step, tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def full(self, argument):
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, step, full)
+    with pytest.raises(WorkError, match=r"report\.html: can't be written: No space left on device"):
+        write_report(run(), path)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["report.html"]
+    monkeypatch.undo()
+    with pytest.raises(WorkError, match="nowhere"):
+        write_report(run(), tmp_path / "nowhere" / "report.html")
+
+
+def test_many_comparisons_are_one_table():
+    models = dict(run().models)
+    for number, perplexity in enumerate((58.0, 75.2, 90.0)):
+        models[f"more-{number}"] = ModelReport(like="student", learn_from="teacher", figures={"perplexity": perplexity})
+    page = Page(render(ReportData("run", models=models)))
+    assert page.texts("p", "lede") == []
+    rows = [" ".join(text.split()) for text in page.texts("tr", "compared")]
+    assert rows == [
+        "student 60.3 control 75.2 0.80 ahead",
+        "more-0 58.0 control 75.2 0.77 ahead",
+        "more-1 75.2 control 75.2 1.00 level",
+        "more-2 90.0 control 75.2 1.20 behind",
+    ]
+
+
+LONG = "a-student-whose-name-is-sixty-characters-long-because-why-no"
+NO_BIN = {"confidence": None, "accuracy": None, "count": 0}
+TEN = {"teacher": ModelReport(figures={"perplexity": 9.0})} | {
+    f"{LONG[:-2]}-{number}": ModelReport(
+        learn_from="teacher",
+        like="teacher",
+        figures={"perplexity": 9.0 + number / 100},
+        curve=[{"tokens": 1e9, "loss": 3.0}],
+        calibration=[{"confidence": 0.1, "accuracy": 0.2, "count": 1}],
+    )
+    for number in range(9)
+}
+SPARSE = {
+    "empty": {},
+    "untrained": {"model": ModelReport()},
+    "one point": {"model": ModelReport(figures={"perplexity": 33.0}, curve=[{"tokens": 0, "loss": 3.5}])},
+    "ten": TEN,
+    "flat": {"model": ModelReport(curve=[{"tokens": 5, "loss": 2.0}, {"tokens": 9, "loss": 2.0}])},
+    "empty bins": {"model": ModelReport(calibration=[NO_BIN] * 15)},
+    "surrogate": {"model": ModelReport(samples=[{"prompt": "\ud800", "text": "x"}])},
+}
+
+
+@pytest.mark.parametrize("case", SPARSE)
+def test_missing_pieces_do_not_break_it(case, tmp_path):
+    path = tmp_path / "report.html"
+    write_report(ReportData("run", text={"sources": [f"{n}.txt" for n in range(42)]}, models=SPARSE[case]), path)
+    html = path.read_text(encoding="utf-8")
+    page = Page(html)
+    assert set(SPARSE[case]) <= {text.split("\n")[0].strip() for text in page.texts("th")}
+    assert not re.search(r"\b(nan|inf|None)\b(?! of the)", html)
+    assert "42 files" in page.texts("summary")
+
+
+def test_text_reads_on_the_page_in_light_and_dark():
+    css = (Path(gemmule.report.__file__).parent / "style.css").read_text()
+    light, dark = (
+        dict(re.findall(r"--([\w]+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", css, re.S)
+    )
+    for palette in (light, dark):
+        for paper in ("page", "panel"):
+            for ink in ("ink", "quiet", "accent", "c0", "c1", "c2", "c3", "c4", "c5"):
+                assert contrast(palette[ink], palette[paper]) >= 4.5, (ink, paper, palette[ink])
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.1, contrast ratio."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    bright, dim = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dim + 0.05)
