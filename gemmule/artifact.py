@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gemmule.errors import GemmuleError, RequestError, WorkError
+from gemmule.errors import RequestError, WorkError
 
 MANIFEST = "manifest.json"
 LIBRARIES = ("gemmule", "torch", "transformers", "tokenizers")
@@ -214,7 +214,7 @@ def lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".lock").open("a+")
     except OSError as error:
-        raise GemmuleError(f"{error.filename or folder}: can't be written: {error.strerror}") from error
+        raise WorkError(f"{error.filename or folder}: can't be written: {error.strerror}") from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -44,19 +44,19 @@ def cut(blocks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 def _end(text: bytes) -> int:
     """Where the first document in `text` ends, which is longer than USUAL: the first good place from USUAL on, or the
     last one before it."""
+    content = len(text) - len(text.lstrip())  # nothing but white space is no document
     last = 0
-    for match in BLANK_LINES.finditer(text):
+    for match in BLANK_LINES.finditer(text, content):
         if match.start() >= LONGEST or last >= USUAL:
             break
-        if not text[: match.end()].isspace():  # nothing but white space is no document
-            last = match.end()
+        last = match.end()
     if last:
         return last
     for separator in (b"\n", b" "):
         place = text.find(separator, USUAL, LONGEST)
         if place < 0:
             place = text.rfind(separator, 0, USUAL)
-        if place >= 0 and not text[: place + 1].isspace():
+        if place >= content:
             return place + 1
     end = USUAL
     while end > USUAL - 3 and text[end] & 0xC0 == 0x80:  # a byte inside a character

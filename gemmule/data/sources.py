@@ -42,11 +42,9 @@ class SourceFile:
 
     @property
     def format(self) -> str | None:
-        """ ".txt", ".md", ".jsonl" or ".parquet"; None for another kind of file."""
-        name = self.path.name.lower()
-        for suffix in SUFFIXES:
-            name = name.removesuffix(suffix)
-        extension = os.path.splitext(name)[1]
+        """The kind of file, by its name: one of FORMATS, or None."""
+        path = self.path.with_suffix("") if self.path.suffix.lower() in SUFFIXES else self.path
+        extension = path.suffix.lower()
         return extension if extension in FORMATS else None
 
 
@@ -86,6 +84,8 @@ def _matches(pattern: str, base: Path) -> list[SourceFile]:
             SourceFile(path, f"{BUNDLED}/{path.name.removesuffix('.zst')}")
             for path in sorted(BUNDLED_FOLDER.glob("*.txt.zst"))
         ]
+    if not pattern:
+        raise RequestError(f"'': names no file; for all files in {base} write '.'")
     pattern = os.path.expanduser(pattern)
     place = base / pattern
     if place.is_file():
@@ -109,12 +109,16 @@ def _matches(pattern: str, base: Path) -> list[SourceFile]:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """os.walk without what is hidden (.git, .venv), as globs leave it out too."""
+    """os.walk without what is hidden (.git, .venv), as globs leave it out too, and without gemmule's own run folders
+    beneath, whose documents and metrics are no source."""
 
     def refuse(error: OSError) -> None:
         raise error  # os.walk would pass over what it may not read
 
     for root, folders, names in os.walk(folder, onerror=refuse):
+        if Path(root) != folder and {"recipe.toml", ".lock"} <= set(names):
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield root, folders, [name for name in names if not name.startswith(".")]
 

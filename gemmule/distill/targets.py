@@ -7,7 +7,7 @@
 The folder holds `info.json` and five raw little-endian arrays. For N positions with E exact and S entries in all:
 
     counts.bin    [N, 2] uint8 or uint16   tokens of the row that are exact, and drawn
-    entropy.bin   [N] float16              nats, of the teacher's whole distribution
+    entropy.bin   [N] uint16               the teacher's whole entropy: nats * 65535 / log(vocabulary size)
     ids.bin       [S] uint16 or uint32     each row's exact ids, then its drawn ones
     values.bin    [E] uint16               probability * 65535 of the exact ones, stochastically rounded: unbiased
     index.bin     [N / 256 + 1, 2] uint64  where each block of 256 rows starts in ids and in values
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gemmule.model.transformer import Gemma2
 
 BLOCK = 256  # rows between two entries of the index
-VALUE_SCALE = 65535
+SCALE = 65535  # of numbers between 0 and 1 in 16 bits
 ARRAYS = ("counts", "entropy", "ids", "values", "index")
 SAMPLED_POSITIONS = 4096  # for solving tau
 SAMPLED_PROBABILITIES = 2**25  # the sample's size in memory, if the vocabulary is large
@@ -55,12 +55,13 @@ class TargetStore:
             self._arrays = {name: self._map(name, dtypes[name]) for name in ARRAYS}
             self.tau = float(self.info["tau"])
             self.vocabulary_size = int(self.info["vocabulary_size"])
+            self._entropy_unit = math.log(self.vocabulary_size) / SCALE
         except (OSError, ValueError, KeyError) as error:
             raise WorkError(f"{self.path}: not a folder of targets ({error})") from None
         self._counts = self._arrays["counts"].reshape(-1, 2)
         self._index = self._arrays["index"].reshape(-1, 2)
         rows, entries, exact = len(self._counts), len(self._arrays["ids"]), len(self._arrays["values"])
-        if rows != self.info["positions"] or [entries, exact] != self._index[-1].tolist():
+        if {rows, len(self._arrays["entropy"])} != {self.info["positions"]} or [entries, exact] != self._index[-1].tolist():
             raise WorkError(
                 f"{self.path}: cut short: its files do not have the lengths that info.json and the index say"
             )
@@ -94,12 +95,12 @@ class TargetStore:
         values = self._arrays["values"][before[1] : before[1] + counts[:, 0].sum()]
         probabilities = np.full(len(ids), self.tau, np.float32)
         place_in_row = np.arange(len(ids)) - np.repeat(offsets[:-1], row_counts)
-        probabilities[place_in_row < np.repeat(counts[:, 0], row_counts)] = values.astype(np.float32) / VALUE_SCALE
+        probabilities[place_in_row < np.repeat(counts[:, 0], row_counts)] = values.astype(np.float32) / SCALE
         return SparseDistributions(
             offsets=torch.from_numpy(offsets),
             ids=torch.from_numpy(ids),
             probabilities=torch.from_numpy(probabilities),
-            entropy=torch.from_numpy(self._arrays["entropy"][start:stop].astype(np.float32)),
+            entropy=torch.from_numpy(self._arrays["entropy"][start:stop] * np.float32(self._entropy_unit)),
         )
 
     def batch(self, batch: Batch) -> SparseDistributions:
@@ -158,7 +159,7 @@ def write_targets(
     tau = solve_tau(_sample(windows, expect, vocabulary_size, seed), bytes_per_token, np.dtype(id_dtype).itemsize)
     dtypes = {
         "counts": "|u1" if 1 / tau < 250 else "<u2",
-        "entropy": "<f2",
+        "entropy": "<u2",
         "ids": id_dtype,
         "values": "<u2",
         "index": "<u8",
@@ -238,11 +239,11 @@ class _Writer:
         ids = np.concatenate([draw.exact_ids.numpy(), draw.drawn_ids.numpy()])[np.argsort(rows, kind="stable")]
         counter = np.repeat(positions, counts[:, 0]) * vocabulary_size + draw.exact_ids.numpy()
         rounding = sampling.uniform(seed, counter, stream=1)
-        values = np.floor(draw.exact_probabilities.numpy().astype(np.float64) * VALUE_SCALE + rounding)
+        values = np.floor(draw.exact_probabilities.numpy().astype(np.float64) * SCALE + rounding)
         self._write("counts", counts)
-        self._write("entropy", draw.entropy.numpy())
+        self._write("entropy", np.rint(draw.entropy.numpy() * (SCALE / math.log(vocabulary_size))))
         self._write("ids", ids)
-        self._write("values", np.minimum(values, VALUE_SCALE))
+        self._write("values", np.minimum(values, SCALE))
         ends = self.ends + np.cumsum(np.stack([counts.sum(axis=1), counts[:, 0]], axis=1), axis=0)  # [N, 2]
         closes_block = (self.rows + np.arange(1, len(counts) + 1)) % BLOCK == 0
         self._write("index", ends[closes_block])

@@ -82,6 +82,14 @@ def test_outside_of_the_base_and_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     ]
 
 
+def test_a_run_beneath_a_source_folder_is_no_source(tmp_path: Path) -> None:
+    for name in ("a.txt", "runs/demo/recipe.toml", "runs/demo/.lock", "runs/demo/models/metrics.jsonl", "runs/b.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert [file.name for file in resolve(["."], tmp_path)] == ["a.txt", "runs/b.txt"]
+    assert [file.name for file in resolve(["runs/demo"], tmp_path)] == ["runs/demo/models/metrics.jsonl"]
+
+
 def test_one_file_by_two_names_is_read_once(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "b.txt").symlink_to("a.txt")
@@ -96,6 +104,8 @@ def test_one_file_by_two_names_is_read_once(tmp_path: Path) -> None:
         ("*.pdf", r"^\*\.pdf: matches no file"),
         ("odd.pdf", r"^odd\.pdf: a kind of file that isn't read; known: \.txt, \.md, \.jsonl, \.parquet"),
         ("void", r"^void: a folder without a file to read"),
+        ("", r"^'': names no file"),
+        ("x.txt.zst.gz", r"^x\.txt\.zst\.gz: a kind of file that isn't read"),
         ("gemmule:shakspeare", r"^gemmule:shakspeare: no such file"),
         ("a\0b", r"no such file"),
         ("empty.txt", r"^empty\.txt: an empty file"),
@@ -106,6 +116,7 @@ def test_a_pattern_that_names_nothing_is_refused(tmp_path: Path, pattern: str, m
     make_tree(tmp_path)
     (tmp_path / "void").mkdir()
     (tmp_path / "empty.txt").touch()
+    (tmp_path / "x.txt.zst.gz").write_bytes(b"x")
     with pytest.raises(RequestError, match=message):
         resolve(["a.txt", pattern], tmp_path)
 

@@ -1,0 +1,40 @@
+"""What many tests need: tiny texts, tokenizers, shards and models, made once."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import random
+from pathlib import Path
+
+import pytest
+
+WORDS = "the a king queen fool said went saw loved and or not to of in under castle river night day sweet old".split()
+
+
+def make_text(seed: int, words: int) -> str:
+    """Text with something to learn: a few words, some far likelier than others, in lines."""
+    generator = random.Random(seed)
+    lines = [
+        " ".join(generator.choices(WORDS, weights=range(len(WORDS), 0, -1), k=generator.randint(4, 9)))
+        for _ in range(words // 6)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="session")
+def texts() -> list[str]:
+    return [make_text(seed, 300) for seed in range(12)]
+
+
+@pytest.fixture
+def text_folder(tmp_path: Path, texts: list[str]) -> Path:
+    """A folder of text files, with a recipe's name for it: `texts`."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number, text in enumerate(texts):
+        (folder / f"{number:02}.txt").write_text(text)
+    return folder

@@ -1,0 +1,154 @@
+"""Stored targets, through the file format: addressing, unbiasedness, budget, damage."""
+
+import numpy as np
+import pytest
+import torch
+
+from gemmule import tokenizer
+from gemmule.data.loader import Windows
+from gemmule.data.shards import write_shards
+from gemmule.distill import teachers
+from gemmule.distill.targets import TargetStore, solve_tau, write_targets
+from gemmule.errors import RequestError, WorkError
+from gemmule.model.config import Gemma2Config
+from gemmule.model.head import token_losses
+from gemmule.model.transformer import Gemma2
+
+LENGTH = 16
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    model = Gemma2(Gemma2Config(300, 2, 16, 2, 1, 8, 32, 8)).initialise(1).eval()
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(3)  # logits far enough apart for exact and drawn tokens
+    return model
+
+
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory, texts):
+    words = tokenizer.train(texts, 300)
+    shards = write_shards([text[:400] for text in texts[:3]], words, tmp_path_factory.mktemp("tokens"))
+    assert len(shards) % LENGTH  # the last window is short
+    return Windows(shards, LENGTH, words.bos_id, words.pad_id, seed=0)
+
+
+def write(folder, teacher, windows, **wishes):
+    settings = {"bytes_per_token": 30.0, "temperature": 1.0, "seed": 0} | wishes
+    write_targets(folder, teacher, windows, **settings)
+    return TargetStore(folder)
+
+
+def expected(teacher, windows, temperature=1.0):
+    """The teacher's distributions over the stream, [tokens, V], window by window."""
+    batch = windows.window_batch(range(len(windows)))
+    rows = teachers.probabilities(teacher, torch.from_numpy(batch.inputs), temperature)
+    return rows.flatten(0, 1)[: len(windows.shards)]
+
+
+def dense(rows, vocabulary=300):
+    estimate = torch.zeros(len(rows), vocabulary)
+    owner = torch.arange(len(rows)).repeat_interleave(rows.offsets.diff())
+    estimate.index_put_((owner, rows.ids), rows.probabilities, accumulate=True)
+    return estimate
+
+
+def test_the_store_is_unbiased_token_by_token(tmp_path, teacher, windows, texts):
+    draws = 1000
+    short = write_shards([texts[0][:24]], tokenizer.train(texts, 300), tmp_path / "tokens")
+    assert len(short) <= LENGTH
+    few = Windows(short, LENGTH, windows.bos_id, windows.pad_id)
+    truth = expected(teacher, few).double()
+    total, squares = torch.zeros_like(truth), torch.zeros_like(truth)
+    for seed in range(draws):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        estimate = dense(write(folder, teacher, few, seed=seed, bytes_per_token=12.0)[:]).double()
+        total += estimate
+        squares += estimate.square()
+    mean = total / draws
+    deviation = (squares / draws - mean.square()).clamp(min=0).sqrt() / draws**0.5
+    rare = truth < 1e-3
+    assert rare.any()
+    # A token that was never drawn has a deviation of 0 by count: its own expectation bounds it.
+    scale = torch.maximum(deviation, (truth * 0.25 / draws).sqrt())
+    assert ((mean - truth).abs() / scale).max() < 5.5  # the largest of some 4,000 normal numbers is about 3.8
+    tau = TargetStore(folder).tau  # a drawn token's variance is at most p tau
+    assert abs(float((mean - truth)[rare].sum())) < 4 * float(truth[rare].sum() * tau / draws) ** 0.5
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_rows_are_those_of_their_position(tmp_path, teacher, windows, temperature):
+    store = write(tmp_path, teacher, windows, temperature=temperature, bytes_per_token=200.0)
+    truth = expected(teacher, windows, temperature)
+    assert len(store) == len(windows.shards) == len(truth)
+    estimate = dense(store[:])
+    exact = truth >= store.tau
+    assert torch.allclose(estimate[exact], truth[exact], atol=1 / 65535)
+    assert (estimate[~exact] - truth[~exact]).abs().max() <= store.tau
+    assert torch.allclose(store[:].entropy, torch.special.entr(truth).sum(-1), atol=1e-4)
+    whole = store[:]
+    for start, stop in ((0, 1), (255, 258), (256, 300), (5, 5), (len(store) - 3, len(store) + 9), (-4, None)):
+        part, same = store[start:stop], whole[slice(start, stop)]
+        assert part.offsets.tolist() == same.offsets.tolist()
+        assert part.ids.tolist() == same.ids.tolist()
+        assert part.probabilities.tolist() == same.probabilities.tolist()
+        assert part.entropy.tolist() == same.entropy.tolist()
+
+
+def test_a_batch_holds_the_rows_of_its_windows(tmp_path, teacher, windows):
+    store = write(tmp_path, teacher, windows)
+    last = len(windows) - 1
+    batch = windows.window_batch([3, last, 0])
+    rows = store.batch(batch)
+    assert len(rows) == 3 * LENGTH
+    assert rows[:LENGTH].ids.tolist() == store[3 * LENGTH : 4 * LENGTH].ids.tolist()
+    assert rows[2 * LENGTH :].ids.tolist() == store[:LENGTH].ids.tolist()
+    real = len(windows.shards) - last * LENGTH
+    assert rows[LENGTH : 2 * LENGTH].offsets.diff().bool().tolist() == [True] * real + [False] * (LENGTH - real)
+
+
+def test_the_loss_of_sampled_targets_is_the_live_one_in_expectation(tmp_path, teacher, windows):
+    student = Gemma2(Gemma2Config(300, 1, 8, 2, 1, 4, 16, 8)).initialise(2)
+    batch = windows.window_batch([0, 1])
+    with torch.no_grad():
+        logits = student(torch.from_numpy(batch.inputs)).flatten(0, 1)
+    live = token_losses(logits, expected(teacher, windows)[: 2 * LENGTH]).mean().item()
+    losses = []
+    for seed in range(60):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        store = write(folder, teacher, windows, seed=seed, bytes_per_token=12.0)
+        losses.append(token_losses(logits, store.batch(batch)).mean().item())
+    error = np.std(losses) / len(losses) ** 0.5
+    assert error < 0.05 * live
+    assert abs(np.mean(losses) - live) < 4 * error + 2e-3  # entropies are stored in half precision
+
+
+@pytest.mark.parametrize("budget", [9.0, 30.0, 100.0])
+def test_the_budget_is_kept_and_used(tmp_path, teacher, windows, budget):
+    store = write(tmp_path, teacher, windows, bytes_per_token=budget)
+    on_disk = sum(file.stat().st_size for file in tmp_path.glob("*.bin")) / len(store)
+    assert store.bytes_per_token == on_disk
+    assert 0.8 * budget < on_disk < 1.08 * budget
+
+
+def test_a_budget_too_small_names_the_smallest():
+    rows = np.full((4, 100), 0.01)
+    with pytest.raises(RequestError, match=r"too small; at least 7"):
+        solve_tau(rows, 5.0, 2)  # 4 bytes of counts and entropy, one drawn id of 2, and the index
+    assert solve_tau(rows, 7.0, 2) == pytest.approx(1 / ((7.0 - 4 - 1 / 16) / 2), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["counts", "entropy", "ids", "values", "index"])
+def test_a_file_cut_short_is_noticed(tmp_path, teacher, windows, name):
+    write(tmp_path, teacher, windows)
+    file = tmp_path / f"{name}.bin"
+    file.write_bytes(file.read_bytes()[:-16])
+    with pytest.raises(WorkError, match=str(tmp_path)):
+        TargetStore(tmp_path)
+
+
+def test_a_folder_without_targets_is_named(tmp_path):
+    with pytest.raises(WorkError, match="not a folder of targets"):
+        TargetStore(tmp_path)

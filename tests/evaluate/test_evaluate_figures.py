@@ -1,0 +1,67 @@
+"""Figures of a model against the same by hand, in float64."""
+
+import math
+
+import pytest
+import torch
+
+from gemmule import tokenizer
+from gemmule.data.loader import Windows
+from gemmule.data.shards import write_shards
+from gemmule.evaluate.figures import Calibration, measure
+from gemmule.model.config import Gemma2Config
+from gemmule.model.transformer import Gemma2
+
+
+@pytest.fixture(scope="module")
+def windows(texts, tmp_path_factory):
+    words = tokenizer.train(texts, 300)
+    shards = write_shards(texts[:2], words, tmp_path_factory.mktemp("tokens"))
+    return Windows(shards, 32, words.bos_id, words.pad_id)
+
+
+def test_figures_by_hand(windows):
+    model, teacher = (Gemma2(Gemma2Config(300, 2, 16, 2, 1, 8, 32, 8)).initialise(seed).eval() for seed in (0, 1))
+    figures = measure(model, windows, windows.shards.text_bytes, teacher, "m")
+    losses, divergences, hits, agreements, bins = [], [], [], [], [[] for _ in range(15)]
+    stream = windows.shards[:]
+    for start in range(0, len(stream), 32):  # one window at a time, without padding
+        targets = torch.from_numpy(stream[start : start + 32])
+        ids = torch.cat([torch.tensor([windows.bos_id]), targets[:-1]])[None]
+        with torch.no_grad():
+            q, p = (torch.softmax(net(ids)[0].double(), -1) for net in (model, teacher))
+        losses += (-q.log()[torch.arange(len(targets)), targets]).tolist()
+        divergences += (p * (p / q).log()).sum(-1).tolist()
+        hit = q.argmax(-1) == targets
+        hits += hit.tolist()
+        agreements += (q.argmax(-1) == p.argmax(-1)).tolist()
+        for confidence, right in zip(q.max(-1).values.tolist(), hit.tolist(), strict=True):
+            bins[math.ceil(confidence * 15) - 1].append((confidence, right))
+    count = len(stream)
+    assert len(losses) == count
+    assert figures["perplexity"] == pytest.approx(math.exp(sum(losses) / count), rel=1e-5)
+    assert figures["bits_per_byte"] == pytest.approx(sum(losses) / math.log(2) / windows.shards.text_bytes, rel=1e-5)
+    assert figures["kl_to_teacher"] == pytest.approx(sum(divergences) / count, rel=1e-4)
+    assert figures["accuracy"] == pytest.approx(sum(hits) / count)
+    assert figures["agreement"] == pytest.approx(sum(agreements) / count, abs=2e-3)
+    ece = sum(abs(sum(c for c, _ in b) - sum(r for _, r in b)) for b in bins) / count
+    assert figures["ece"] == pytest.approx(ece, rel=1e-3)
+    assert [entry["count"] for entry in figures["calibration"]] == [len(entries) for entries in bins]
+
+
+def test_without_a_teacher_there_is_no_divergence(windows):
+    model = Gemma2(Gemma2Config(300, 1, 8, 2, 1, 4, 16, 8)).initialise(0).eval()
+    figures = measure(model, windows, windows.shards.text_bytes, None, "m")
+    assert figures["kl_to_teacher"] is None
+    assert figures["agreement"] is None
+
+
+def test_calibration_by_hand():
+    calibration = Calibration()
+    # four predictions at 0.9 of which one is right, two at 1/16 of which both are
+    calibration.add(torch.tensor([0.9, 0.9, 0.9, 0.9, 1 / 16, 1 / 16]), torch.tensor([1, 0, 0, 0, 1, 1]).bool())
+    assert calibration.error == pytest.approx((abs(1 - 3.6) + abs(2 - 2 / 16)) / 6)
+    bins = calibration.bins()
+    assert bins[0] == {"confidence": pytest.approx(1 / 16), "accuracy": 1.0, "count": 2}
+    assert bins[13] == {"confidence": pytest.approx(0.9), "accuracy": 0.25, "count": 4}
+    assert bins[5] == {"confidence": None, "accuracy": None, "count": 0}

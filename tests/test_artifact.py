@@ -1,0 +1,146 @@
+"""Artifacts: whole or not there, verified, never overwritten, and held by one process at a time."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from gemmule import artifact
+from gemmule.errors import RequestError, WorkError
+
+
+def make(path, text="hello", **manifest):
+    with artifact.publish(path, "thing", **manifest) as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "a.txt").write_text(text)
+    return artifact.read(path)
+
+
+def test_a_published_folder_says_what_it_holds(tmp_path):
+    made = make(tmp_path / "a", settings={"seed": 3})
+    fields = json.loads((tmp_path / "a" / "manifest.json").read_text())
+    assert fields["kind"] == "thing"
+    assert fields["settings"] == {"seed": 3}
+    assert fields["files"] == {"sub/a.txt": {"sha256": hashlib.sha256(b"hello").hexdigest(), "size": 5}}
+    assert set(fields["versions"]) == {"gemmule", "torch", "transformers", "tokenizers"}
+    artifact.verify(made)
+
+
+def test_the_hash_is_of_the_contents_alone(tmp_path):
+    first, same, other = make(tmp_path / "a"), make(tmp_path / "b", settings={"x": 1}), make(tmp_path / "c", "hullo")
+    assert first.hash == same.hash != other.hash
+
+
+def test_ancestry_travels_along(tmp_path):
+    grandparent = make(tmp_path / "a", settings={"seed": 1})
+    parent = make(tmp_path / "b", "parent", inputs={"text": grandparent})
+    child = make(tmp_path / "c", "child", inputs={"tokens": parent})
+    assert child.manifest.inputs == {"tokens": parent.hash}
+    assert child.manifest.ancestry[parent.hash]["inputs"] == {"text": grandparent.hash}
+    assert child.manifest.ancestry[grandparent.hash]["settings"] == {"seed": 1}
+
+
+def test_nothing_is_published_when_the_work_fails(tmp_path):
+    with pytest.raises(ZeroDivisionError), artifact.publish(tmp_path / "a", "thing") as folder:
+        (folder / "half").write_text("half")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_dead_process_left_is_no_obstacle(tmp_path):
+    (tmp_path / ".a.tmp").mkdir()
+    (tmp_path / ".a.tmp" / "rest").write_text("from before")
+    made = make(tmp_path / "a")
+    assert list(made.manifest.files) == ["sub/a.txt"]
+
+
+def test_nothing_is_overwritten(tmp_path):
+    make(tmp_path / "a")
+    with pytest.raises(RequestError, match="exists already"):
+        make(tmp_path / "a", "other")
+    assert (tmp_path / "a" / "sub" / "a.txt").read_text() == "hello"
+
+
+def test_damage_is_named(tmp_path):
+    make(tmp_path / "a")
+    file = tmp_path / "a" / "sub" / "a.txt"
+    file.write_text("jello")
+    with pytest.raises(WorkError, match=r"a\.txt.*sha256"):
+        artifact.verify(artifact.read(tmp_path / "a"))
+    file.write_text("hell")
+    with pytest.raises(WorkError, match=r"a\.txt: 4 bytes where the manifest says 5"):
+        artifact.read(tmp_path / "a")
+    file.unlink()
+    with pytest.raises(WorkError, match=r"a\.txt: missing"):
+        artifact.read(tmp_path / "a")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"kind": "x"}', '{"files": 3}'])
+def test_a_broken_manifest_is_named(tmp_path, text):
+    made = make(tmp_path / "a")
+    (made / "manifest.json").write_text(text)
+    with pytest.raises(WorkError, match="not a manifest"):
+        artifact.read(made.path)
+
+
+def test_a_manifest_can_not_reach_outside_its_folder(tmp_path):
+    made = make(tmp_path / "a")
+    (tmp_path / "secret").write_text("secret")
+    fields = json.loads((made / "manifest.json").read_text())
+    fields["files"] = {"../secret": {"sha256": "0", "size": 6}}
+    (made / "manifest.json").write_text(json.dumps(fields))
+    with pytest.raises(WorkError, match="outside"):
+        artifact.read(made.path)
+
+
+def test_differences_name_each_setting(tmp_path):
+    parent = make(tmp_path / "p", "parent")
+    made = make(tmp_path / "a", settings={"seed": 1, "tokens": 5, "list": [1]}, inputs={"text": parent})
+    inputs = {"text": parent.hash}
+    assert artifact.differences(made, "thing", 1, {"seed": 1, "tokens": 5, "list": (1,)}, inputs) == []
+    assert artifact.differences(made, "thing", 1, {"seed": 2, "tokens": 5}, inputs) == [
+        "list: [1] -> null",
+        "seed: 1 -> 2",
+    ]
+    assert artifact.differences(made, "thing", 2, made.settings, inputs) == ["format version: 1 -> 2"]
+    assert artifact.differences(made, "thing", 1, made.settings, {"text": "other"}) == ["its text changed"]
+    assert artifact.differences(made, "stuff", 1, made.settings, inputs) == ["kind: thing -> stuff"]
+
+
+def test_retired_artifacts_keep_their_bytes_and_get_free_names(tmp_path):
+    for number in (1, 2):
+        make(tmp_path / "a", str(number))
+        assert artifact.retire(tmp_path / "a", tmp_path / "old") == tmp_path / "old" / f"a-{number}"
+    assert (tmp_path / "old" / "a-1" / "sub" / "a.txt").read_text() == "1"
+    assert (tmp_path / "old" / "a-2" / "sub" / "a.txt").read_text() == "2"
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from gemmule import artifact
+with artifact.lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_is_held_by_one_process_and_freed_by_its_death(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RequestError, match=f"in use by process {holder.pid}"), artifact.lock(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+    with artifact.lock(tmp_path):
+        pass
+
+
+def test_a_place_that_can_not_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkError, match="file"), artifact.lock(tmp_path / "file" / "run"):
+        pass

@@ -1,0 +1,176 @@
+"""The recipe: what is filled in, what is refused, and in which words."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from gemmule import recipe
+from gemmule.errors import RequestError
+
+FAMILY = {
+    "name": "tiny",
+    "data": {"sources": ["*.txt"]},
+    "tokenizer": {"vocabulary_size": 300},
+    "models": {
+        "teacher": {"architecture": {"layers": 4, "width": 192}, "train": {"tokens": "3M"}},
+        "student": {
+            "architecture": {"layers": 3, "width": 96},
+            "learn_from": "teacher",
+            "train": {"tokens": "1.5M"},
+        },
+        "control": {"like": "student", "learn_from": "none"},
+    },
+}
+
+
+def changed(**overrides: object) -> dict:
+    """FAMILY with dotted keys (written with __) replaced."""
+    raw = copy.deepcopy(FAMILY)
+    for key, value in overrides.items():
+        *path, last = key.split("__")
+        section = raw
+        for part in path:
+            section = section.setdefault(part, {})
+        section[last] = value
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("4M", 4_000_000), ("500k", 500_000), ("1.5M", 1_500_000), ("2B", 2 * 10**9), ("1T", 10**12), (12, 12), ("7", 7)],
+)
+def test_counts_take_decimal_suffixes(written, meant):
+    parsed = recipe.parse(changed(models__teacher__train__tokens=written))
+    assert parsed.models["teacher"].train.tokens == meant
+
+
+@pytest.mark.parametrize("written", ["4m", "M", "-3", "1.5", "4 K", "", True, 1.5, 0])
+def test_counts_refuse_what_is_none(written):
+    with pytest.raises(RequestError, match=r"models\.teacher\.train\.tokens"):
+        recipe.parse(changed(models__teacher__train__tokens=written))
+
+
+def test_defaults_follow_from_width_and_sequence_length():
+    parsed = recipe.parse(changed(data__sequence_length=512))
+    shape = parsed.models["student"].architecture
+    assert (shape.heads, shape.kv_heads, shape.head_dim, shape.ffn_width, shape.window) == (4, 2, 24, 384, 256)
+    assert (shape.attention_cap, shape.final_cap) == (50.0, 30.0)
+    assert parsed.models["teacher"].train.learning_rate == 0.00267  # 2e-3 * 256 / 192, three digits
+    assert parsed.models["teacher"].train.batch_tokens == 4096
+    assert parsed.models["student"].distill.loss == "forward_kl"
+    assert parsed.models["student"].distill.targets is None
+
+
+@pytest.mark.parametrize("width", range(1, 300))
+def test_every_width_gets_a_possible_shape(width):
+    shape = recipe.parse(changed(models__teacher__architecture={"layers": 1, "width": width})).models["teacher"]
+    assert width % shape.architecture.heads == 0
+    assert shape.architecture.heads % shape.architecture.kv_heads == 0
+    assert shape.architecture.head_dim % 2 == 0
+
+
+def test_like_copies_every_key_and_the_given_ones_override_deep():
+    raw = changed(
+        models__student__distill={"temperature": 2.0, "targets": {"bytes_per_token": 20}},
+        models__other={"like": "student", "distill": {"targets": {"bytes_per_token": 40}}, "train": {"clip": 0.5}},
+    )
+    other = recipe.parse(raw).models["other"]
+    assert other.distill.temperature == 2.0
+    assert other.distill.targets.bytes_per_token == 40
+    assert (other.train.tokens, other.train.clip) == (1_500_000, 0.5)
+    assert other.learn_from == "teacher"
+
+
+def test_student_and_control_differ_in_their_teacher_alone():
+    parsed = recipe.parse(FAMILY)
+    student, control = parsed.models["student"], parsed.models["control"]
+    assert control.architecture == student.architecture
+    assert control.train == student.train
+    assert (student.learn_from, control.learn_from) == ("teacher", "none")
+
+
+def test_models_come_after_those_that_they_need():
+    raw = changed()
+    raw["models"] = {name: raw["models"][name] for name in ("control", "student", "teacher")}
+    raw["models"]["grandchild"] = {**raw["models"]["student"], "learn_from": "student", "start_from": "control"}
+    order = recipe.parse(raw).order()
+    assert order.index("teacher") < order.index("student") < order.index("grandchild")
+    assert order.index("control") < order.index("grandchild")
+
+
+def test_overrides_are_toml_or_bare_words(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text(
+        'name = "x"\n[data]\nsources = ["a"]\n[tokenizer]\nvocabulary_size = 300\n'
+        "[models.m]\narchitecture = { layers = 1, width = 8 }\ntrain = { tokens = 5 }\n"
+    )
+    parsed = recipe.load(
+        path, ["models.m.train.tokens=500k", "data.sources=['b', 'c']", "seed=3", "machine.compile=false"]
+    )
+    assert parsed.models["m"].train.tokens == 500_000
+    assert parsed.data.sources == ["b", "c"]
+    assert parsed.seed == 3
+    assert parsed.machine.compile is False
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"models__student__train__tokns": 5}, ["models.student.train.tokns", "did you mean tokens", "learning_rate"]),
+        ({"dta": {}}, ["dta", "did you mean data", "tokenizer"]),
+        ({"models__student__learn_from": "techer"}, ["models.student.learn_from", "'techer'", "did you mean 'teacher'"]),
+        ({"models__student__learn_from": "student"}, ["models.student.learn_from", "itself"]),
+        ({"models__teacher__learn_from": "student"}, ["circle", "teacher -> student -> teacher"]),
+        ({"models__control__like": "studnt"}, ["models.control.like", "studnt", "did you mean 'student'"]),
+        ({"models__student__like": "control"}, ["circle", "student -> control -> student"]),
+        ({"models__student__architecture__heads": 5}, ["models.student.architecture", "width = 96", "heads = 5"]),
+        ({"models__student__architecture__kv_heads": 3}, ["models.student.architecture", "kv_heads = 3"]),
+        ({"models__student__architecture__head_dim": 7}, ["models.student.architecture", "head_dim = 7"]),
+        ({"models__student__architecture__layers": "2"}, ["models.student.architecture.layers", "'2'", "integer"]),
+        ({"models__none": {"like": "student"}}, ["models.none", "reserved"]),
+        ({"models__a/b": {"like": "student"}}, ["models.a/b", "not a name"]),
+        ({"tokenizer__vocabulary_size": 261}, ["tokenizer.vocabulary_size", "261", "262"]),
+        ({"tokenizer__from": "x"}, ["tokenizer", "either vocabulary_size"]),
+        ({"data__validation_fraction": 0.0}, ["data.validation_fraction", "greater than 0"]),
+        ({"data__sources": []}, ["data.sources", "at least 1"]),
+        ({"models__student__distill": {"loss": "reverse"}}, ["models.student.distill.loss", "reverse", "forward_kl"]),
+        ({"models__outside": {"from": "x", "train": {"tokens": 5}}}, ["models.outside", "remove train"]),
+        ({"models__empty": {}}, ["models.empty", "train"]),
+        ({"models__student__train__learning_rate": float("nan")}, ["models.student.train.learning_rate"]),
+        ({"name": "../x"}, ["name", "../x"]),
+    ],
+)
+def test_what_is_refused_is_named(overrides, words):
+    with pytest.raises(RequestError) as refusal:
+        recipe.parse(changed(**overrides), "my.toml")
+    message = str(refusal.value)
+    for word in words:
+        assert word in message
+    assert len(message.splitlines()) <= 2
+
+
+def test_a_mistake_that_like_repeats_is_said_once():
+    with pytest.raises(RequestError) as refusal:
+        recipe.parse(changed(models__student__train__clip=-1.0))
+    assert str(refusal.value).count("clip") == 1
+
+
+@pytest.mark.parametrize("text", ["name = \n\n", "[data\n", 'name = "x"\nname = "y"\n'])
+def test_broken_toml_names_the_file_and_line(tmp_path, text):
+    path = tmp_path / "broken.toml"
+    path.write_text(text)
+    with pytest.raises(RequestError, match=r"broken\.toml: not TOML: .*line"):
+        recipe.load(path)
+
+
+def test_a_missing_recipe_is_named():
+    with pytest.raises(RequestError, match="nowhere.toml: no such recipe"):
+        recipe.load(Path("nowhere.toml"))
+
+
+def test_every_example_recipe_is_valid():
+    examples = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
+    assert examples
+    for example in examples:
+        recipe.load(example)

@@ -1,0 +1,243 @@
+"""The training loop: gradients over micro-batches, exact continuation, what is written, what stops it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gemmule import artifact, tokenizer
+from gemmule.data.loader import Batch, Windows
+from gemmule.data.shards import write_shards
+from gemmule.distill.targets import write_targets
+from gemmule.errors import WorkError
+from gemmule.model import weights
+from gemmule.model.config import Gemma2Config
+from gemmule.model.transformer import Gemma2
+from gemmule.recipe import Distill, Machine, Train
+from gemmule.train import checkpoint, loop, metrics
+from gemmule.train.loop import Job, accumulate, make_signal
+from gemmule.train.optimizer import make_optimizer
+from gemmule.train.schedule import learning_rate
+
+LENGTH = 16
+SMALL = Gemma2Config(300, 2, 16, 2, 1, 8, 32, 8)
+LARGE = Gemma2Config(300, 2, 32, 4, 2, 8, 64, 8)
+PLAIN = Machine(device="cpu", compile=False)
+
+
+@pytest.fixture(scope="module")
+def words(texts):
+    return tokenizer.train(texts, 300)
+
+
+@pytest.fixture(scope="module")
+def windows(words, texts, tmp_path_factory):
+    shards = write_shards(texts, words, tmp_path_factory.mktemp("tokens"))
+    return Windows(shards, LENGTH, words.bos_id, words.pad_id, seed=0)
+
+
+@pytest.fixture(scope="module")
+def teacher_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teacher")
+    weights.save(Gemma2(LARGE).initialise(5), folder)
+    return folder
+
+
+@pytest.fixture
+def job(tmp_path, windows):
+    return Job(
+        name="m",
+        folder=tmp_path / "m",
+        config=SMALL,
+        train=Train(tokens=12 * 64, learning_rate=1e-2, batch_tokens=64, checkpoint_every=4),
+        distill=Distill(),
+        machine=PLAIN,
+        seed=0,
+        windows=windows,
+        validation=windows,
+        settings={"seed": 0},
+        inputs={},
+    )
+
+
+def masked_batch(windows):
+    """16 windows with very different numbers of learned tokens."""
+    batch = windows.window_batch(range(16))
+    counts = np.linspace(1, LENGTH, 16).astype(int)
+    mask = np.arange(LENGTH) < counts[:, None]
+    return Batch(batch.inputs, batch.targets, mask, batch.starts)
+
+
+@pytest.mark.parametrize("kind", ["hard", "live", "stored", "mixed"])
+def test_micro_batches_change_neither_loss_nor_gradients(job, windows, teacher_folder, tmp_path, kind):
+    """verl#7200: the mean is over the learned tokens of the whole batch, however it is cut."""
+    if kind == "stored":
+        (tmp_path / "targets").mkdir()
+        teacher = weights.load(teacher_folder)
+        write_targets(tmp_path / "targets", teacher, windows, bytes_per_token=30, temperature=1.0, seed=0)
+        job = replace(job, targets=tmp_path / "targets")
+    elif kind != "hard":
+        share = 0.3 if kind == "mixed" else 0.0
+        job = replace(job, teacher=teacher_folder, distill=Distill(next_token_weight=share))
+    targets_of = make_signal(job, torch.device("cpu"))
+    batch = masked_batch(windows)
+    results = {}
+    for size in (16, 4, 1):
+        model = Gemma2(SMALL).initialise(0).double()
+        loss = accumulate(model, batch, targets_of, windows_per_micro_batch=size)
+        results[size] = loss, [parameter.grad for parameter in model.parameters()]
+    for size in (4, 1):
+        assert results[size][0] == pytest.approx(results[16][0], rel=1e-6)
+        for mine, whole in zip(results[size][1], results[16][1], strict=True):
+            assert (mine - whole).norm() <= 1e-6 * whole.norm()
+
+
+def test_the_loss_is_the_mean_over_learned_tokens(job, windows):
+    batch = masked_batch(windows)
+    model = Gemma2(SMALL).initialise(0)
+    loss = accumulate(model, batch, make_signal(job, torch.device("cpu")), windows_per_micro_batch=5)
+    log_probabilities = torch.log_softmax(model(torch.from_numpy(batch.inputs)).double(), -1)
+    picked = log_probabilities.gather(-1, torch.from_numpy(batch.targets)[..., None])[..., 0]
+    assert loss == pytest.approx(-picked[torch.from_numpy(batch.mask)].mean().item(), rel=1e-5)
+
+
+def test_stored_targets_teach_what_the_live_teacher_teaches(job, windows, teacher_folder, tmp_path):
+    """At a budget that keeps every token nearly exactly, both give the same loss and gradient."""
+    (tmp_path / "targets").mkdir()
+    write_targets(
+        tmp_path / "targets", weights.load(teacher_folder), windows, bytes_per_token=2000, temperature=2.0, seed=0
+    )
+    distill = Distill(temperature=2.0)
+    batch = windows.window_batch(range(8))
+    losses, gradients = [], []
+    for changes in ({"teacher": teacher_folder}, {"targets": tmp_path / "targets"}):
+        model = Gemma2(SMALL).initialise(0)
+        targets_of = make_signal(replace(job, distill=distill, **changes), torch.device("cpu"))
+        losses.append(accumulate(model, batch, targets_of, windows_per_micro_batch=8, temperature=2.0))
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
+    assert losses[1] == pytest.approx(losses[0], abs=5e-4)
+    assert (gradients[1] - gradients[0]).norm() < 0.02 * gradients[0].norm()
+
+
+def weights_of(model):
+    return {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_training_learns_and_writes_what_it_did(job, windows):
+    before = loop.validate(Gemma2(SMALL).initialise(0), windows, torch.device("cpu"))
+    model = loop.train(job)
+    records = metrics.read(job.folder)
+    steps = [record for record in records if "loss" in record]
+    assert [record["step"] for record in steps] == list(range(1, 13))
+    assert [record["tokens"] for record in steps] == [64 * step for step in range(1, 13)]
+    assert [record["learning_rate"] for record in steps] == [learning_rate(s, 12, job.train) for s in range(12)]
+    validation = [record["validation_loss"] for record in records if "validation_loss" in record]
+    assert validation[-1] == pytest.approx(loop.validate(model, windows, torch.device("cpu")))
+    assert validation[-1] < before - 0.5
+    assert list((job.folder / "tensorboard").glob("events*"))
+    assert [path.name for path in checkpoint.found(job.folder / "checkpoints")] == ["step-00000008", "step-00000012"]
+
+
+def test_the_name_and_the_folder_change_nothing(job, tmp_path):
+    first = weights_of(loop.train(job))
+    other = weights_of(loop.train(replace(job, name="other", folder=tmp_path / "other")))
+    assert same(first, other)
+    third = weights_of(loop.train(replace(job, folder=tmp_path / "third", seed=1)))
+    assert not same(first, third)
+
+
+def test_going_on_from_a_checkpoint_is_as_if_nothing_had_happened(job, tmp_path):
+    whole = weights_of(loop.train(job))
+    resumed = replace(job, folder=tmp_path / "resumed")
+    (resumed.folder / "checkpoints").mkdir(parents=True)
+    (job.folder / "checkpoints" / "step-00000008").rename(resumed.folder / "checkpoints" / "step-00000008")
+    lines = (job.folder / "metrics.jsonl").read_text().splitlines()
+    (resumed.folder / "metrics.jsonl").write_text("\n".join(lines[:17]) + "\n" + lines[17][:20])
+    assert same(whole, weights_of(loop.train(resumed)))
+    mine, theirs = metrics.read(resumed.folder), metrics.read(job.folder)
+    for record in mine + theirs:
+        record.pop("seconds", None), record.pop("tokens_per_second", None)
+    assert mine == theirs
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(job, capsys):
+    whole = weights_of(loop.train(job))
+    (job.folder / "checkpoints" / "step-00000012" / "model.safetensors").write_bytes(b"garbage")
+    assert same(whole, weights_of(loop.train(job)))
+    assert "step-00000012" in capsys.readouterr().err
+    assert list((job.folder / "checkpoints" / "damaged").iterdir())
+
+
+def test_ctrl_c_finishes_the_step_and_saves(job, tmp_path, monkeypatch):
+    whole = weights_of(loop.train(replace(job, folder=tmp_path / "whole")))
+    step = loop._step
+
+    def interrupted_step(*arguments):
+        result = step(*arguments)
+        if arguments[5] == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(loop, "_step", interrupted_step)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(job)
+    assert checkpoint.found(job.folder / "checkpoints")[-1].name == "step-00000006"
+    monkeypatch.setattr(loop, "_step", step)
+    assert same(whole, weights_of(loop.train(job)))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(job):
+    job = replace(job, train=job.train.model_copy(update={"learning_rate": 1e30, "checkpoint_every": 1}))
+    with pytest.raises(WorkError, match=r"m: step \d+: the loss is .*models\.m\.train\.learning_rate"):
+        loop.train(job)
+    for path in checkpoint.found(job.folder / "checkpoints"):
+        assert all(tensor.isfinite().all() for tensor in load_file(path / "model.safetensors").values())
+
+
+def test_a_checkpoint_is_a_model_folder_and_an_artifact(job):
+    loop.train(job)
+    path = checkpoint.found(job.folder / "checkpoints")[0]
+    artifact.verify(artifact.read(path))
+    assert weights.load(path).config.to_huggingface() == SMALL.to_huggingface()
+    assert json.loads((path / "state.json").read_text())["tokens"] == 8 * 64
+
+
+def test_training_starts_from_given_weights(job, windows, tmp_path):
+    trained = loop.train(job)
+    weights.save(trained, tmp_path / "start")
+    again = replace(job, folder=tmp_path / "again", start_from=tmp_path / "start")
+    loop.train(again)
+    first = next(record for record in metrics.read(again.folder) if "validation_loss" in record)
+    assert first["validation_loss"] < loop.validate(trained, windows, torch.device("cpu")) + 0.1
+
+
+def test_the_schedule_by_hand():
+    train = Train(tokens=1, learning_rate=1.0, warmup_fraction=0.2, final_learning_rate_fraction=0.1)
+    rates = [learning_rate(step, 10, train) for step in range(10)]
+    assert rates[:3] == [0.5, 1.0, 1.0]
+    assert rates[-1] == pytest.approx(0.1)
+    assert rates[5] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * 3 / 7)) / 2)
+    assert learning_rate(0, 1, train) == 1.0
+
+
+def test_only_matrices_decay():
+    model = Gemma2(SMALL)
+    decayed, others = make_optimizer(model, Train(tokens=1, learning_rate=1.0, weight_decay=0.3)).param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert all("norm" in names[id(parameter)] for parameter in others["params"])
+    assert not any("norm" in names[id(parameter)] for parameter in decayed["params"])
+    assert len(decayed["params"]) + len(others["params"]) == len(names)
