@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from gemmule import __version__
@@ -25,8 +24,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+INTERRUPTED = 130  # what typer exits with on Ctrl-C
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="a recipe file (TOML)")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the recipe")]
@@ -38,26 +40,19 @@ Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", hel
 def main() -> None:
     """The `gemmule` command. Turns every outcome into its exit status, and errors into one or two lines."""
     arguments = sys.argv[1:]
-    debug = "--debug" in arguments
+    # Threads that wait for each other by spinning make training ten times as slow while anything else runs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app(args=[argument for argument in arguments if argument != "--debug"], standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        app(args=[argument for argument in arguments if argument != "--debug"], prog_name="gemmule")
     except GemmuleError as error:
-        if debug:
+        if "--debug" in arguments:
             raise
         print(f"gemmule: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    except (KeyboardInterrupt, click.Abort):
-        print(f"interrupted. Go on with: {shlex.join(['gemmule', *arguments])}", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has gone, as in `gemmule generate ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:
+            print(f"interrupted. Go on with: {shlex.join(['gemmule', *arguments])}", file=sys.stderr)
+        raise
 
 
 @app.callback(invoke_without_command=True)

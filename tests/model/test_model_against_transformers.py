@@ -136,8 +136,12 @@ def test_bfloat16_weights_are_computed_in_bfloat16(tmp_path, make_model):
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
     assert theirs.dtype == torch.bfloat16  # what our config.json says
     ids = torch.randint(0, 64, (2, 25), generator=torch.Generator().manual_seed(1))
+    into_first_layer = []
+    ours.model.layers[0].register_forward_pre_hook(lambda _, inputs: into_first_layer.append(inputs[0]))
     with torch.no_grad():
         assert ours.model(ids).dtype == torch.bfloat16
+        # root 32 is no bfloat16 number: the factor is rounded before it multiplies
+        assert torch.equal(into_first_layer[0], theirs(ids, output_hidden_states=True).hidden_states[0])
         logits = ours(ids)
         exact = load(tmp_path)(ids)
         ours_off, theirs_off = relative_difference(logits, exact), relative_difference(theirs(ids).logits, exact)
