@@ -40,8 +40,9 @@ Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", hel
 def main() -> None:
     """The `gemmule` command. Turns every outcome into its exit status, and errors into one or two lines."""
     arguments = sys.argv[1:]
-    # Threads that wait for each other by spinning make training ten times as slow while anything else runs.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # OpenMP's threads wait for each other by spinning for long; while anything else runs, that makes training up to
+    # ten times as slow. A short spin costs nothing measurable on an idle machine (benchmarks/RESULTS.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="gemmule")
     except GemmuleError as error:

@@ -110,7 +110,7 @@ class Train(Section):
     learning_rate: Annotated[float, Field(gt=0)]
     batch_tokens: Count = 4096
     micro_batch_tokens: Count | None = None  # None: as many as keeps the logits under 256 MB
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     final_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1  # where the cosine ends
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.95]
@@ -345,13 +345,13 @@ def _default_heads(width: int) -> int:
 
 
 def default_learning_rate(width: Any) -> float:
-    """A rate that falls as the width grows (Yang et al. 2022, arXiv 2203.03466): 2e-3 at 256, at most 5e-3.
+    """A rate that falls as the width grows (Yang et al. 2022, arXiv 2203.03466): 4e-3 at 256, at most 1e-2.
 
     Where the width is not in the recipe, the model starts from outside weights, which a high rate would undo: 2e-4.
     """
     if not isinstance(width, int) or width <= 0:
         return 2e-4
-    return float(f"{min(5e-3, 2e-3 * 256 / width):.3g}")
+    return float(f"{min(1e-2, 4e-3 * 256 / width):.3g}")
 
 
 def _check_names(recipe: Recipe, origin: str) -> None:

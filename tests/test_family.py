@@ -217,7 +217,7 @@ def test_remake_moves_the_old_and_keeps_the_rest(copy):
     assert (out / "old" / "models" / "cached-1").is_dir()  # like = "student"
     assert contents(out / "old" / "models" / "control-1" / "final") == control
     assert (out / "tokens" / "train" / "manifest.json").stat().st_mtime_ns == tokens
-    assert 'clip = 0.5' in (out / "recipe.toml").read_text()
+    assert "clip = 0.5" in (out / "recipe.toml").read_text()
     assert run("run", copy / "tiny.toml", "--out", out) == 2  # now the recipe as written is the other one
 
 
@@ -276,7 +276,13 @@ def test_inspect_tells_the_ancestry_and_finds_damage(copy, capsys):
     final = copy / "run" / "models" / "cached" / "final"
     assert run("inspect", final) == 0
     said = capsys.readouterr().out
-    for word in ("targets: targets", "teacher: model", "documents: documents", "verified", "models.cached.train.tokens"):
+    for word in (
+        "targets: targets",
+        "teacher: model",
+        "documents: documents",
+        "verified",
+        "models.cached.train.tokens",
+    ):
         assert word in said
     assert run("inspect", copy / "run", "--json") == 0
     kinds = {entry["kind"] for entry in json.loads(capsys.readouterr().out)}
@@ -348,7 +354,9 @@ def test_an_outside_teacher_and_starting_weights(finished, text_folder):
 def test_a_teacher_of_another_tokenizer_is_refused(finished, text_folder, capsys):
     final = finished / "run" / "models" / "teacher" / "final"
     recipe = outside_recipe(text_folder.parent / "o.toml", final)
-    recipe.write_text(recipe.read_text().replace(f'[tokenizer]\nfrom = "{final}"', "[tokenizer]\nvocabulary_size = 270"))
+    recipe.write_text(
+        recipe.read_text().replace(f'[tokenizer]\nfrom = "{final}"', "[tokenizer]\nvocabulary_size = 270")
+    )
     assert run("run", recipe, "--out", text_folder.parent / "run") == 2
     said = capsys.readouterr().err
     assert "big" in said
@@ -422,7 +430,11 @@ def test_a_tokenizer_larger_than_the_text_supports(recipe, capsys):
         (lambda texts: (texts / "empty.txt").write_bytes(b""), 2, "empty.txt"),
         (lambda texts: (texts / "latin.txt").write_bytes(b"ok\nca\xe9\n"), 2, "latin.txt, line 2"),
         (lambda texts: (texts / "x.jsonl").write_text('{"text": "a"}\n{"txt": "b"}\n'), 2, "x.jsonl, line 2"),
-        (lambda texts: (texts / "cut.txt.gz").write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"), 1, "cut.txt.gz"),
+        (
+            lambda texts: (texts / "cut.txt.gz").write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"),
+            1,
+            "cut.txt.gz",
+        ),
     ],
 )
 def test_text_that_can_not_be_read_is_named(recipe, capsys, prepare, status, words):

@@ -56,7 +56,7 @@ def test_defaults_follow_from_width_and_sequence_length():
     shape = parsed.models["student"].architecture
     assert (shape.heads, shape.kv_heads, shape.head_dim, shape.ffn_width, shape.window) == (4, 2, 24, 384, 256)
     assert (shape.attention_cap, shape.final_cap) == (50.0, 30.0)
-    assert parsed.models["teacher"].train.learning_rate == 0.00267  # 2e-3 * 256 / 192, three digits
+    assert parsed.models["teacher"].train.learning_rate == 0.00533  # 4e-3 * 256 / 192, three digits
     assert parsed.models["teacher"].train.batch_tokens == 4096
     assert parsed.models["student"].distill.loss == "forward_kl"
     assert parsed.models["student"].distill.targets is None
@@ -119,7 +119,10 @@ def test_overrides_are_toml_or_bare_words(tmp_path):
     [
         ({"models__student__train__tokns": 5}, ["models.student.train.tokns", "did you mean tokens", "learning_rate"]),
         ({"dta": {}}, ["dta", "did you mean data", "tokenizer"]),
-        ({"models__student__learn_from": "techer"}, ["models.student.learn_from", "'techer'", "did you mean 'teacher'"]),
+        (
+            {"models__student__learn_from": "techer"},
+            ["models.student.learn_from", "'techer'", "did you mean 'teacher'"],
+        ),
         ({"models__student__learn_from": "student"}, ["models.student.learn_from", "itself"]),
         ({"models__teacher__learn_from": "student"}, ["circle", "teacher -> student -> teacher"]),
         ({"models__control__like": "studnt"}, ["models.control.like", "studnt", "did you mean 'student'"]),

@@ -61,7 +61,9 @@ class TargetStore:
         self._counts = self._arrays["counts"].reshape(-1, 2)
         self._index = self._arrays["index"].reshape(-1, 2)
         rows, entries, exact = len(self._counts), len(self._arrays["ids"]), len(self._arrays["values"])
-        if {rows, len(self._arrays["entropy"])} != {self.info["positions"]} or [entries, exact] != self._index[-1].tolist():
+        if {rows, len(self._arrays["entropy"])} != {self.info["positions"]} or [entries, exact] != self._index[
+            -1
+        ].tolist():
             raise WorkError(
                 f"{self.path}: cut short: its files do not have the lengths that info.json and the index say"
             )

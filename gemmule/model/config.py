@@ -87,6 +87,8 @@ class Gemma2Config:
             raise RequestError(f"width = {self.width}: must be a multiple of heads = {self.heads}")
         if self.query_scale is not None and self.query_scale != int(self.query_scale):  # transformers 5 wants an int
             raise RequestError(f"query_scale = {self.query_scale}: must be a whole number")
+        if self.query_scale == self.head_dim:  # one way to say it, so that equal models have equal configurations
+            object.__setattr__(self, "query_scale", None)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Gemma2Config:
