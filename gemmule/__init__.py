@@ -11,6 +11,8 @@ The names below load on first use, so that `import gemmule` costs nothing: torch
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from gemmule.lazy import submodules
+
 __version__ = "0.1.0"
 
 _PUBLIC = {
@@ -18,9 +20,7 @@ _PUBLIC = {
     "Gemma2Config": "gemmule.model.config",
     "load": "gemmule.model.weights",
     "load_tokenizer": "gemmule.tokenizer.load",
-    "generate": "gemmule.generate.sampling",
 }
-_FOLDERS = ("data", "distill", "model", "tokenizer", "train", "evaluate")
 
 __all__ = ["Gemma2", "Gemma2Config", "generate", "load", "load_tokenizer"]
 
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from gemmule.tokenizer.load import load_tokenizer
 
 
+_submodule = submodules(__name__)
+
+
 def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        value = getattr(importlib.import_module(_PUBLIC[name]), name)
-    elif name in _FOLDERS:
-        value = importlib.import_module(f"gemmule.{name}")
-    else:
-        raise AttributeError(f"module 'gemmule' has no attribute {name!r}")
+    if name not in _PUBLIC:
+        return _submodule(name)
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__, *_FOLDERS])
+    return sorted({*globals(), *__all__})

@@ -50,6 +50,11 @@ def main() -> None:
             raise
         print(f"gemmule: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except OSError as error:
+        if "--debug" in arguments:
+            raise
+        print(f"gemmule: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED:
             print(f"interrupted. Go on with: {shlex.join(['gemmule', *arguments])}", file=sys.stderr)

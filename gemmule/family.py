@@ -281,12 +281,12 @@ class Family:
         steps = self.chosen(verb, models)
         with artifact.lock(self.out):
             missing, stale = self.compare(steps)
+            if stale:  # and what was made from it, asked for or not
+                stale = {step: why for step, why in self.compare(self.steps)[1].items() if _made_from(step, stale)}
             if stale and not remake:
                 raise RequestError(self._explain(stale))
-            everything = set(self.compare(self.steps)[1]) if stale else set()  # what follows, asked for or not
-            for step in self.steps:
-                if step in stale or step in everything:
-                    self._retire(step)
+            for step in stale:
+                self._retire(step)
             self._write_recipe()
             if missing or stale:
                 self._make(steps)
@@ -375,6 +375,10 @@ class Family:
             whole.update(fingerprint["sha256"].encode())
             size += fingerprint["size"]
         return f"{len(files)} file{'' if len(files) == 1 else 's'}, {size} bytes, sha256 {whole.hexdigest()[:16]}"
+
+
+def _made_from(step: Step, roots: Iterable[Step]) -> bool:
+    return step in roots or any(_made_from(source, roots) for source in step.inputs.values())
 
 
 def gemma2_config(shape: recipes.Architecture, vocabulary_size: int, context_length: int) -> Gemma2Config:

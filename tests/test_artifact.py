@@ -43,9 +43,13 @@ def test_ancestry_travels_along(tmp_path):
 
 
 def test_nothing_is_published_when_the_work_fails(tmp_path):
-    with pytest.raises(ZeroDivisionError), artifact.publish(tmp_path / "a", "thing") as folder:
-        (folder / "half").write_text("half")
-        raise ZeroDivisionError
+    def fail_half_way():
+        with artifact.publish(tmp_path / "a", "thing") as folder:
+            (folder / "half").write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
     assert list(tmp_path.iterdir()) == []
 
 

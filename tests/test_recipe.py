@@ -168,7 +168,7 @@ def test_broken_toml_names_the_file_and_line(tmp_path, text):
 
 
 def test_a_missing_recipe_is_named():
-    with pytest.raises(RequestError, match="nowhere.toml: no such recipe"):
+    with pytest.raises(RequestError, match=r"nowhere\.toml: no such recipe"):
         recipe.load(Path("nowhere.toml"))
 
 

@@ -10,6 +10,10 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from gemmule.lazy import submodules
+
+__getattr__ = submodules(__name__)
+
 
 class _CallableFolder(ModuleType):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -10,3 +10,7 @@
 
 Nothing is imported here: config needs no torch, and stays quick to import.
 """
+
+from gemmule.lazy import submodules
+
+__getattr__ = submodules(__name__)

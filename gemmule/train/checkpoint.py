@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from gemmule import artifact
@@ -50,7 +51,10 @@ def save(
         return
     with artifact.publish(path, KIND, settings=settings, inputs=inputs) as temporary:
         weights.save(model, temporary)
-        save_file(state_tensors(model, optimizer), temporary / "optimizer.safetensors")
+        try:
+            save_file(state_tensors(model, optimizer), temporary / "optimizer.safetensors")
+        except SafetensorError as error:  # how it reports a full disk
+            raise WorkError(f"{path}: can't be written: {error}") from error
         artifact.write_json(temporary / "state.json", asdict(state))
     for old in found(folder)[:-KEPT]:
         shutil.rmtree(old)

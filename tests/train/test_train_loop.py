@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from gemmule import artifact, tokenizer
 from gemmule.data.loader import Batch, Windows
 from gemmule.data.shards import write_shards
-from gemmule.distill.targets import write_targets
+from gemmule.distill.targets import TargetStore, write_targets
 from gemmule.errors import WorkError
 from gemmule.model import weights
 from gemmule.model.config import Gemma2Config
@@ -241,3 +241,35 @@ def test_only_matrices_decay():
     assert all("norm" in names[id(parameter)] for parameter in others["params"])
     assert not any("norm" in names[id(parameter)] for parameter in decayed["params"])
     assert len(decayed["params"]) + len(others["params"]) == len(names)
+
+
+def test_targets_at_the_wrong_places_lose_to_no_teacher_at_all(words, texts, tmp_path):
+    """That distillation helps by what it says about each token: the same targets, moved along, must hurt."""
+    shards = write_shards(texts, words, tmp_path / "tokens")
+    windows = Windows(shards, LENGTH, words.bos_id, words.pad_id, seed=0)
+    budget = Train(tokens=150 * 256, learning_rate=1e-2, batch_tokens=256)
+    common = {"distill": Distill(), "machine": PLAIN, "seed": 0, "windows": windows, "validation": windows,
+              "settings": {}, "inputs": {}, "train": budget}  # fmt: skip
+    teacher = loop.train(Job(name="teacher", folder=tmp_path / "teacher", config=LARGE, **common))
+    (tmp_path / "targets").mkdir()
+    write_targets(tmp_path / "targets", teacher, windows, bytes_per_token=40, temperature=1.0, seed=0)
+    store = TargetStore(tmp_path / "targets")
+
+    def learn(targets_of):
+        model = Gemma2(SMALL).initialise(0)
+        optimizer = make_optimizer(model, budget)
+        for step in range(100):
+            optimizer.zero_grad()
+            accumulate(model, windows.batch(step, 16), targets_of, windows_per_micro_batch=16)
+            optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = 1e-2
+            optimizer.step()
+        return loop.validate(model, windows, torch.device("cpu"))
+
+    def moved(batch):
+        starts = (batch.starts + len(windows) // 2 * LENGTH) % ((len(windows) - 1) * LENGTH)
+        return store.batch(replace(batch, starts=starts))
+
+    right, shifted = learn(store.batch), learn(moved)
+    alone = learn(lambda batch: torch.from_numpy(batch.targets))
+    assert shifted > alone + 0.2
+    assert right < alone + 0.05
