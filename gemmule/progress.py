@@ -28,6 +28,7 @@ class Meter:
     def __init__(self, title: str, total: int, *, done: int = 0, unit: str = "tokens") -> None:
         self.title, self.total, self.unit = title, total, unit
         self.first, self.started, self.last_line = done, time.monotonic(), time.monotonic()
+        self.speed = 0.0  # per second
         self.live: Progress | None = None
         if console.is_terminal:
             self.live = Progress(
@@ -50,21 +51,17 @@ class Meter:
         if self.live is not None:
             self.live.stop()
 
-    @property
-    def speed(self) -> float:
-        return self._speed
-
     def update(self, done: int, note: str = "") -> None:
         """Says that `done` of `total` is behind us; `note` (as "loss 3.21") goes on the line."""
         now = time.monotonic()
         elapsed = now - self.started
-        self._speed = (done - self.first) / elapsed if elapsed > 0 else 0.0
-        note = f"{note}  {human(self._speed)} {self.unit}/s".strip()
+        self.speed = (done - self.first) / elapsed if elapsed > 0 else 0.0
+        note = f"{note}  {human(self.speed)} {self.unit}/s".strip()
         if self.live is not None:
             self.live.update(self.task, completed=done, note=note)
         elif now - self.last_line >= PLAIN_EVERY or done >= self.total:
             self.last_line = now
-            left = (self.total - done) / self._speed if self._speed > 0 else 0.0
+            left = (self.total - done) / self.speed if self.speed > 0 else 0.0
             print(f"{self.title}: {done / self.total:.0%}  {note}  {duration(left)} left", file=sys.stderr, flush=True)
 
 

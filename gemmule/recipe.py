@@ -13,16 +13,16 @@ Torch is not imported: reading a recipe takes milliseconds.
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from gemmule.errors import RequestError
+from gemmule.recipe_errors import explain, unknown_name
 
 SUFFIXES = {"k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 CONTROL_TOKENS = 6
@@ -224,7 +224,7 @@ def parse(raw: Mapping[str, Any], origin: str = "recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(complete)
     except ValidationError as error:
-        raise RequestError(_explain(error, origin)) from None
+        raise RequestError(explain(error, origin, Recipe)) from None
     _check_names(recipe, origin)
     recipe.order()
     return recipe
@@ -273,7 +273,7 @@ def _expand_like(models: Any, origin: str) -> Any:
     for name, (*others,) in likes.items():
         for other in others:
             if other not in models:
-                raise RequestError(f"{origin}: models.{name}.like = {other!r}: {_unknown(other, models, 'model')}")
+                raise RequestError(f"{origin}: models.{name}.like = {other!r}: {unknown_name(other, models, 'model')}")
     expanded: dict[str, Any] = {}
     for name in _order(likes, "like"):
         base = copy.deepcopy(expanded[likes[name][0]]) if likes[name] else {}
@@ -359,61 +359,9 @@ def _check_names(recipe: Recipe, origin: str) -> None:
         key = f"{origin}: models.{name}"
         if model.learn_from != "none":
             if model.learn_from not in recipe.models:
-                hint = _unknown(model.learn_from, recipe.models, "model")
+                hint = unknown_name(model.learn_from, recipe.models, "model")
                 raise RequestError(f"{key}.learn_from = {model.learn_from!r}: {hint}")
             if model.learn_from == name:
                 raise RequestError(f"{key}.learn_from = {name!r}: a model can't learn from itself")
         if model.start_from == name:
             raise RequestError(f"{key}.start_from = {name!r}: a model can't start from itself")
-
-
-def _unknown(name: str, known: Iterable[str], what: str) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(name, known, 1)
-    meant = f"did you mean {close[0]!r}? " if close else ""
-    return f"no such {what}; {meant}there are: {', '.join(known)}"
-
-
-def _explain(error: ValidationError, origin: str) -> str:
-    """The first two of pydantic's errors, each one line in the recipe's words."""
-    seen: dict[Any, Any] = {}
-    for problem in error.errors(include_url=False):  # a model that is `like` another repeats its mistakes: said once
-        place = problem["loc"][2:] if problem["loc"][:1] == ("models",) else problem["loc"]
-        seen.setdefault((place, problem["type"], repr(problem["input"])), problem)
-    problems = list(seen.values())
-    lines = [f"{origin}: {_explain_one(dict(problem))}" for problem in problems[:2]]
-    if len(problems) > 2:
-        lines[-1] += f" (and {len(problems) - 2} more)"
-    return "\n".join(lines)
-
-
-def _explain_one(problem: dict[str, Any]) -> str:
-    location = list(problem["loc"])
-    key = ".".join(str(part) for part in location) or "recipe"
-    if problem["type"] == "extra_forbidden":
-        allowed = _allowed_keys(location[:-1])
-        close = difflib.get_close_matches(str(location[-1]), allowed, 1)
-        meant = f"did you mean {close[0]}? " if close else ""
-        return f"{key}: unknown key; {meant}allowed: {', '.join(allowed)}"
-    if problem["type"] == "missing":
-        return f"{key}: needed, and not there"
-    message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    if isinstance(problem["input"], Mapping):
-        return f"{key}: {message}"
-    return f"{key} = {problem['input']!r}: {message}"
-
-
-def _allowed_keys(location: list[Any]) -> list[str]:
-    """The keys of the section at `location`, found by walking the types."""
-    section: type[BaseModel] = Recipe
-    for part in location:
-        if section is Recipe and part == "models":
-            section = Model
-        elif (field := section.model_fields.get(str(part))) is not None:
-            found = [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_section(kind)]
-            section = found[0] if found else section
-    return [field.alias or name for name, field in section.model_fields.items()]
-
-
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Section)

@@ -1,4 +1,4 @@
-"""How each artifact of a run is made: one function for each kind, called by the family with everything it needs.
+"""How each artifact of a run is made: one function for each kind, given the step and the plan.
 
 Each publishes into the step's folder and calls the one function of its own part of gemmule that does the work.
 """
@@ -12,7 +12,7 @@ import shlex
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -30,18 +30,16 @@ from gemmule.generate.sampling import generate
 from gemmule.model import weights
 from gemmule.model.config import Gemma2Config
 from gemmule.model.device import choose_device
+from gemmule.plan import Plan, Step, gemma2_config
 from gemmule.progress import Meter, human, say
 from gemmule.tokenizer.load import Tokenizer, load_tokenizer
 from gemmule.train import metrics
 from gemmule.train.loop import Job, train
 
-if TYPE_CHECKING:
-    from gemmule.family import Family, Step
-
 PROMPT_LENGTH = 48  # characters, about
 
 
-def make(step: Step, family: Family) -> None:
+def make(step: Step, plan: Plan) -> None:
     """Makes the step's artifact. Its inputs are there."""
     step.path.parent.mkdir(parents=True, exist_ok=True)
     {
@@ -52,17 +50,17 @@ def make(step: Step, family: Family) -> None:
         "targets": _targets,
         "model": _model,
         "evaluation": _evaluation,
-    }[step.kind](step, family)
+    }[step.kind](step, plan)
 
 
 def _publish(step: Step) -> Any:
     return publish(step.path, step.kind, settings=step.settings, inputs=step.artifacts)
 
 
-def _documents(step: Step, family: Family) -> None:
-    data = family.recipe.data
+def _documents(step: Step, plan: Plan) -> None:
+    data = plan.recipe.data
     with _publish(step) as folder:
-        summary = write_documents(family.files, data.field, data.validation_fraction, folder)
+        summary = write_documents(plan.files, data.field, data.validation_fraction, folder)
     skipped = f", {summary.skipped} without text skipped" if summary.skipped else ""
     say(
         f"documents: {summary.train_documents:,} to train on ({human(summary.train_bytes)}B), "
@@ -70,8 +68,8 @@ def _documents(step: Step, family: Family) -> None:
     )
 
 
-def _tokenizer(step: Step, family: Family) -> None:
-    wanted = family.recipe.tokenizer.vocabulary_size
+def _tokenizer(step: Step, plan: Plan) -> None:
+    wanted = plan.recipe.tokenizer.vocabulary_size
     with _publish(step) as folder:
         if wanted is None:
             assert step.source is not None
@@ -82,13 +80,13 @@ def _tokenizer(step: Step, family: Family) -> None:
     say(f"tokenizer: {made.vocabulary_size:,} tokens")
 
 
-def _outside(step: Step, family: Family) -> None:
+def _outside(step: Step, plan: Plan) -> None:
     """Records where an outside model lies and that its tokenizer is the run's; its files stay where they are."""
     assert step.source is not None
     assert step.model is not None
     theirs = load_tokenizer(step.source)
     config = weights.read_config(weights.find_folder(step.source))
-    ours = load_tokenizer(family.tokenizer.path)
+    ours = load_tokenizer(plan.tokenizer.path)
     check_same_vocabulary(
         step.model, theirs.content_hash, config.vocabulary_size, ours.content_hash, ours.vocabulary_size
     )
@@ -96,7 +94,7 @@ def _outside(step: Step, family: Family) -> None:
         artifact.write_json(folder / "source.json", {"source": str(step.source), "config": config.to_huggingface()})
 
 
-def _tokens(step: Step, family: Family) -> None:
+def _tokens(step: Step, plan: Plan) -> None:
     split = step.settings["split"]
     with _publish(step) as folder:
         shards = write_shards(
@@ -105,12 +103,12 @@ def _tokens(step: Step, family: Family) -> None:
     say(f"tokens: {human(len(shards))} for {split}, {shards.text_bytes / len(shards):.2f} bytes each")
 
 
-def _targets(step: Step, family: Family) -> None:
+def _targets(step: Step, plan: Plan) -> None:
     assert step.model is not None
-    distill = family.recipe.models[step.model].distill
+    distill = plan.recipe.models[step.model].distill
     assert distill.targets is not None
-    teacher = weights.load(_weights_of(step.inputs["teacher"])).to(choose_device(family.recipe.machine.device))
-    windows = _windows(step.inputs["tokens"], step.inputs["tokenizer"], family)
+    teacher = weights.load(_weights_of(step.inputs["teacher"])).to(choose_device(plan.recipe.machine.device))
+    windows = _windows(step.inputs["tokens"], step.inputs["tokenizer"], plan)
     with _publish(step) as folder, Meter(f"targets of {step.path.name}", len(windows.shards)) as meter:
         spent = write_targets(
             folder,
@@ -118,28 +116,28 @@ def _targets(step: Step, family: Family) -> None:
             windows,
             bytes_per_token=distill.targets.bytes_per_token,
             temperature=distill.temperature,
-            seed=family.recipe.seed,
+            seed=plan.recipe.seed,
             progress=lambda done, _: meter.update(done),
         )
     say(f"targets of {step.path.name}: {spent:.1f} bytes per token")
 
 
-def _model(step: Step, family: Family) -> None:
+def _model(step: Step, plan: Plan) -> None:
     name = step.model
     assert name is not None
-    recipe, words = family.recipe, load_tokenizer(step.inputs["tokenizer"].path)
+    recipe, words = plan.recipe, load_tokenizer(step.inputs["tokenizer"].path)
     model = recipe.models[name]
     assert model.train is not None
     job = Job(
         name=name,
         folder=step.path.parent,
-        config=_config(step, family, words),
+        config=_config(step, plan, words),
         train=model.train,
         distill=model.distill,
         machine=recipe.machine,
         seed=recipe.seed,
-        windows=_windows(step.inputs["tokens"], step.inputs["tokenizer"], family),
-        validation=_windows(step.inputs["validation"], step.inputs["tokenizer"], family),
+        windows=_windows(step.inputs["tokens"], step.inputs["tokenizer"], plan),
+        validation=_windows(step.inputs["validation"], step.inputs["tokenizer"], plan),
         settings=step.settings,
         inputs=step.artifacts,
         teacher=_weights_of(step.inputs["teacher"]) if "teacher" in step.inputs else None,
@@ -156,13 +154,11 @@ def _model(step: Step, family: Family) -> None:
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _config(step: Step, family: Family, words: Tokenizer) -> Gemma2Config:
+def _config(step: Step, plan: Plan, words: Tokenizer) -> Gemma2Config:
     """The shape of the model to train. Raises RequestError if it is to start from weights of another shape."""
-    from gemmule.family import gemma2_config
-
     assert step.model is not None
-    shape = family.recipe.models[step.model].architecture
-    length = family.recipe.data.sequence_length
+    shape = plan.recipe.models[step.model].architecture
+    length = plan.recipe.data.sequence_length
     start = weights.read_config(_weights_of(step.inputs["start_from"])) if "start_from" in step.inputs else None
     if shape is None:
         assert start is not None
@@ -179,14 +175,14 @@ def _config(step: Step, family: Family, words: Tokenizer) -> Gemma2Config:
     return config
 
 
-def _windows(tokens: Step, words: Step, family: Family) -> Windows:
+def _windows(tokens: Step, words: Step, plan: Plan) -> Windows:
     vocabulary = load_tokenizer(words.path)
     return Windows(
         TokenShards(tokens.path),
-        family.recipe.data.sequence_length,
+        plan.recipe.data.sequence_length,
         vocabulary.bos_id,
         vocabulary.pad_id,
-        family.recipe.seed,
+        plan.recipe.seed,
     )
 
 
@@ -197,14 +193,14 @@ def _weights_of(step: Step) -> Path:
     return weights.find_folder(json.loads((step.path / "source.json").read_text(encoding="utf-8"))["source"])
 
 
-def _evaluation(step: Step, family: Family) -> None:
+def _evaluation(step: Step, plan: Plan) -> None:
     name = step.model
     assert name is not None
-    wishes, words = family.recipe.evaluate, load_tokenizer(step.inputs["tokenizer"].path)
-    device = choose_device(family.recipe.machine.device)
+    wishes, words = plan.recipe.evaluate, load_tokenizer(step.inputs["tokenizer"].path)
+    device = choose_device(plan.recipe.machine.device)
     model = weights.load(_weights_of(step.inputs["model"])).to(device)
     teacher = weights.load(_weights_of(step.inputs["teacher"])).to(device) if "teacher" in step.inputs else None
-    windows = _windows(step.inputs["validation"], step.inputs["tokenizer"], family)
+    windows = _windows(step.inputs["validation"], step.inputs["tokenizer"], plan)
     with _publish(step) as folder:
         figures = measure(
             model, windows, TokenShards(step.inputs["validation"].path).text_bytes, teacher, f"evaluating {name}"
@@ -219,7 +215,7 @@ def _evaluation(step: Step, family: Family) -> None:
                     prompt,
                     max_new_tokens=wishes.sample_tokens,
                     temperature=wishes.temperature,
-                    seed=family.recipe.seed,
+                    seed=plan.recipe.seed,
                 ),
             }
             for prompt in prompts
@@ -240,22 +236,22 @@ def _openings(documents: Path) -> list[str]:
     return prompts
 
 
-def write_summary_and_report(family: Family) -> None:
+def write_summary_and_report(plan: Plan) -> None:
     """summary.json and report.html, from what the finished steps left."""
     from gemmule.report import write_report
     from gemmule.report.contents import ModelReport, ReportData, Role
 
     evaluations = {
         step.model: json.loads((step.path / "evaluation.json").read_text(encoding="utf-8"))
-        for step in family.steps
+        for step in plan.steps
         if step.kind == "evaluation"
     }
     flops = {name: evaluation["flops_per_token"] for name, evaluation in evaluations.items()}
-    teachers = {model.learn_from for model in family.recipe.models.values()}
+    teachers = {model.learn_from for model in plan.recipe.models.values()}
     models, summary = {}, {}
-    for name, model in family.recipe.models.items():
+    for name, model in plan.recipe.models.items():
         evaluation = evaluations[name]
-        records = metrics.read(family.out / "models" / name)
+        records = metrics.read(plan.out / "models" / name)
         steps = [record for record in records if "loss" in record]
         tokens = steps[-1]["tokens"] if steps else None
         taught = model.learn_from != "none"
@@ -272,7 +268,7 @@ def write_summary_and_report(family: Family) -> None:
         }
         summary[name] = figures
         role: Role = "teacher" if name in teachers else "student" if taught else "control" if model.like else "model"
-        step = family.model_step(name)
+        step = plan.model_step(name)
         models[name] = ModelReport(
             role=role,
             learn_from=model.learn_from if taught else None,
@@ -286,14 +282,14 @@ def write_summary_and_report(family: Family) -> None:
             samples=evaluation["samples"],
             settings=step.settings,
             lineage=[{"hash": key, **entry} for key, entry in step.artifact.manifest.ancestry.items()],
-            warnings=_warnings(family, tokens),
+            warnings=_warnings(plan, tokens),
         )
-    artifact.write_json(family.out / "summary.json", {"models": summary})
-    documents = json.loads((family.out / "documents" / "summary.json").read_text(encoding="utf-8"))
-    shards = {split: TokenShards(step.path) for split, step in family.tokens.items()}
-    device = choose_device(family.recipe.machine.device)
+    artifact.write_json(plan.out / "summary.json", {"models": summary})
+    documents = json.loads((plan.out / "documents" / "summary.json").read_text(encoding="utf-8"))
+    shards = {split: TokenShards(step.path) for split, step in plan.tokens.items()}
+    device = choose_device(plan.recipe.machine.device)
     report = ReportData(
-        name=family.recipe.name,
+        name=plan.recipe.name,
         created=datetime.date.today().isoformat(),
         command=shlex.join(["gemmule", *sys.argv[1:]]),
         machine=f"{os.cpu_count()} CPU cores, {device.type}, torch {torch.__version__}",
@@ -304,17 +300,17 @@ def write_summary_and_report(family: Family) -> None:
             "validation_bytes": shards["validation"].text_bytes,
             "vocabulary_size": shards["train"].vocabulary_size,
             "bytes_per_token": shards["train"].text_bytes / len(shards["train"]),
-            "sources": [file.name for file in family.files],
+            "sources": [file.name for file in plan.files],
         },
         models=models,
-        recipe=(family.out / "recipe.toml").read_text(encoding="utf-8"),
+        recipe=(plan.out / "recipe.toml").read_text(encoding="utf-8"),
     )
-    write_report(report, family.out / "report.html")
+    write_report(report, plan.out / "report.html")
 
 
-def _warnings(family: Family, tokens: int | None) -> list[str]:
+def _warnings(plan: Plan, tokens: int | None) -> list[str]:
     """What a reader of the figures should know."""
-    available = len(TokenShards(family.tokens["train"].path))
+    available = len(TokenShards(plan.tokens["train"].path))
     if tokens and tokens > 1.5 * available:
         return [f"read the text {tokens / available:.1f} times: more text would help more than more tokens"]
     return []

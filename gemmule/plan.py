@@ -1,0 +1,272 @@
+"""The plan of a run: from a recipe to the steps that make its artifacts, each after its inputs.
+
+    documents -> tokenizer -> tokens -> models (each: outside weights | targets, training) -> evaluations
+
+A step knows where its artifact lies and the settings and inputs that make it what it is; how it is made stands in
+`steps.py`, and when in `family.py`. Whatever can be checked about the recipe, the text and outside models before any
+work is checked here. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gemmule import artifact
+from gemmule import recipe as recipes
+from gemmule.artifact import Artifact, Settings
+from gemmule.data import sources
+from gemmule.errors import RequestError
+from gemmule.model.config import Gemma2Config
+from gemmule.recipe import Recipe, flatten
+
+NOT_IDENTITY = ("like", "train.checkpoint_every")  # keys of a model that change nothing about the weights
+FINGERPRINTS = ".fingerprints.json"
+
+
+@dataclass(eq=False)
+class Step:
+    """One artifact to be: where it lies and what makes it what it is."""
+
+    kind: str
+    path: Path
+    settings: Settings
+    inputs: dict[str, Step] = field(default_factory=dict)
+    model: str | None = None  # the model that it belongs to
+    source: Path | str | None = None  # of something from outside: its folder or hub id
+
+    @property
+    def artifact(self) -> Artifact:
+        """What this step made. Raises WorkError if it is not there or damaged."""
+        return artifact.read(self.path)
+
+    @property
+    def artifacts(self) -> dict[str, Artifact]:
+        """What this step is made from."""
+        return {role: step.artifact for role, step in self.inputs.items()}
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Of a model whose training was interrupted: what it left, oldest first."""
+        return sorted((self.path.parent / "checkpoints").glob("step-*")) if self.kind == "model" else []
+
+
+class Plan:
+    """The steps of a recipe in a run folder, and what they need to know of each other."""
+
+    def __init__(self, raw: dict[str, Any], origin: Path, out: Path | None = None) -> None:
+        """`raw` is the recipe's TOML, read from `origin`. Raises RequestError for what can't be run as it is."""
+        self.recipe: Recipe = recipes.parse(raw, str(origin))
+        self.base = origin.parent
+        self.out = out if out is not None else Path("runs") / self.recipe.name
+        self.fingerprints = _read_fingerprints(self.out / FINGERPRINTS)
+        self.files = sources.resolve(self.recipe.data.sources, self.base)
+        self.steps: list[Step] = []
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        recipe = self.recipe
+        data = {key: value for key, value in flatten(recipe.data, "data").items() if key != "data.sequence_length"}
+        documents = self._add(Step("documents", self.out / "documents", data | {"data.sources": self._text_digest()}))
+        self.tokenizer = tokenizer = self._add(self._tokenizer(documents))
+        self.outside = {
+            name: self._add(self._outside(name, model.from_, f"models.{name}.from", "source"))
+            for name, model in recipe.models.items()
+            if model.from_ is not None
+        }
+        inputs = {"documents": documents, "tokenizer": tokenizer}
+        self.tokens = {
+            split: self._add(Step("tokens", self.out / "tokens" / split, {"split": split}, inputs))
+            for split in ("train", "validation")
+        }
+        self.trained: dict[str, Step] = {}
+        self.targets: dict[str, Step] = {}
+        for name in recipe.order():
+            if name not in self.outside:
+                self.trained[name] = self._add(self._training(name, tokenizer))
+        for name in recipe.models:
+            self._add(self._evaluation(name, tokenizer))
+
+    def _add(self, step: Step) -> Step:
+        self.steps.append(step)
+        return step
+
+    def _tokenizer(self, documents: Step) -> Step:
+        section = self.recipe.tokenizer
+        path = self.out / "tokenizer"
+        if section.from_ is None:
+            return Step(
+                "tokenizer", path, {"tokenizer.vocabulary_size": section.vocabulary_size}, {"documents": documents}
+            )
+        model = self.recipe.models.get(section.from_)
+        if model is not None and model.from_ is None:
+            raise RequestError(
+                f"tokenizer.from = {section.from_!r}: a model that is trained here has no tokenizer of its own; "
+                "name an outside model, a folder or a hub id"
+            )
+        origin = section.from_ if model is None or model.from_ is None else model.from_
+        source, digest = self._locate(origin, "tokenizer.from", ("tokenizer.json",))
+        return Step("tokenizer", path, {"tokenizer.from": digest}, source=source)
+
+    def _outside(self, name: str, origin: str, key: str, place: str) -> Step:
+        """A model from elsewhere, recorded by the hashes of its files."""
+        source, digest = self._locate(origin, key, ("config.json", "*.safetensors", "*.safetensors.index.json"))
+        if isinstance(source, Path):
+            _read_config(source, key)  # a Gemma 2, or refused now
+        return Step("outside", self.out / "models" / name / place, {key: digest}, model=name, source=source)
+
+    def _training(self, name: str, tokenizer: Step) -> Step:
+        recipe, model = self.recipe, self.recipe.models[name]
+        assert model.train is not None
+        folder = self.out / "models" / name
+        inputs = {"tokens": self.tokens["train"], "validation": self.tokens["validation"], "tokenizer": tokenizer}
+        settings: Settings = {"seed": recipe.seed, "data.sequence_length": recipe.data.sequence_length}
+        identity = model.model_dump(mode="json", by_alias=True, exclude={"like", "from_", "start_from", "distill"})
+        settings |= flatten(identity, f"models.{name}")
+        if model.start_from is not None:
+            start = self._start(name, model.start_from)
+            inputs["start_from"] = start
+            settings[f"models.{name}.start_from"] = model.start_from
+        if model.learn_from != "none":
+            settings |= flatten(model.distill, f"models.{name}.distill")
+            teacher = self.model_step(model.learn_from)
+            inputs["teacher" if model.distill.targets is None else "targets"] = (
+                teacher if model.distill.targets is None else self._targets(name, teacher, tokenizer)
+            )
+        for key in NOT_IDENTITY:
+            settings.pop(f"models.{name}.{key}", None)
+        return Step("model", folder / "final", settings, inputs, model=name)
+
+    def _start(self, name: str, origin: str) -> Step:
+        """Where a model's weights start: a model of this recipe, or one from outside; of the same shape, or refused."""
+        key = f"models.{name}.start_from"
+        if origin in self.recipe.models:
+            step = self.model_step(origin)
+            theirs = self.recipe.models[origin].architecture
+            mine = self.recipe.models[name].architecture
+            if theirs is not None and mine is not None and mine != theirs:
+                raise RequestError(f"{key} = {origin!r}: {_shape_difference(name, mine, theirs)}")
+            return step
+        step = self._add(self._outside(name, origin, key, "start"))
+        mine = self.recipe.models[name].architecture
+        if mine is not None and isinstance(step.source, Path):
+            config = _read_config(step.source, key)
+            same = gemma2_config(mine, config.vocabulary_size, config.context_length)
+            if same != config:
+                raise RequestError(f"{key} = {origin!r}: {_shape_difference(name, same, config)}")
+        return step
+
+    def _targets(self, name: str, teacher: Step, tokenizer: Step) -> Step:
+        """The stored targets of a teacher: one folder, which all of its students read."""
+        model = self.recipe.models[name]
+        assert model.distill.targets is not None
+        settings: Settings = {
+            "seed": self.recipe.seed,
+            "data.sequence_length": self.recipe.data.sequence_length,
+            "distill.temperature": model.distill.temperature,
+            **flatten(model.distill.targets, "distill.targets"),
+        }
+        step = self.targets.get(model.learn_from)
+        if step is None:
+            path = self.out / "targets" / model.learn_from
+            inputs = {"tokens": self.tokens["train"], "tokenizer": tokenizer, "teacher": teacher}
+            step = self._add(Step("targets", path, settings, inputs, model=name))
+            self.targets[model.learn_from] = step
+        elif step.settings != settings:
+            raise RequestError(
+                f"models.{step.model} and models.{name} learn from stored targets of {model.learn_from} with other "
+                "distill.targets or distill.temperature: one teacher has one folder of targets in a run"
+            )
+        return step
+
+    def _evaluation(self, name: str, tokenizer: Step) -> Step:
+        settings: Settings = {"seed": self.recipe.seed, "data.sequence_length": self.recipe.data.sequence_length}
+        settings |= flatten(self.recipe.evaluate, "evaluate")
+        inputs = {"model": self.model_step(name), "validation": self.tokens["validation"], "tokenizer": tokenizer}
+        inputs["documents"] = self.steps[0]
+        teacher = self.teacher_of(name)
+        if teacher is not None:
+            inputs["teacher"] = self.model_step(teacher)
+        return Step("evaluation", self.out / "models" / name / "evaluation", settings, inputs, model=name)
+
+    def model_step(self, name: str) -> Step:
+        return self.outside[name] if name in self.outside else self.trained[name]
+
+    def teacher_of(self, name: str) -> str | None:
+        """The teacher that a model is held against: its own, or that of the students that it is the control of."""
+        model = self.recipe.models[name]
+        if model.learn_from != "none":
+            return model.learn_from
+        kin = [other for other, entry in self.recipe.models.items() if name in (entry.like,) or other == model.like]
+        teachers = {self.recipe.models[other].learn_from for other in kin} - {"none", name}
+        return teachers.pop() if len(teachers) == 1 else None
+
+    # --- things from outside -------------------------------------------------------------------------------------
+
+    def _locate(self, origin: str, key: str, patterns: Iterable[str]) -> tuple[Path | str, str]:
+        """Where something from outside lies, and what identifies it: the hashes of its files, or its hub id."""
+        folder = self.base / Path(origin).expanduser()
+        if folder.is_dir():
+            paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
+            if not paths:
+                raise RequestError(f"{key} = {origin!r}: {folder} has no {' or '.join(patterns)}")
+            return folder, self._digest([sources.SourceFile(path, str(path)) for path in paths])
+        if folder.exists() or origin.startswith(("http://", "https://")):
+            raise RequestError(
+                f"{key} = {origin!r}: only a Gemma 2 folder or hub id can be used so far, no GGUF file and no server"
+            )
+        if origin.count("/") != 1 or origin.startswith((".", "/", "~")):
+            raise RequestError(f"{key} = {origin!r}: no such folder (looked in {self.base})")
+        return origin, f"hub: {origin}"
+
+    def _text_digest(self) -> str:
+        return self._digest(self.files)
+
+    def _digest(self, files: list[sources.SourceFile]) -> str:
+        """Identifies files by their contents, whatever their names: "42 files, 5212345 bytes, sha256 0123..."."""
+        whole, size = hashlib.sha256(), 0
+        for file in files:
+            key = str(file.path.resolve())
+            fingerprint = sources.fingerprint(file, self.fingerprints.get(key))
+            self.fingerprints[key] = fingerprint
+            whole.update(fingerprint["sha256"].encode())
+            size += fingerprint["size"]
+        return f"{len(files)} file{'' if len(files) == 1 else 's'}, {size} bytes, sha256 {whole.hexdigest()[:16]}"
+
+
+def gemma2_config(shape: recipes.Architecture, vocabulary_size: int, context_length: int) -> Gemma2Config:
+    """A recipe's architecture as the model's configuration; a cap of 0 is none."""
+    values = shape.model_dump()
+    for cap in ("attention_cap", "final_cap"):
+        values[cap] = values[cap] or None
+    return Gemma2Config(**values, vocabulary_size=vocabulary_size, context_length=context_length)
+
+
+def _shape_difference(name: str, mine: Any, theirs: Any) -> str:
+    for key in recipes.Architecture.model_fields:
+        if getattr(mine, key) != getattr(theirs, key):
+            return (
+                f"models.{name}.architecture.{key} is {getattr(mine, key)} and there {getattr(theirs, key)}; both "
+                "must have the same shape"
+            )
+    return "both must have the same shape"
+
+
+def _read_config(folder: Path, key: str) -> Gemma2Config:
+    try:
+        return Gemma2Config.from_huggingface(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, RequestError) as error:
+        raise RequestError(f"{key}: {folder} is not a Gemma 2 folder: {error}") from None
+
+
+def _read_fingerprints(path: Path) -> dict[str, Any]:
+    """Hashes of large files, kept so that they are not read again; worth nothing if damaged."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
