@@ -33,7 +33,7 @@ INTERRUPTED = 130  # what typer exits with on Ctrl-C
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="a recipe file (TOML)")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the recipe")]
 Out = Annotated[Path | None, typer.Option(help="the run folder itself; runs/<name> if left out")]
-Remake = Annotated[bool, typer.Option(help="move what other settings made to old/, and make it anew")]
+Remake = Annotated[bool, typer.Option("--remake", help="move what other settings made to old/, and make it anew")]
 Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", help="only this model; may be repeated")]
 
 
@@ -85,7 +85,7 @@ def demo(
 
 @app.command()
 def run(recipe: RecipePath, overrides: Overrides = None, out: Out = None, remake: Remake = False) -> None:
-    """Runs a recipe: makes what is missing, goes on with what was interrupted, skips what is made."""
+    """Runs a recipe; the same command goes on where it stopped."""
     from gemmule.family import Family
 
     Family.from_file(recipe, overrides or (), out).run(remake=remake)
@@ -99,16 +99,16 @@ def _verb(name: str, what: str) -> Callable[..., None]:
 
         Family.from_file(recipe, overrides or (), out).run(name, models or (), remake)
 
-    one_step.__doc__ = f"One step of a recipe, and what it needs: {what}."
+    one_step.__doc__ = f"One step of a recipe: {what}."
     app.command(name)(one_step)
     return one_step
 
 
-refine = _verb("refine", "text into documents, split for training and validation")
-tokenize = _verb("tokenize", "documents into a tokenizer and token shards")
-teach = _verb("teach", "a teacher's distributions into stored targets")
-train = _verb("train", "models")
-evaluate = _verb("evaluate", "figures of the finished models")
+refine = _verb("refine", "text into documents")
+tokenize = _verb("tokenize", "documents into token shards")
+teach = _verb("teach", "a teacher's answers, stored")
+train = _verb("train", "models, trained")
+evaluate = _verb("evaluate", "figures of its models")
 
 
 @app.command()
@@ -116,7 +116,7 @@ def inspect(
     path: Annotated[Path, typer.Argument(help="a folder that gemmule made")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Says what an artifact is and from what it was made, and verifies every hash."""
+    """What an artifact is and was made from; verifies it."""
     from gemmule.inspection import describe, inspect_path
 
     found = inspect_path(path)
@@ -134,7 +134,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON when done")] = False,
 ) -> None:
-    """Streams the prompt and what the model makes of it."""
+    """Streams a prompt and what a model makes of it."""
     import gemmule
 
     words = gemmule.load_tokenizer(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
@@ -36,6 +37,8 @@ def _explain_one(problem: Mapping[str, Any], recipe: type[BaseModel]) -> str:
         return f"{key}: unknown key; {_meant(str(location[-1]), allowed)}allowed: {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"{key}: needed, and not there"
+    if problem["type"] == "list_type":
+        return f"{key} = {problem['input']!r}: should be a list, as in [{json.dumps(problem['input'], default=str)}]"
     message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     if isinstance(problem["input"], Mapping):
         return f"{key}: {message}"

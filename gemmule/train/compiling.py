@@ -6,6 +6,7 @@ fast. Without a C++ compiler the first step fails; then it is said once and ever
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Literal, TypeVar
@@ -23,9 +24,18 @@ _given_up = False
 
 def prepare(model: Gemma2, wish: bool | Literal["auto"], flops: float) -> None:
     """Compiles the model's backbone if that is wished, or likely to pay for `flops` of work on its device."""
+    if _given_up or wish is False:
+        return
     on_cpu = model.model.embed_tokens.weight.device.type == "cpu"
-    if not _given_up and (wish is True or (wish == "auto" and (flops > PAYS_ABOVE or not on_cpu))):
+    if wish is True or flops > PAYS_ABOVE or not on_cpu:
         model.model.compile()
+    else:
+        _say_that_it_would_not_pay()
+
+
+@functools.cache  # once a process
+def _say_that_it_would_not_pay() -> None:
+    say("training uncompiled: on work this short torch.compile costs more time than it saves (machine.compile)")
 
 
 def eager_if_it_fails(work: Callable[[], Result]) -> Result:

@@ -48,3 +48,11 @@ def test_other_failures_are_not_swallowed():
 
     with pytest.raises(ZeroDivisionError):
         compiling.eager_if_it_fails(work)
+
+
+def test_short_work_is_said_to_run_uncompiled_once(capsys):
+    compiling._say_that_it_would_not_pay.cache_clear()
+    model = Gemma2(Gemma2Config(300, 1, 8, 2, 1, 4, 16, 8))
+    for _ in range(2):
+        compiling.prepare(model, "auto", 1e12)
+    assert capsys.readouterr().err.count("uncompiled") == 1
