@@ -64,7 +64,7 @@ class Gemma2(nn.Module):
         Embeddings get a standard deviation of width^-0.5, so that scaled embeddings and first logits have variance
         1; matrices fan_in^-0.5. Norms start at a scale of 1, but those after attention and feed-forward at
         (2 layers)^-0.5, so that what all layers add together has about the variance of the embedding that they add
-        it to (as GPT-2 scales its residual layers). At equal tokens that is worth a tenth of the perplexity
+        it to (as GPT-2 scales its residual layers). Measured, that helps short trainings and not long ones
         (benchmarks/RESULTS.md).
         """
         added = (2 * self.config.layers) ** -0.5
