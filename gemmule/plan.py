@@ -24,7 +24,7 @@ from gemmule.errors import RequestError
 from gemmule.model.config import Gemma2Config
 from gemmule.recipe import Recipe, flatten
 
-NOT_IDENTITY = ("like", "train.checkpoint_every")  # keys of a model that change nothing about the weights
+NOT_IDENTITY = ("train.checkpoint_every",)  # keys of a model that change nothing about the weights
 FINGERPRINTS = ".fingerprints.json"
 
 
