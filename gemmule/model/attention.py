@@ -5,7 +5,7 @@
 - Scores are capped, cap · tanh(score / cap), before masking (Gemma 2, arXiv 2408.00118, section 2).
 - Several query heads share one key and value head (GQA, arXiv 2305.13245).
 
-`attention` is the one place where scores are made: other ways of computing the same come behind it.
+`attention` is the training path, over a whole sequence, and chooses how; `reference` is the formulas, with any mask.
 """
 
 from __future__ import annotations
@@ -46,11 +46,24 @@ def causal_mask(queries: Tensor, keys: Tensor, window: int | None, dtype: torch.
     return torch.zeros(distance.shape, dtype=dtype, device=queries.device).masked_fill_(hidden, -torch.inf)
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor, scale: float, cap: float | None) -> Tensor:
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, *, window: int | None, scale: float, cap: float | None
+) -> Tensor:
+    """Causal attention over a whole sequence: [B, H, T, C].
+
+    query [B, H, T, C]; key and value [B, K, T, C]. `window` counts the keys that a query sees, its own included; None:
+    all before it.
+    """
+    positions = torch.arange(query.shape[2], device=query.device)
+    mask = causal_mask(positions, positions, window, query.dtype)
+    return reference(query, key, value, mask=mask, scale=scale, cap=cap)
+
+
+def reference(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor, scale: float, cap: float | None) -> Tensor:
     """softmax(capped(query · key · scale) + mask) · value, of shape [B, H, T, C].
 
-    query [B, H, T, C]; key and value [B, K, S, C], each serving H / K query heads in a row; mask [T, S] is added.
-    The softmax is computed in float32.
+    query [B, H, T, C]; key and value [B, K, S, C], each serving H / K query heads in a row; mask [T, S], or any shape
+    that broadcasts to [B, H, T, S], is added. The softmax is computed in float32.
     """
     B, H, T, C = query.shape
     K, S = key.shape[1:3]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gemmule.model.attention import causal_mask, reference
 from gemmule.model.config import Gemma2Config
 
 
@@ -21,7 +22,7 @@ class Cache:
 
     def __init__(self, config: Gemma2Config) -> None:
         self.length = 0
-        self._window = config.window
+        self._config, self._window = config, config.window
         self._local = [config.is_local(layer) for layer in range(config.layers)]
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -40,6 +41,15 @@ class Cache:
         last = slice(-self._window, None) if self._local[layer] else slice(None)
         self._kept[layer] = key[:, :, last], value[:, :, last]
         return key, value
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """What the queries [B, H, T, C] of new tokens gather from the kept and the new keys: [B, H, T, C]."""
+        local = self._local[layer]
+        queries = torch.arange(self.length, self.length + query.shape[2], device=query.device)
+        keys = torch.arange(self.first_position(local=local), self.length + query.shape[2], device=query.device)
+        key, value = self.extend(layer, key, value)
+        mask = causal_mask(queries, keys, self._window if local else None, query.dtype)
+        return reference(query, key, value, mask=mask, scale=self._config.score_scale, cap=self._config.attention_cap)
 
     def advance(self, tokens: int) -> None:
         """Counts `tokens` as read."""

@@ -12,16 +12,20 @@ B batch, T tokens, V vocabulary, D width, H heads, K kv heads, C head_dim, S key
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Callable
+from typing import Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gemmule.model import head
-from gemmule.model.attention import attention, causal_mask, rotary_angles, rotate
+from gemmule.model.attention import attention, rotary_angles, rotate
 from gemmule.model.cache import Cache
 from gemmule.model.config import Gemma2Config
+
+# (layer, query [B, H, T, C], key and value [B, K, T, C]) -> what the queries gather, [B, H, T, C]
+Attend: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
 class Gemma2(nn.Module):
@@ -98,14 +102,15 @@ class Backbone(nn.Module):
         start = 0 if cache is None else cache.length
         positions = torch.arange(start, start + tokens, device=ids.device)
         angles = rotary_angles(positions, config.head_dim, config.rope_base, dtype)
-        masks = {}
-        for local in (True, False):
-            first = 0 if cache is None else cache.first_position(local=local)
-            keys = torch.arange(first, start + tokens, device=ids.device)
-            masks[local] = causal_mask(positions, keys, config.window if local else None, dtype)
 
-        for index, layer in enumerate(self.layers):
-            hidden = layer(hidden, angles, masks[config.is_local(index)], cache)
+        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            if cache is not None:
+                return cache.attend(layer, query, key, value)
+            window = config.window if config.is_local(layer) else None
+            return attention(query, key, value, window=window, scale=config.score_scale, cap=config.attention_cap)
+
+        for layer in self.layers:
+            hidden = layer(hidden, angles, attend)
         if cache is not None:
             cache.advance(tokens)
         return self.norm(hidden)
@@ -123,8 +128,8 @@ class Layer(nn.Module):
         self.mlp = FeedForward(config)
         self.post_feedforward_layernorm = RMSNorm(config)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor, cache: Cache | None) -> Tensor:
-        x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), angles, mask, cache))
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+        x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), angles, attend))
         return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
 
 
@@ -139,16 +144,12 @@ class Attention(nn.Module):
         self.v_proj = Linear(config.width, config.kv_heads * config.head_dim)
         self.o_proj = Linear(config.heads * config.head_dim, config.width)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
         shape = (*x.shape[:2], -1, self.config.head_dim)
         query = rotate(self.q_proj(x).view(shape).transpose(1, 2), angles)  # [B, H, T, C]
         key = rotate(self.k_proj(x).view(shape).transpose(1, 2), angles)  # [B, K, T, C]
         value = self.v_proj(x).view(shape).transpose(1, 2)
-        if cache is not None:
-            key, value = cache.extend(self.index, key, value)
-        mixed = attention(
-            query, key, value, mask=mask, scale=self.config.score_scale, cap=self.config.attention_cap
-        )  # [B, H, T, C]
+        mixed = attend(self.index, query, key, value)  # [B, H, T, C]
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gemmule.generate.sampling import generate_ids
-from gemmule.model.attention import attention, causal_mask, rotary_angles, rotate
+from gemmule.model.attention import causal_mask, reference, rotary_angles, rotate
 from gemmule.model.cache import Cache
 
 
@@ -45,7 +45,7 @@ def test_attention_by_loops(cap):
     query = torch.randn(1, 4, 3, 2, generator=generator, dtype=torch.float64)
     key, value = (torch.randn(1, 2, 5, 2, generator=generator, dtype=torch.float64) for _ in range(2))
     mask = causal_mask(torch.arange(2, 5), torch.arange(5), None, torch.float64)
-    result = attention(query, key, value, mask=mask, scale=0.7, cap=cap)
+    result = reference(query, key, value, mask=mask, scale=0.7, cap=cap)
     for head in range(4):
         for row in range(3):
             scores = [0.7 * float(query[0, head, row] @ key[0, head // 2, column]) for column in range(row + 3)]
