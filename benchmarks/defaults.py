@@ -8,10 +8,9 @@ The recipe says only where the text is, the size of the vocabulary, architecture
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from rich.console import Console
+import common
 from rich.table import Table
 
 from gemmule.family import Family
@@ -37,9 +36,7 @@ def main() -> None:
             "control": {"like": "student", "learn_from": "none"},
         },
     }
-    family = Family(recipe, Path("defaults.toml"), wishes.out)
-    family.run()
-    models = json.loads((wishes.out / "summary.json").read_text())["models"]
+    models = common.run(Family(recipe, Path("defaults.toml"), wishes.out))
     table = Table("model", "parameters", "tokens", "perplexity", "bits per byte", "ECE", "KL to teacher", "seconds")
     for name, figures in models.items():
         divergence = figures["kl_to_teacher"]
@@ -53,10 +50,9 @@ def main() -> None:
             "" if divergence is None else f"{divergence:.3f}",
             f"{figures['seconds']:.0f}",
         )
-    console = Console(width=120)
-    console.print(table)
+    common.show(table)
     ratio = models["student"]["perplexity"] / models["control"]["perplexity"]
-    console.print(f"student against control: ratio {ratio:.3f}")
+    print(f"student against control: ratio {ratio:.3f}")
 
 
 if __name__ == "__main__":

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+import common
 from rich.table import Table
 
-from gemmule import recipe as recipes
 from gemmule.family import Family
 
 RATES = (0.5, 1.0, 2.0)  # times the recipe's own
@@ -28,21 +26,17 @@ RATES = (0.5, 1.0, 2.0)  # times the recipe's own
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", type=Path, default=Path("recipes/demo.toml"))
+    parser.add_argument("--recipe", type=Path, default=common.DEMO)
     parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="where the recipe's teacher is, or goes")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/work/distilled_vs_scratch"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--all-rates", action="store_true")
     wishes = parser.parse_args()
 
-    raw = recipes.read(wishes.recipe)
-    recipe = recipes.parse(raw)
-    student = next(name for name, model in recipe.models.items() if model.learn_from != "none")
-    teacher = recipe.models[student].learn_from
-    Family.from_file(wishes.recipe, out=wishes.run).run("train", [teacher])
-    final = (wishes.run / "models" / teacher / "final").resolve()
-    assert recipe.models[student].train is not None
-    rates = [float(f"{recipe.models[student].train.learning_rate * factor:.3g}") for factor in RATES]
+    family, student, teacher = common.student_and_teacher(wishes.recipe, wishes.run)
+    train = family.plan.recipe.models[student].train
+    assert train is not None
+    rates = [float(f"{train.learning_rate * factor:.3g}") for factor in RATES]
 
     perplexities: dict[tuple[str, int, float], float] = {}
     best: dict[str, float] = {}
@@ -50,16 +44,15 @@ def main() -> None:
         wanted = {
             side: rates if not seed or wishes.all_rates else [best[side]] for side in ("distilled", "from scratch")
         }
-        family = family_of(raw, wishes.recipe, student, final, seed, wanted, wishes.out / f"seed-{seed}")
-        family.run()
-        models = json.loads((family.out / "summary.json").read_text())["models"]
+        out = wishes.out / f"seed-{seed}"
+        models = common.run(family_of(family.raw, wishes.recipe, student, teacher, seed, wanted, out))
         for side, tried in wanted.items():
             for rate in tried:
                 perplexities[side, seed, rate] = models[model_name(side, rate)]["perplexity"]
         for side in wanted:
             if not seed:
                 best[side] = min(rates, key=lambda rate: perplexities[side, 0, rate])
-    show(perplexities, rates, wishes.seeds, recipe.models[student].train.tokens)
+    show(perplexities, rates, wishes.seeds, train.tokens)
 
 
 def model_name(side: str, rate: float) -> str:
@@ -103,10 +96,9 @@ def show(perplexities: dict[tuple[str, int, float], float], rates: list[float], 
             for rate in rates
         ]
         table.add_row(str(seed), *cells, f"{ratios[-1]:.3f}")
-    console = Console(width=120)
-    console.print(table)
+    common.show(table)
     spread = f", from {min(ratios):.3f} to {max(ratios):.3f}"
-    console.print(f"ratio: {statistics.mean(ratios):.3f} in the mean of {seeds} seeds{spread}")
+    print(f"ratio: {statistics.mean(ratios):.3f} in the mean of {seeds} seeds{spread}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What the small initial scale of the post-norms is worth: the demo's control with it and without.
+"""What the small initial scale of the post-norms is worth: a model of the demo with it and without.
 
-    python benchmarks/initial_weights.py [--run runs/demo] [--tokens 200000] [--rates 4e-3 8e-3]
+    python benchmarks/initial_weights.py [--model control] [--tokens 200000] [--scales 1 0.41] [--rates 4e-3 8e-3]
 
-Same tokens in the same order, at each learning rate; only the norms after attention and feed-forward start at a scale
-of 1, or of (2 layers)^-0.5 as `Gemma2.initialise` has it. The run's tokens must be there. Prints one table.
+Trained without a teacher, on the same tokens in the same order, at each learning rate; only the scale differs at
+which the norms after attention and feed-forward start: 1, and (2 layers)^-0.5, if --scales does not say otherwise.
+Prints one table of perplexities on the windows of the validation text that training looks at.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import argparse
 import math
 from pathlib import Path
 
+import common
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from gemmule.data.loader import Windows
 from gemmule.data.shards import TokenShards
+from gemmule.family import Family
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
@@ -26,46 +28,54 @@ from gemmule.train.loop import accumulate, validate
 from gemmule.train.optimizer import make_optimizer
 from gemmule.train.schedule import learning_rate
 
-SHAPE = Gemma2Config(2048, 3, 128, 4, 2, 32, 384, 128)
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="where the demo's tokens are, or go")
+    parser.add_argument("--model", default="control", help="a model that the demo trains")
     parser.add_argument("--tokens", type=int, default=200_000)
+    parser.add_argument("--scales", type=float, nargs="+")
     parser.add_argument("--rates", type=float, nargs="+", default=[4e-3, 8e-3])
     wishes = parser.parse_args()
-    words = load_tokenizer(wishes.run / "tokenizer")
-    splits = {
-        split: Windows(TokenShards(wishes.run / "tokens" / split), 256, words.bos_id, words.pad_id)
+
+    family = Family.from_file(common.DEMO, out=wishes.run)
+    family.run("tokenize")
+    length, words = family.plan.recipe.data.sequence_length, load_tokenizer(wishes.run / "tokenizer")
+    train, validation = (
+        Windows(TokenShards(wishes.run / "tokens" / split), length, words.bos_id, words.pad_id)
         for split in ("train", "validation")
-    }
+    )
+    shape, settings = common.demo_config(wishes.model), family.plan.recipe.models[wishes.model].train
+    assert settings is not None
     table = Table("post-norm scale at the start", *(f"perplexity at {rate:g}" for rate in wishes.rates))
-    for scale, name in ((1.0, "1"), ((2 * SHAPE.layers) ** -0.5, "(2 layers)^-0.5")):
-        cells = [f"{perplexity(scale, rate, wishes.tokens, splits):.1f}" for rate in wishes.rates]
-        table.add_row(name, *cells)
-    Console(width=100).print(table)
+    for scale in wishes.scales or (1, (2 * shape.layers) ** -0.5):
+        cells = []
+        for rate in wishes.rates:
+            wanted = settings.model_copy(update={"tokens": wishes.tokens, "learning_rate": rate})
+            cells.append(f"{perplexity(shape, scale, wanted, train, validation):.1f}")
+        table.add_row(f"{scale:.2g}", *cells)
+    common.show(table)
 
 
-def perplexity(scale: float, rate: float, tokens: int, splits: dict[str, Windows]) -> float:
-    train = Train(tokens=tokens, learning_rate=rate, batch_tokens=2048)
-    model = Gemma2(SHAPE).initialise(0)
+def perplexity(shape: Gemma2Config, scale: float, settings: Train, train: Windows, validation: Windows) -> float:
+    """Of a model that starts at this scale, after training."""
+    model = Gemma2(shape).initialise(0)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "post_" in name:
-                weight.fill_(scale - 1)
-    optimizer = make_optimizer(model, train)
-    steps = tokens // 2048
+                weight.fill_(scale - 1)  # the scale is 1 + weight
+    optimizer = make_optimizer(model, settings)
+    windows = settings.batch_tokens // train.sequence_length
+    steps = settings.tokens // settings.batch_tokens
     for step in range(steps):
         optimizer.zero_grad()
-        accumulate(
-            model, splits["train"].batch(step, 8), lambda b: torch.from_numpy(b.targets), windows_per_micro_batch=8
-        )
-        torch.nn.utils.clip_grad_norm_(model.parameters(), train.clip)
+        batch = train.batch(step, windows)
+        accumulate(model, batch, lambda part: torch.from_numpy(part.targets), windows_per_micro_batch=windows)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, train)
+            group["lr"] = learning_rate(step, steps, settings)
         optimizer.step()
-    return math.exp(validate(model, splits["validation"], torch.device("cpu")))
+    return math.exp(validate(model, validation, torch.device("cpu")))
 
 
 if __name__ == "__main__":

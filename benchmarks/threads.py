@@ -1,20 +1,22 @@
 """How OpenMP's threads should wait for each other: tokens/s of a training step, alone and beside a busy process.
 
-    python benchmarks/threads.py [--repeats 3]
+    python benchmarks/threads.py [--repeats 3] [--steps 10]
 
-Each setting runs in a fresh process, by turns; medians. Prints one table. gemmule's command line sets the
-short spin unless the user set anything.
+Eager forward, backward and update of the demo's teacher and student. Each setting runs in a fresh process, by turns;
+medians. Prints one table. gemmule's command line sets the short spin unless the user set anything.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import os
 import statistics
 import subprocess
 import sys
 
-from rich.console import Console
+import common
 from rich.table import Table
 
 SETTINGS = {
@@ -22,45 +24,59 @@ SETTINGS = {
     "GOMP_SPINCOUNT=2000 (gemmule)": {"GOMP_SPINCOUNT": "2000"},
     "OMP_WAIT_POLICY=PASSIVE (no spin)": {"OMP_WAIT_POLICY": "PASSIVE"},
 }
+MODELS, LOADS = ("teacher", "student"), ("alone", "beside a busy process")
 STEP = """
-import statistics, time, torch
+import json, statistics, sys, time, torch
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
-model = Gemma2(Gemma2Config(2048, 3, 128, 4, 2, 32, 384, 128))
-ids = torch.randint(0, 2048, (8, 256))
+model = Gemma2(Gemma2Config(**json.loads(sys.argv[1]))).initialise(0)
+optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+ids = torch.randint(0, model.config.vocabulary_size, (8, 256))
 times = []
-for _ in range(12):
+for _ in range(2 + int(sys.argv[2])):  # two to warm up
     start = time.perf_counter()
+    optimizer.zero_grad()
     model(ids, ids).backward()
+    optimizer.step()
     times.append(time.perf_counter() - start)
-print(8 * 256 / statistics.median(times[2:]))
+print(ids.numel() / statistics.median(times[2:]))
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    repeats = parser.parse_args().repeats
-    measured: dict[tuple[str, str], list[float]] = {}
-    for _ in range(repeats):
-        for load in ("alone", "beside a busy process"):
+    parser.add_argument("--steps", type=int, default=10, help="in each process")
+    wishes = parser.parse_args()
+    measured: dict[tuple[str, str, str], list[float]] = {}
+    for _ in range(wishes.repeats):
+        for load in LOADS:
             busy = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if load != "alone" else None
             try:
-                for name, setting in SETTINGS.items():
-                    clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-                    done = subprocess.run(
-                        [sys.executable, "-c", STEP], env=clean | setting, capture_output=True, text=True, check=True
-                    )
-                    measured.setdefault((name, load), []).append(float(done.stdout))
+                for model in MODELS:
+                    for name, setting in SETTINGS.items():
+                        measured.setdefault((name, load, model), []).append(speed(model, setting, wishes.steps))
             finally:
                 if busy is not None:
                     busy.kill()
                     busy.wait()
-    table = Table("threads wait by", "alone, tokens/s", "beside a busy process, tokens/s")
+    table = Table("threads wait by", title="tokens/s")
+    for load in LOADS:
+        for model in MODELS:
+            table.add_column(f"{model}\n{load}", justify="right")
     for name in SETTINGS:
-        loads = ("alone", "beside a busy process")
-        table.add_row(name, *(f"{statistics.median(measured[name, load]):,.0f}" for load in loads))
-    Console(width=100).print(table)
+        medians = (statistics.median(measured[name, load, model]) for load in LOADS for model in MODELS)
+        table.add_row(name, *(f"{median:,.0f}" for median in medians))
+    common.show(table)
+
+
+def speed(model: str, setting: dict[str, str], steps: int) -> float:
+    """Tokens/s of one of the demo's models in a process with these variables."""
+    clean = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    shape = json.dumps(dataclasses.asdict(common.demo_config(model)))
+    command = [sys.executable, "-c", STEP, shape, str(steps)]
+    done = subprocess.run(command, env=clean | setting, stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout)
 
 
 if __name__ == "__main__":

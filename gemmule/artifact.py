@@ -28,6 +28,7 @@ from typing import Any
 from gemmule.errors import RequestError, WorkError
 
 MANIFEST = "manifest.json"
+FORMAT_VERSIONS = {"targets": 2}  # of each kind of artifact; 1 where it is not named
 LIBRARIES = ("gemmule", "torch", "transformers", "tokenizers")
 Settings = dict[str, Any]
 
@@ -112,14 +113,13 @@ def verify(artifact: Artifact) -> None:
             raise WorkError(f"{artifact / name}: its bytes are not those that were written (sha256 differs)")
 
 
-def differences(
-    artifact: Artifact, kind: str, format_version: int, settings: Settings, inputs: Mapping[str, str]
-) -> list[str]:
+def differences(artifact: Artifact, kind: str, settings: Settings, inputs: Mapping[str, str]) -> list[str]:
     """Why `artifact` is not what these would make: one line for each setting or input that differs; empty if none."""
     manifest = artifact.manifest
     if manifest.kind != kind:
         return [f"kind: {manifest.kind} -> {kind}"]
     lines = []
+    format_version = FORMAT_VERSIONS.get(kind, 1)
     if manifest.format_version != format_version:
         lines.append(f"format version: {manifest.format_version} -> {format_version}")
     settings = json.loads(json.dumps(settings))
@@ -138,7 +138,6 @@ def publish(
     path: Path,
     kind: str,
     *,
-    format_version: int = 1,
     settings: Settings | None = None,
     inputs: Mapping[str, Artifact] | None = None,
 ) -> Iterator[Path]:
@@ -156,7 +155,7 @@ def publish(
         temporary.mkdir(parents=True)
         try:
             yield temporary
-            manifest = _make_manifest(temporary, kind, format_version, settings or {}, inputs or {})
+            manifest = _make_manifest(temporary, kind, settings or {}, inputs or {})
             write_json(temporary / MANIFEST, manifest.__dict__)
             _sync_tree(temporary)
             temporary.rename(path)
@@ -168,9 +167,7 @@ def publish(
         raise WorkError(f"{error.filename or path}: can't be written: {error.strerror or error}") from error
 
 
-def _make_manifest(
-    folder: Path, kind: str, format_version: int, settings: Settings, inputs: Mapping[str, Artifact]
-) -> Manifest:
+def _make_manifest(folder: Path, kind: str, settings: Settings, inputs: Mapping[str, Artifact]) -> Manifest:
     ancestry: dict[str, dict[str, Any]] = {}
     for artifact in inputs.values():
         ancestry[artifact.hash] = artifact.manifest.describe()
@@ -181,7 +178,7 @@ def _make_manifest(
         if file.is_file()
     }
     roles = {role: artifact.hash for role, artifact in inputs.items()}
-    return Manifest(kind, format_version, settings, roles, files, ancestry, library_versions())
+    return Manifest(kind, FORMAT_VERSIONS.get(kind, 1), settings, roles, files, ancestry, library_versions())
 
 
 def library_versions() -> dict[str, str | None]:

@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import typer
 
 from gemmule import __version__
-from gemmule.errors import GemmuleError
+from gemmule.errors import GemmuleError, RequestError
+from gemmule.studies import STUDIES
 
 app = typer.Typer(
     name="gemmule",
@@ -131,19 +132,26 @@ def generate(
     temperature: Annotated[float, typer.Option(help="0: always the likeliest token")] = 1.0,
     top_k: Annotated[int | None, typer.Option(help="draw among the k likeliest tokens")] = None,
     top_p: Annotated[float | None, typer.Option(help="draw among the likeliest tokens that make up this mass")] = None,
+    min_p: Annotated[float | None, typer.Option(help="draw none below this share of the likeliest's mass")] = None,
+    repetition_penalty: Annotated[float, typer.Option(help="above 1: what was said becomes less likely")] = 1.0,
+    stop: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="end before this; may be repeated")] = None,
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON when done")] = False,
 ) -> None:
     """Streams a prompt and what a model makes of it."""
     import gemmule
+    from gemmule.generate.layout import lay_out_for_decoding
 
     words = gemmule.load_tokenizer(model)
-    weights = gemmule.load(model)
+    weights = lay_out_for_decoding(gemmule.load(model))
     wishes: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "stop": stop or [],
         "seed": seed,
     }
     if as_json:
@@ -155,6 +163,61 @@ def generate(
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON when done")]
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="a model folder, hub id or GGUF file")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="the model folder to make")],
+    as_json: AsJson = False,
+) -> None:
+    """Makes a model folder of any Gemma 2."""
+    from gemmule.convert.importing import import_model
+
+    _print_written(import_model(source, out), as_json)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="a model folder or hub id")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="the folder (hf) or file (gguf) to make")],
+    format: Annotated[str, typer.Option(help="hf (for transformers, vLLM) or gguf (for llama.cpp, Ollama)")],
+    type: Annotated[str | None, typer.Option(help="f32, f16, bf16; gguf also q8_0, q4_0; else the model's")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Writes a model for other programs."""
+    from gemmule.convert.exporting import export_model
+
+    _print_written(export_model(model, out, format, type), as_json)
+
+
+def _print_written(written: Any, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(written.__dict__, ensure_ascii=False))
+        return
+    print(f"{written.path}: {written.parameters:,} parameters in {written.type}, {written.bytes / 1e6:,.1f} MB")
+    for note in written.notes:
+        print(f"  {note}")
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="; ".join(f"{k}: {v}" for k, v in STUDIES.items()))],
+) -> None:
+    """An experiment of the paper in miniature."""
+    import importlib
+
+    from gemmule.recipe_errors import unknown_name
+
+    if name not in STUDIES:
+        raise RequestError(unknown_name(name, STUDIES, "study"))
+
+    from rich.console import Console
+
+    Console().print(importlib.import_module(f"gemmule.studies.{name.replace('-', '_')}").run())
 
 
 if __name__ == "__main__":

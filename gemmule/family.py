@@ -10,7 +10,7 @@ Nothing here imports torch: a run that has nothing to do says so at once.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,12 @@ class Family:
                 queue += step.inputs.values()
         return [step for step in self.plan.steps if step in needed]
 
-    def compare(self, steps: Iterable[Step]) -> tuple[list[Step], dict[Step, list[str]]]:
-        """Which steps have nothing made yet; and which have something that must be remade, and why."""
+    def compare(
+        self, steps: Iterable[Step], found: Mapping[Step, list[str]] = {}
+    ) -> tuple[list[Step], dict[Step, list[str]]]:
+        """Which steps have nothing made yet; and which, beside those found before, must be remade, and why."""
         missing: list[Step] = []
-        stale: dict[Step, list[str]] = {}
+        stale = dict(found)
         for step in steps:
             follows = [role for role, source in step.inputs.items() if source in stale]
             known = all(source.path.exists() for source in step.inputs.values())
@@ -89,7 +91,7 @@ class Family:
             hashes = (
                 {role: source.artifact.hash for role, source in step.inputs.items()} if known else made.manifest.inputs
             )
-            reasons = artifact.differences(made, kind, 1, step.settings, made.manifest.inputs if follows else hashes)
+            reasons = artifact.differences(made, kind, step.settings, made.manifest.inputs if follows else hashes)
             if reasons or follows:
                 stale[step] = reasons or [f"its {', '.join(follows)} would be remade"]
             elif there != step.path:
@@ -102,7 +104,8 @@ class Family:
         with artifact.lock(self.out):
             missing, stale = self.compare(steps)
             if stale:  # and what was made from it, asked for or not
-                stale = {step: why for step, why in self.compare(self.plan.steps)[1].items() if _made_from(step, stale)}
+                others = [step for step in self.plan.steps if step not in steps and _made_from(step, stale)]
+                _, stale = self.compare(others, stale)
             if stale and not remake:
                 raise RequestError(self._explain(stale))
             for step in stale:

@@ -25,6 +25,7 @@ from gemmule.model.config import Gemma2Config
 from gemmule.recipe import Recipe, flatten
 
 NOT_IDENTITY = ("train.checkpoint_every",)  # keys of a model that change nothing about the weights
+OF_WINDOWS = ("data.sequence_length", "data.separate_documents")  # keys of how text is read, and not of the text
 FINGERPRINTS = ".fingerprints.json"
 
 
@@ -70,7 +71,7 @@ class Plan:
 
     def _lay_out(self) -> None:
         recipe = self.recipe
-        data = {key: value for key, value in flatten(recipe.data, "data").items() if key != "data.sequence_length"}
+        data = {key: value for key, value in flatten(recipe.data, "data").items() if key not in OF_WINDOWS}
         documents = self._add(Step("documents", self.out / "documents", data | {"data.sources": self._text_digest()}))
         self.tokenizer = tokenizer = self._add(self._tokenizer(documents))
         self.outside = {
@@ -124,7 +125,7 @@ class Plan:
         assert model.train is not None
         folder = self.out / "models" / name
         inputs = {"tokens": self.tokens["train"], "validation": self.tokens["validation"], "tokenizer": tokenizer}
-        settings: Settings = {"seed": recipe.seed, "data.sequence_length": recipe.data.sequence_length}
+        settings: Settings = {"seed": recipe.seed, **self._window_settings()}
         identity = model.model_dump(mode="json", by_alias=True, exclude={"like", "from_", "start_from", "distill"})
         settings |= flatten(identity, f"models.{name}")
         if model.start_from is not None:
@@ -166,7 +167,7 @@ class Plan:
         assert model.distill.targets is not None
         settings: Settings = {
             "seed": self.recipe.seed,
-            "data.sequence_length": self.recipe.data.sequence_length,
+            **self._window_settings(),
             "distill.temperature": model.distill.temperature,
             **flatten(model.distill.targets, "distill.targets"),
         }
@@ -184,7 +185,7 @@ class Plan:
         return step
 
     def _evaluation(self, name: str, tokenizer: Step) -> Step:
-        settings: Settings = {"seed": self.recipe.seed, "data.sequence_length": self.recipe.data.sequence_length}
+        settings: Settings = {"seed": self.recipe.seed, **self._window_settings()}
         settings |= flatten(self.recipe.evaluate, "evaluate")
         inputs = {"model": self.model_step(name), "validation": self.tokens["validation"], "tokenizer": tokenizer}
         inputs["documents"] = self.steps[0]
@@ -192,6 +193,12 @@ class Plan:
         if teacher is not None:
             inputs["teacher"] = self.model_step(teacher)
         return Step("evaluation", self.out / "models" / name / "evaluation", settings, inputs, model=name)
+
+    def _window_settings(self) -> Settings:
+        """How text is read. What is off leaves no trace: a run made before the key existed stays as it is."""
+        data = self.recipe.data
+        separate: Settings = {"data.separate_documents": True} if data.separate_documents else {}
+        return {"data.sequence_length": data.sequence_length, **separate}
 
     def model_step(self, name: str) -> Step:
         return self.outside[name] if name in self.outside else self.trained[name]
@@ -217,7 +224,8 @@ class Plan:
             return folder, self._digest([sources.SourceFile(path, str(path)) for path in paths])
         if folder.exists() or origin.startswith(("http://", "https://")):
             raise RequestError(
-                f"{key} = {origin!r}: only a Gemma 2 folder or hub id can be used so far, no GGUF file and no server"
+                f"{key} = {origin!r}: only a Gemma 2 folder or hub id can be used so far, no GGUF file "
+                "(gemmule import makes a folder of it) and no server"
             )
         if origin.count("/") != 1 or origin.startswith((".", "/", "~")):
             raise RequestError(f"{key} = {origin!r}: no such folder (looked in {self.base})")

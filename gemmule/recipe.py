@@ -59,6 +59,7 @@ class Data(Section):
     field: str = "text"  # the field of a jsonl record, or the column of a parquet file, that holds the text
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
     sequence_length: Annotated[int, Field(ge=2)] = 256  # tokens in a window
+    separate_documents: bool = False  # whether the documents in a window are hidden from each other
 
 
 class TokenizerSection(Section):
@@ -109,7 +110,7 @@ class Train(Section):
     tokens: Count  # in all; rounded to whole batches
     learning_rate: Annotated[float, Field(gt=0)]
     batch_tokens: Count = 4096
-    micro_batch_tokens: Count | None = None  # None: as many as keeps the logits under 256 MB
+    micro_batch_tokens: Count | None = None  # None: at most 8192
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     final_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1  # where the cosine ends
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
@@ -127,10 +128,20 @@ class Targets(Section):
 class Distill(Section):
     """What a student learns from its teacher."""
 
-    loss: Literal["forward_kl"] = "forward_kl"
+    loss: Literal["forward_kl", "reverse_kl", "jsd"] = "forward_kl"
+    beta: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the jsd: from the forward KL at 0 to the reverse KL at 1
     temperature: Annotated[float, Field(gt=0)] = 1.0
     next_token_weight: Annotated[float, Field(ge=0, lt=1)] = 0.0  # the next-token loss's share of the whole loss
     targets: Targets | None = None  # None: the teacher runs beside its student
+
+    @model_validator(mode="after")
+    def _servable(self) -> Distill:
+        if self.targets is not None and self.loss != "forward_kl":
+            raise ValueError(
+                f'loss = "{self.loss}" needs a live teacher: stored samples are unbiased for the forward KL only; '
+                "remove targets"
+            )
+        return self
 
 
 class Model(Section):

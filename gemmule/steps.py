@@ -22,7 +22,7 @@ from gemmule.convert.card import model_card
 from gemmule.data.documents import read_split, write_documents
 from gemmule.data.loader import Windows
 from gemmule.data.shards import TokenShards, write_shards
-from gemmule.distill.targets import write_targets
+from gemmule.distill.targets import sample, solve, write_targets
 from gemmule.distill.teachers import check_same_vocabulary
 from gemmule.errors import RequestError
 from gemmule.evaluate.figures import measure
@@ -109,14 +109,17 @@ def _targets(step: Step, plan: Plan) -> None:
     assert distill.targets is not None
     teacher = weights.load(_weights_of(step.inputs["teacher"])).to(choose_device(plan.recipe.machine.device))
     windows = _windows(step.inputs["tokens"], step.inputs["tokenizer"], plan)
+    seed = plan.recipe.seed
+    examples = sample(teacher, windows, temperature=distill.temperature, seed=seed)
+    coding = solve(examples, distill.targets.bytes_per_token, len(windows.shards), seed)
     with _publish(step) as folder, Meter(f"targets of {step.path.name}", len(windows.shards)) as meter:
         spent = write_targets(
             folder,
             teacher,
             windows,
-            bytes_per_token=distill.targets.bytes_per_token,
+            coding,
             temperature=distill.temperature,
-            seed=plan.recipe.seed,
+            seed=seed,
             progress=lambda done, _: meter.update(done),
         )
     say(f"targets of {step.path.name}: {spent:.1f} bytes per token")
@@ -183,6 +186,7 @@ def _windows(tokens: Step, words: Step, plan: Plan) -> Windows:
         vocabulary.bos_id,
         vocabulary.pad_id,
         plan.recipe.seed,
+        separate_documents=plan.recipe.data.separate_documents,
     )
 
 

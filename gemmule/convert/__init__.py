@@ -1,1 +1,17 @@
-"""Model folders for other programs, and the card that says what a model is."""
+"""Models in and out of gemmule, for other programs, and the card that says what a model is.
+
+    importing       any Gemma 2 (folder, hub id, GGUF) as a gemmule model folder
+    exporting       a model folder for transformers or llama.cpp
+    folder          publishes a model folder
+    gguf_names      what a GGUF file calls the parts of a Gemma 2, and where it differs
+    gguf_read       weights and configuration out of a GGUF file
+    gguf_write      a model as a GGUF file
+    gguf_tokenizer  a tokenizer as GGUF metadata, and back
+    card            the model card
+
+Nothing is imported here: reading a recipe needs none of it.
+"""
+
+from gemmule.lazy import submodules
+
+__getattr__ = submodules(__name__)

@@ -45,3 +45,17 @@ follow instructions, it has learned whatever its text holds, and it states false
 |---|---|
 {rows}
 """
+
+
+def imported_card(name: str, config: Gemma2Config, source: str) -> str:
+    """The card of a model that was made elsewhere and came without one."""
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [gemma2]
+---
+
+# {name}
+
+A Gemma 2 language model of {config.parameters:,} parameters, made elsewhere and imported by gemmule from `{source}`.
+"""

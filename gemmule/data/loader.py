@@ -13,12 +13,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gemmule.data.shards import TokenShards
 from gemmule.errors import RequestError
+
+if TYPE_CHECKING:
+    import torch
 
 ROUNDS = 8  # half-rounds; four already pass for random (Luby and Rackoff 1988), small domains mix slower
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -29,19 +33,46 @@ class Batch:
     """B windows of T tokens.
 
     inputs, targets: [B, T] int64; mask: [B, T] bool, True where the target is learned; starts: [B] int64, the position
-    in the stream of each window's first target.
+    in the stream of each window's first target; documents: [B, T] int64, the document of each input, where documents
+    are to be kept apart. `batch[rows]` are some of the windows.
     """
 
     inputs: NDArray[np.int64]
     targets: NDArray[np.int64]
     mask: NDArray[np.bool_]
     starts: NDArray[np.int64]
+    documents: NDArray[np.int64] | None = None
+
+    def __getitem__(self, rows: slice) -> Batch:
+        documents = None if self.documents is None else self.documents[rows]
+        return Batch(self.inputs[rows], self.targets[rows], self.mask[rows], self.starts[rows], documents)
+
+    def model_inputs(self, device: torch.device | str) -> dict[str, torch.Tensor]:
+        """What a model reads, on its device: `ids`, and `documents` where they are to be kept apart."""
+        import torch
+
+        read = {"ids": torch.from_numpy(self.inputs).to(device)}
+        if self.documents is not None:
+            read["documents"] = torch.from_numpy(self.documents).to(device)
+        return read
 
 
 class Windows:
-    """The windows of a token stream. `len()` is their number; the last one may be short: padded, and masked out."""
+    """The windows of a token stream. `len()` is their number; the last one may be short: padded, and masked out.
 
-    def __init__(self, shards: TokenShards, sequence_length: int, bos_id: int, pad_id: int, seed: int = 0) -> None:
+    With `separate_documents` a batch says which document each input belongs to, so that attention keeps them apart.
+    """
+
+    def __init__(
+        self,
+        shards: TokenShards,
+        sequence_length: int,
+        bos_id: int,
+        pad_id: int,
+        seed: int = 0,
+        *,
+        separate_documents: bool = False,
+    ) -> None:
         """Raises RequestError if there are no tokens or `sequence_length` is not positive."""
         if sequence_length < 1:
             raise RequestError(f"sequence_length {sequence_length}: a window holds at least 1 token")
@@ -52,6 +83,7 @@ class Windows:
         self.bos_id = bos_id
         self.pad_id = pad_id
         self.seed = seed
+        self.separate_documents = separate_documents
 
     def __len__(self) -> int:
         return -(-len(self.shards) // self.sequence_length)
@@ -87,7 +119,12 @@ class Windows:
             targets[row, : len(ids)] = ids
             mask[row, : len(ids)] = self.shards.mask(start, start + len(ids))
         inputs = np.concatenate([np.full((len(windows), 1), self.bos_id, np.int64), targets[:, :-1]], axis=1)
-        return Batch(inputs, targets, mask, starts)
+        return Batch(inputs, targets, mask, starts, self._documents(starts) if self.separate_documents else None)
+
+    def _documents(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of the document of each input, [B, T]; `<bos>` belongs to that of the window's first target."""
+        positions = starts[:, None] + np.maximum(np.arange(self.sequence_length) - 1, 0)  # input j is token j - 1
+        return np.searchsorted(self.shards.document_starts, positions, side="right") - 1
 
 
 def permute(places: NDArray[np.int64], n: int, seed: int, epochs: NDArray[np.int64] | int) -> NDArray[np.int64]:

@@ -11,7 +11,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -28,6 +29,27 @@ class Draw:
     drawn_ids: Tensor  # [S] int64; each weighs tau
     entropy: Tensor  # [N] float32, nats: of the whole distribution
 
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, rows: slice) -> Draw:
+        """Some of the rows, in a row."""
+        start, stop, _ = rows.indices(len(self))
+        skipped, taken = self.counts[:start].sum(0).tolist(), self.counts[start:stop].sum(0).tolist()
+        exact, drawn = (slice(first, first + count) for first, count in zip(skipped, taken, strict=True))
+        return Draw(
+            self.counts[rows],
+            self.exact_ids[exact],
+            self.exact_probabilities[exact],
+            self.drawn_ids[drawn],
+            self.entropy[rows],
+        )
+
+
+def join(draws: Sequence[Draw]) -> Draw:
+    """The rows of all, one after the other."""
+    return Draw(*(torch.cat([getattr(draw, field.name) for draw in draws]) for field in fields(Draw)))
+
 
 def draw(probabilities: Tensor, tau: float, offsets: Tensor) -> Draw:
     """Samples N distributions at threshold tau.
@@ -38,12 +60,13 @@ def draw(probabilities: Tensor, tau: float, offsets: Tensor) -> Draw:
         offsets: [N] float64 in [0, 1): one uniform number for each row.
     """
     exact = probabilities >= tau  # [N, V]
-    tail = torch.where(exact, 0.0, probabilities).double()
+    tail = probabilities.masked_fill(exact, 0.0)
     # Points lie at offset + 0, 1, 2, ... on the tail's cumulative mass in units of tau. A token's stretch p / tau is
     # shorter than 1, so at most one point falls on it, with just that probability.
-    points = torch.ceil(torch.cumsum(tail, dim=-1) / tau - offsets[:, None])  # points strictly before the stretch's end
-    drawn = torch.diff(points, dim=-1, prepend=torch.ceil(-offsets[:, None])) > 0
-    drawn &= tail > 0
+    points = torch.cumsum(tail, dim=-1, dtype=torch.float64).div_(tau).sub_(offsets[:, None]).ceil_()
+    drawn = tail > 0  # with points strictly before the stretch's end and none more before its beginning
+    drawn[:, 1:] &= points[:, 1:] > points[:, :-1]
+    drawn[:, 0] &= points[:, 0] > torch.ceil(-offsets)
     counts = torch.stack([exact.sum(-1), drawn.sum(-1)], dim=1)
     return Draw(
         counts=counts,
@@ -70,10 +93,3 @@ def _mix(state: np.ndarray) -> np.ndarray:
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))
-
-
-def expected_counts(probabilities: np.ndarray, tau: float) -> tuple[float, float]:
-    """The expected numbers of exact and of drawn tokens per position at threshold tau, over rows [N, V]."""
-    exact = probabilities >= tau
-    tail = np.where(exact, 0.0, probabilities).sum()
-    return exact.sum() / len(probabilities), float(tail) / tau / len(probabilities)

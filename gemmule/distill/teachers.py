@@ -13,24 +13,36 @@ import torch
 from torch import Tensor
 
 from gemmule.errors import RequestError
+from gemmule.model.head import DenseTeacher
 
 if TYPE_CHECKING:
     from gemmule.model.transformer import Gemma2
 
 
 @torch.no_grad()
-def probabilities(teacher: Gemma2, inputs: Tensor, temperature: float = 1.0) -> Tensor:
-    """What the teacher expects after each token of `inputs`.
+def dense(teacher: Gemma2, ids: Tensor, *, documents: Tensor | None = None) -> DenseTeacher:
+    """What the teacher expects after each token of `ids`, as hidden states and head: whole, and nearly for nothing.
+
+    Arguments are those of `probabilities`; the temperature is the loss's.
+    """
+    hidden = teacher.model(ids, documents=documents)
+    return DenseTeacher(hidden, teacher.model.embed_tokens.weight.detach(), teacher.config.final_cap)
+
+
+@torch.no_grad()
+def probabilities(teacher: Gemma2, ids: Tensor, temperature: float = 1.0, *, documents: Tensor | None = None) -> Tensor:
+    """What the teacher expects after each token of `ids`.
 
     Args:
         teacher: a model in eval mode.
-        inputs: [B, T] int64 token ids, each window with its `<bos>`.
+        ids: [B, T] int64 token ids, each window with its `<bos>`.
         temperature: divides the logits before the softmax (Hinton et al. 2015, arXiv 1503.02531).
+        documents: [B, T] the number of each token's document, where they are kept apart.
 
     Returns:
         [B, T, V] float32, each row a distribution.
     """
-    logits = teacher(inputs)
+    logits = teacher(ids, documents=documents)
     if temperature != 1.0:
         logits = logits / temperature
     return torch.softmax(logits, dim=-1)

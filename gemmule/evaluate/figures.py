@@ -80,17 +80,17 @@ def measure(model: Gemma2, windows: Windows, text_bytes: int, teacher: Gemma2 | 
     with Meter(title, total) as meter:
         for first in range(0, len(windows), per_batch):
             batch = windows.window_batch(range(first, min(first + per_batch, len(windows))))
-            ids = torch.from_numpy(batch.inputs).to(device)
+            read = batch.model_inputs(device)
             counted = torch.from_numpy(batch.mask).to(device).flatten()
             targets = torch.from_numpy(batch.targets).to(device).flatten()[counted]  # [N]
-            logits = model(ids).flatten(0, 1)[counted]  # [N, V]
+            logits = model(**read).flatten(0, 1)[counted]  # [N, V]
             loss += float(token_losses(logits, targets).double().sum())
             top = torch.softmax(logits, dim=-1).max(dim=-1)
             calibration.add(top.values, top.indices == targets)
             hits += int((top.indices == targets).sum())
             tokens += len(targets)
             if teacher is not None:
-                expected = torch.softmax(teacher(ids).flatten(0, 1)[counted], dim=-1)
+                expected = torch.softmax(teacher(**read).flatten(0, 1)[counted], dim=-1)
                 divergence += float(token_losses(logits, expected).double().sum())
                 agreements += int((expected.argmax(-1) == top.indices).sum())
             meter.update(min(total, (first + per_batch) * windows.sequence_length))

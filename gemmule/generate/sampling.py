@@ -1,81 +1,107 @@
 """Draws text from a model, token by token, with the keys of earlier tokens cached.
 
-- Temperature, then top-k, then nucleus (top-p, arXiv 1904.09751), in the order of transformers; temperature 0 takes
-  the likeliest token.
-- The same seed gives the same text: the draws come from a generator of their own, on the CPU.
+- One prompt or a batch of them, of any lengths; each row gets the text that it would get alone.
+- The same seed gives the same text: the draws come from generators of their own, on the CPU.
 - Control tokens and ids that no text has are never drawn; the end of the document ends the text.
-- Streamed pieces are whole characters.
+- Streamed pieces are whole characters, and stay.
+
+`logits` says how a token is drawn, `text` how ids become text.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Literal, overload
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
-from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
 from gemmule.errors import RequestError, WorkError
+from gemmule.generate.logits import Sampling, draw, penalise
+from gemmule.generate.text import TextStream
 from gemmule.model.cache import Cache
 from gemmule.model.transformer import Gemma2
 
 if TYPE_CHECKING:
     from gemmule.tokenizer.load import Tokenizer
 
-NEVER_DRAWN = ("<pad>", "<bos>", "<unk>")
+CHUNK = 512  # tokens of a prompt read at once: scores of a layer are [B, H, CHUNK, S]
 
 
 @overload
 def generate(
-    model: Gemma2, tokenizer: Tokenizer, prompt: str, *, max_new_tokens: int = 100, temperature: float = 1.0,
-    top_k: int | None = None, top_p: float | None = None, seed: int = 0, stream: Literal[False] = False,
+    model: Gemma2, tokenizer: Tokenizer, prompt: str, *, max_new_tokens: int = 100, stop: Sequence[str] = (),
+    stream: Literal[False] = False, **sampling: Any,
 ) -> str: ...  # fmt: skip
 
 
 @overload
 def generate(
-    model: Gemma2, tokenizer: Tokenizer, prompt: str, *, max_new_tokens: int = 100, temperature: float = 1.0,
-    top_k: int | None = None, top_p: float | None = None, seed: int = 0, stream: Literal[True],
+    model: Gemma2, tokenizer: Tokenizer, prompt: str, *, max_new_tokens: int = 100, stop: Sequence[str] = (),
+    stream: Literal[True], **sampling: Any,
 ) -> Iterator[str]: ...  # fmt: skip
+
+
+@overload
+def generate(
+    model: Gemma2, tokenizer: Tokenizer, prompt: list[str], *, max_new_tokens: int = 100, stop: Sequence[str] = (),
+    stream: Literal[False] = False, **sampling: Any,
+) -> list[str]: ...  # fmt: skip
 
 
 def generate(
     model: Gemma2,
     tokenizer: Tokenizer,
-    prompt: str,
+    prompt: str | list[str],
     *,
     max_new_tokens: int = 100,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    seed: int = 0,
+    stop: Sequence[str] = (),
     stream: bool = False,
-) -> str | Iterator[str]:
-    """What the model writes after `prompt`, without the prompt; with `stream`, an iterator of its pieces.
+    **sampling: Any,
+) -> str | list[str] | Iterator[str]:
+    """What the model writes after `prompt`, without the prompt; after each, if it is a list.
 
-    The text ends with the document, or after `max_new_tokens` tokens; half a character at the end is left out.
-    The other arguments are those of `generate_ids`, which says what is refused.
+    With `stream`, an iterator of the text's pieces (of one prompt). The text ends with the document, before the first
+    of the strings in `stop`, or after `max_new_tokens` tokens; half a character at the end is left out. A control
+    token's name in `stop`, as <end_of_turn>, stands for the token. The other arguments are the fields of `Sampling`.
+
+    Raises RequestError at once for an impossible setting, WorkError if the model's logits are no numbers.
     """
+    prompts = [prompt] if isinstance(prompt, str) else prompt
     rows, words = model.config.vocabulary_size, tokenizer.vocabulary_size
     if rows < words:
         raise RequestError(f"the model knows {rows} tokens and its tokenizer {words}: they don't belong together")
-    control = (tokenizer.inner.token_to_id(name) for name in NEVER_DRAWN)
-    excluded = {number for number in control if number is not None} | set(range(words, rows))
-    ids = generate_ids(
+    control = {
+        token.content: number for number, token in tokenizer.inner.get_added_tokens_decoder().items() if token.special
+    }
+    ends = {tokenizer.eos_id} | {control[name] for name in stop if name in control}
+    texts = [TextStream(tokenizer, [string for string in stop if string not in control]) for _ in prompts]
+    steps = generate_batch(
         model,
-        torch.tensor([[tokenizer.bos_id, *tokenizer.encode(prompt)]]),
+        [[tokenizer.bos_id, *tokenizer.encode(text)] for text in prompts],
         max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-        excluded=excluded,
-        stop=(tokenizer.eos_id,),
+        excluded=(set(control.values()) - ends) | set(range(words, rows)),
+        stop=ends,
+        sampling=Sampling(**sampling),
     )
-    pieces = _decode(tokenizer, ids)
-    return pieces if stream else "".join(pieces)
+    pieces = _pieces(texts, steps)
+    if stream:
+        if len(texts) != 1:
+            raise RequestError(f"stream: one prompt can be streamed, and these are {len(texts)}")
+        return (piece for (piece,) in pieces if piece)
+    whole = ["".join(parts) for parts in zip(*pieces, strict=True)]
+    return whole[0] if isinstance(prompt, str) else whole
+
+
+def _pieces(texts: list[TextStream], steps: Iterator[list[int | None]]) -> Iterator[list[str]]:
+    """At every step what each row has to add to its text."""
+    for step in steps:
+        yield [
+            "" if number is None or text.ended else text.add(number) for text, number in zip(texts, step, strict=True)
+        ]
+        if all(text.ended for text in texts):
+            break
+    yield [text.finish() for text in texts]
 
 
 def generate_ids(
@@ -83,70 +109,82 @@ def generate_ids(
     ids: Tensor,
     *,
     max_new_tokens: int = 100,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    seed: int = 0,
     excluded: Collection[int] = (),
     stop: Collection[int] = (),
+    **sampling: Any,
 ) -> Iterator[int]:
-    """The ids that the model draws one after the other when it has read ids [1, T] (int64).
+    """`generate_batch` of the one prompt ids [1, T] (int64): the ids that the model draws one after the other."""
+    steps = generate_batch(
+        model, ids.tolist(), max_new_tokens=max_new_tokens, excluded=excluded, stop=stop, sampling=Sampling(**sampling)
+    )
+    return (number for (number,) in steps if number is not None)
 
-    `top_k` keeps that many likeliest tokens, `top_p` the fewest likeliest whose probability reaches it. Ids in
-    `excluded` are never drawn. The first id in `stop` ends the iteration and is not given.
+
+def generate_batch(
+    model: Gemma2,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int = 100,
+    excluded: Collection[int] = (),
+    stop: Collection[int] = (),
+    sampling: Sampling | None = None,
+) -> Iterator[list[int | None]]:
+    """At every step the next id of each row; None for a row that has ended. Ends when all have.
+
+    Ids in `excluded` are never drawn. The first id in `stop` ends a row and is not given.
 
     Raises RequestError at once for an impossible setting, WorkError if the model's logits are no numbers.
     """
     if max_new_tokens < 1:
         raise RequestError(f"max_new_tokens = {max_new_tokens}: must be at least 1")
-    if not 0 <= temperature < math.inf:
-        raise RequestError(f"temperature = {temperature}: must be a number from 0 up")
-    if top_k is not None and top_k < 1:
-        raise RequestError(f"top_k = {top_k}: must be at least 1")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise RequestError(f"top_p = {top_p}: must be above 0 and at most 1")
+    if not all(prompts):
+        raise RequestError("a prompt has no token: begin it with <bos>")
+    return _steps(model, prompts, max_new_tokens, excluded, frozenset(stop), sampling or Sampling())
+
+
+def _steps(
+    model: Gemma2,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    excluded: Collection[int],
+    stop: frozenset[int],
+    sampling: Sampling,
+) -> Iterator[list[int | None]]:
+    if not prompts:
+        return
     device = model.model.embed_tokens.weight.device
-    generator = torch.Generator().manual_seed(seed)
-    barred = torch.tensor(sorted(excluded), dtype=torch.int64)
-
-    def draw() -> Iterator[int]:
-        cache, unread = Cache(model.config), ids.to(device)
-        for _ in range(max_new_tokens):
-            with torch.inference_mode():
-                hidden = model.model(unread, cache)
-                logits = model.logits(hidden[0, -1]).cpu()
-                if not logits.isfinite().all():
-                    raise WorkError("the model's logits are not finite: its weights hold NaN or infinity")
-                logits[barred] = -torch.inf
-            chosen = choose(logits, temperature, top_k, top_p, generator)
-            if chosen in stop:
-                return
-            yield chosen
-            unread = torch.tensor([[chosen]], device=device)
-
-    return draw()
-
-
-def choose(
-    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator
-) -> int:
-    """Draws one id by its logits [V], as `generate_ids` describes."""
-    if temperature == 0:
-        return int(logits.argmax())
-    values, order = logits.sort(descending=True, stable=True)
-    if top_k is not None:
-        values = values[:top_k]
-    # less the greatest first: divided by a tiny temperature alone, the values would all be infinite
-    probabilities = torch.softmax((values - values[0]) / temperature, dim=-1)
-    if top_p is not None:
-        before = probabilities.cumsum(0) - probabilities  # what the likelier ones add up to
-        probabilities = probabilities.where(before < top_p, 0.0)
-    return int(order[torch.multinomial(probabilities, 1, generator=generator)])
+    longest = max(map(len, prompts))
+    padding = [longest - len(prompt) for prompt in prompts]
+    unread = torch.tensor([[0] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)])
+    ragged = torch.tensor(padding, device=device) if any(padding) else None
+    cache = Cache(model.config, ragged, capacity=longest + max_new_tokens - 1)
+    generators = [torch.Generator().manual_seed(sampling.seed) for _ in prompts]
+    barred = torch.tensor(sorted(excluded), dtype=torch.int64, device=device)
+    seen = torch.zeros(len(prompts), model.config.vocabulary_size, dtype=torch.bool, device=device)
+    for row, prompt in zip(seen, prompts, strict=True):
+        row[list(prompt)] = True
+    ended = [False] * len(prompts)
+    for _ in range(max_new_tokens):
+        with torch.inference_mode():
+            logits = read(model, unread.to(device), cache)
+            if sampling.repetition_penalty != 1:
+                logits = penalise(logits, seen, sampling.repetition_penalty)
+            logits[:, barred] = -torch.inf
+            uniform = torch.cat([torch.rand(1, 1, generator=one, dtype=torch.float64) for one in generators])
+            unread = draw(logits, sampling, uniform.to(device))[:, None]  # [B, 1]
+            seen.scatter_(1, unread, True)
+            step = unread[:, 0].tolist()
+        ended = [before or number in stop for before, number in zip(ended, step, strict=True)]
+        if all(ended):
+            return
+        yield [None if over else number for over, number in zip(ended, step, strict=True)]
 
 
-def _decode(tokenizer: Tokenizer, ids: Iterator[int]) -> Iterator[str]:
-    decoder = DecodeStream(skip_special_tokens=True)
-    for number in ids:
-        piece = decoder.step(tokenizer.inner, number)
-        if piece:
-            yield piece
+def read(model: Gemma2, ids: Tensor, cache: Cache) -> Tensor:
+    """Reads ids [B, T] through the cache, a chunk at a time. Gives the logits of what follows, [B, V]."""
+    for chunk in ids.split(CHUNK, dim=1):
+        hidden = model.model(chunk, cache)
+    logits = model.logits(hidden[:, -1])
+    if not logits.isfinite().all():
+        raise WorkError("the model's logits are not finite: its weights hold NaN or infinity")
+    return logits

@@ -108,7 +108,9 @@ class Gemma2Config:
         fields = {ours: settings.get(theirs, default) for ours, theirs, default in HUGGINGFACE_FIELDS}
         config = cls(**fields, rope_base=_read_rope_base(settings))
         pattern = settings.get("layer_types")
-        if pattern is not None and pattern != config.layer_types:
+        # the length first: a config.json may claim 2^40 layers
+        fits = isinstance(pattern, list) and len(pattern) == config.layers and pattern == config.layer_types
+        if pattern is not None and not fits:
             raise RequestError(
                 f"config.json: layer_types = {pattern!r}: must alternate sliding_attention and full_attention over "
                 f"{config.layers} layers, sliding_attention first"
@@ -166,6 +168,14 @@ class Gemma2Config:
     def _layer_matrices(self) -> int:
         attention = 2 * self.width * self.head_dim * (self.heads + self.kv_heads)  # q and o, k and v
         return attention + 3 * self.width * self.ffn_width
+
+    def kv_cache_bytes(self, batch: int, context: int, bytes_per_number: int = 4) -> int:
+        """What the keys and values of `batch` sequences of `context` tokens take while generating.
+
+        Local layers keep `window` tokens at most.
+        """
+        kept = sum(min(context, self.window) if self.is_local(layer) else context for layer in range(self.layers))
+        return 2 * batch * kept * self.kv_heads * self.head_dim * bytes_per_number
 
     def flops_per_token(self, sequence_length: int) -> float:
         """Floating-point operations of one token's forward pass, the mean over a sequence of `sequence_length`.

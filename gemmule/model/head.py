@@ -1,19 +1,22 @@
-"""The head: soft-capped logits, and the loss of a student against whatever it learns from.
+"""The head's logits, what a student can learn at a token, and the losses as plain formulas.
 
 - Logits are capped: cap · tanh(logit / cap) (Gemma 2, arXiv 2408.00118, section 2).
-- Every loss is one formula: the cross-entropy against a target distribution, less that distribution's entropy:
-  KL(target || student), the forward KL. What the student can't change is gone from the number, which ends at 0.
-- The target is the next token itself, a teacher's whole distribution (arXiv 1503.02531), a sparse sample of it, or
-  a weighted mix of these.
+- A target is the next token itself, a teacher's whole distribution (arXiv 1503.02531), a sparse sample of it, or a
+  weighted mix of these.
+- The forward KL, KL(target || student), is the cross-entropy less the target's entropy: what the student can't change
+  is gone from the number, which ends at 0. Against a whole distribution there are the reverse KL and, between the two,
+  the generalised Jensen-Shannon divergence (arXiv 2306.13649).
 
+`fused_head.py` computes the same for training, without ever holding all logits.
 N flattened tokens (B · T, row-major), V vocabulary.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 import torch
 from torch import Tensor
@@ -63,8 +66,22 @@ class SparseDistributions:
         return type(self)(*(None if field is None else field.to(device) for field in fields))  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True, eq=False)
+class DenseTeacher:
+    """A teacher's whole distributions, as what makes its logits: for these need not exist all at once."""
+
+    hidden: Tensor  # [B, T, D'] or [N, D']: what its backbone gives
+    weight: Tensor  # [V, D']: its head
+    cap: float | None
+
+    def logits(self) -> Tensor:
+        """[..., V] float32."""
+        return capped_logits(self.hidden, self.weight, self.cap)
+
+
 # int64 [B, T]: next tokens. float [B, T, V]: a teacher's probabilities. A tuple: weighted parts of these.
-OneTarget: TypeAlias = Tensor | SparseDistributions
+OneTarget: TypeAlias = Tensor | SparseDistributions | DenseTeacher
+Divergence: TypeAlias = Literal["forward_kl", "reverse_kl", "jsd"]
 Targets: TypeAlias = OneTarget | tuple[tuple[float, OneTarget], ...]
 
 
@@ -76,76 +93,89 @@ def capped_logits(hidden: Tensor, weight: Tensor, cap: float | None) -> Tensor:
     return F.linear(hidden / cap, weight).float().tanh() * cap
 
 
-def loss(
-    logits: Tensor,
-    targets: Targets,
-    *,
-    mask: Tensor | None = None,
-    temperature: float = 1.0,
-    denominator: float | Tensor | None = None,
+def token_losses(
+    logits: Tensor, targets: Targets, temperature: float = 1.0, divergence: Divergence = "forward_kl", beta: float = 0.5
 ) -> Tensor:
-    """The sum of `token_losses` over the learned positions, divided by `denominator`; a scalar in nats.
-
-    logits [N, V]; targets as `forward` has them, [B, T] or [B, T, V] or sparse with N rows. `mask` [B, T] is True
-    where a position is learned (None: everywhere). `denominator` is their number by default; a trainer that splits a
-    batch into parts gives each the number of the whole batch, so that the parts' losses and gradients add up to
-    those of the whole.
-    """
-    losses = token_losses(logits, _flattened(targets), temperature)
-    if mask is not None:
-        learned = mask.flatten()
-        losses = torch.where(learned, losses, 0.0)
-        if denominator is None:
-            denominator = learned.sum().clamp(min=1)  # a batch with nothing to learn costs 0, not NaN
-    return losses.sum() / (len(losses) if denominator is None else denominator)
-
-
-def token_losses(logits: Tensor, targets: Targets, temperature: float = 1.0) -> Tensor:
     """The loss of every position, [N], in nats, of logits [N, V] (float32).
 
     By the form of `targets`:
-    - int64 [N]: the cross-entropy of the next token; the temperature does not touch it.
-    - float [N, V]: KL(p || student) for a teacher's probabilities p.
-    - SparseDistributions of N rows: the same from the entries stored, less the entropy stored.
+    - int64 [N]: the cross-entropy of the next token; temperature and divergence do not touch it.
+    - float [N, V]: the divergence from a teacher's probabilities p.
+    - DenseTeacher of N rows: the same from the teacher's logits.
+    - SparseDistributions of N rows: the forward KL from the entries stored, less the entropy stored.
     - (weight, targets) pairs: the weighted sum.
 
-    Against a distribution the student's logits are divided by the temperature (the teacher's were, by whoever made
-    the target) and the loss is multiplied by its square, which keeps the gradient's size (Hinton et al., arXiv
+    Divergences from p to the student's q: "forward_kl" is KL(p || q), "reverse_kl" KL(q || p), "jsd"
+    beta KL(p || m) + (1 - beta) KL(q || m) with m = beta p + (1 - beta) q (Agarwal et al., arXiv 2306.13649, equation
+    1). That vanishes as beta nears 0 or 1, so within 0.001 of them the limits of JSD / beta and JSD / (1 - beta) stand
+    in: the forward and the reverse KL.
+
+    Against a distribution the student's logits are divided by the temperature (as the teacher's must be, except a
+    DenseTeacher's) and the loss is multiplied by its square, which keeps the gradient's size (Hinton et al., arXiv
     1503.02531, section 2).
+
+    Raises ValueError for targets of another length, and for sparse ones with another loss than the forward KL: a
+    sample is unbiased only for what is linear in p.
     """
     if isinstance(targets, tuple):
-        return torch.stack([weight * token_losses(logits, part, temperature) for weight, part in targets]).sum(0)
-    if len(targets) != len(logits):
-        raise ValueError(f"targets of {len(targets)} positions for logits of {len(logits)}")
+        parts = [weight * token_losses(logits, part, temperature, divergence, beta) for weight, part in targets]
+        return torch.stack(parts).sum(0)
+    check_target(targets, len(logits), divergence, beta)
     if isinstance(targets, Tensor) and not targets.is_floating_point():
         return -F.log_softmax(logits, dim=-1).gather(-1, targets[:, None]).squeeze(-1)
-    log_student = F.log_softmax(logits if temperature == 1.0 else logits / temperature, dim=-1)
-    divergence = _divergence(log_student, targets)
-    return divergence if temperature == 1.0 else divergence * temperature**2
+    log_q = F.log_softmax(logits if temperature == 1.0 else logits / temperature, dim=-1)
+    if isinstance(targets, SparseDistributions):
+        losses = _sparse_forward_kl(targets, log_q)
+    else:
+        if isinstance(targets, DenseTeacher):
+            log_p = F.log_softmax(targets.logits() / temperature, dim=-1)
+        else:
+            targets = targets.to(log_q.dtype)
+            log_p = targets.clamp(min=torch.finfo(targets.dtype).tiny).log()  # finite, for 0 log 0 is 0
+        losses = _divergence(log_p, log_q, divergence, beta)
+    return losses if temperature == 1.0 else losses * temperature**2
 
 
-def _divergence(log_student: Tensor, targets: OneTarget) -> Tensor:
-    """sum of p log p - p log q over each row, [N]."""
-    if isinstance(targets, Tensor):
-        targets = targets.to(log_student.dtype)
-        log_teacher = targets.clamp(min=torch.finfo(targets.dtype).tiny).log()  # finite, for 0 log 0 is 0
-        return torch.linalg.vecdot(targets, log_teacher) - torch.linalg.vecdot(targets, log_student)
-    # A stored mass other than 1 comes out right: -sum p log q is mass · logsumexp(z) - sum p z.
-    rows = torch.arange(len(targets), device=log_student.device)
+def check_target(target: OneTarget, tokens: int, divergence: Divergence, beta: float) -> None:
+    """Raises ValueError where `target` is not one of `tokens` positions, or can't serve the divergence."""
+    length = len(target.hidden) if isinstance(target, DenseTeacher) else len(target)
+    if length != tokens:
+        raise ValueError(f"targets of {length} positions for logits of {tokens}")
+    if divergence not in ("forward_kl", "reverse_kl", "jsd"):
+        raise ValueError(f"divergence {divergence!r}: must be forward_kl, reverse_kl or jsd")
+    if not 0 <= beta <= 1:
+        raise ValueError(f"beta = {beta}: must be from 0 to 1")
+    if isinstance(target, SparseDistributions) and divergence != "forward_kl":
+        raise ValueError(f"{divergence} needs whole distributions: a sample of one is unbiased for the forward KL only")
+
+
+def limit(divergence: Divergence, beta: float) -> Divergence:
+    """What `divergence` is at this beta: see `token_losses`."""
+    if divergence != "jsd" or 0.001 <= beta <= 0.999:
+        return divergence
+    return "forward_kl" if beta < 0.5 else "reverse_kl"
+
+
+def _divergence(log_p: Tensor, log_q: Tensor, divergence: Divergence, beta: float) -> Tensor:
+    """Over each row, [N]."""
+    divergence = limit(divergence, beta)
+    if divergence == "forward_kl":
+        return _kl(log_p, log_q)
+    if divergence == "reverse_kl":
+        return _kl(log_q, log_p)
+    log_m = torch.logaddexp(log_p + math.log(beta), log_q + math.log1p(-beta))
+    return beta * _kl(log_p, log_m) + (1 - beta) * _kl(log_q, log_m)
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """sum of p (log p - log q) over each row, [N]."""
+    return torch.linalg.vecdot(log_p.exp(), log_p - log_q)
+
+
+def _sparse_forward_kl(targets: SparseDistributions, log_q: Tensor) -> Tensor:
+    """A stored mass other than 1 comes out right: -sum p log q is mass · logsumexp(z) - sum p z."""
+    rows = torch.arange(len(targets), device=log_q.device)
     rows = rows.repeat_interleave(targets.offsets.diff(), output_size=len(targets.ids))  # [entries]
-    terms = targets.probabilities * log_student[rows, targets.ids]
-    cross_entropy = -log_student.new_zeros(len(targets)).index_add(0, rows, terms)
+    terms = targets.probabilities * log_q[rows, targets.ids]
+    cross_entropy = -log_q.new_zeros(len(targets)).index_add(0, rows, terms)
     return cross_entropy if targets.entropy is None else cross_entropy - targets.entropy
-
-
-def _flattened(targets: Targets) -> Targets:
-    """[B, T] and [B, T, V] as [N] and [N, V]."""
-    if isinstance(targets, tuple):
-        return tuple((weight, _flattened_one(part)) for weight, part in targets)
-    return _flattened_one(targets)
-
-
-def _flattened_one(targets: OneTarget) -> OneTarget:
-    if not isinstance(targets, Tensor):
-        return targets
-    return targets.flatten(0, 1) if targets.is_floating_point() else targets.flatten()

@@ -23,6 +23,7 @@ from gemmule.model import head
 from gemmule.model.attention import attention, rotary_angles, rotate
 from gemmule.model.cache import Cache
 from gemmule.model.config import Gemma2Config
+from gemmule.model.fused_head import fused_loss
 
 # (layer, query [B, H, T, C], key and value [B, K, T, C]) -> what the queries gather, [B, H, T, C]
 Attend: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -45,39 +46,53 @@ class Gemma2(nn.Module):
         mask: Tensor | None = None,
         temperature: float = 1.0,
         denominator: float | Tensor | None = None,
+        divergence: head.Divergence = "forward_kl",
+        beta: float = 0.5,
         cache: Cache | None = None,
+        documents: Tensor | None = None,
     ) -> Tensor:
         """Reads ids [B, T] (int64). Gives logits [B, T, V] (float32), or, with `targets`, the mean loss in nats.
 
-        `targets` and the rest are those of `head.loss`. With `cache`, ids go on where the cached tokens end.
+        `targets` and the rest are those of `fused_loss`. With `cache`, ids go on where the cached tokens end.
+        With `documents` [B, T], a token sees only tokens of its own document: those with the same number.
         """
-        hidden = self.model(ids, cache)
+        hidden = self.model(ids, cache, documents)
         if targets is None:
             return self.logits(hidden)
-        logits = self.logits(hidden.flatten(0, 1))  # [N, V]
-        return head.loss(logits, targets, mask=mask, temperature=temperature, denominator=denominator)
+        return fused_loss(
+            hidden,
+            self.model.embed_tokens.weight,
+            self.config.final_cap,
+            targets,
+            mask=mask,
+            temperature=temperature,
+            denominator=denominator,
+            divergence=divergence,
+            beta=beta,
+        )
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Soft-capped logits [..., V] (float32) of the backbone's output [..., D]."""
         return head.capped_logits(hidden, self.model.embed_tokens.weight, self.config.final_cap)
+
+    def kv_cache_bytes(self, batch: int, context: int) -> int:
+        """What the cache of `batch` sequences of `context` tokens takes, in the model's dtype."""
+        return self.config.kv_cache_bytes(batch, context, self.model.embed_tokens.weight.element_size())
 
     @torch.no_grad()
     def initialise(self, seed: int) -> Self:
         """Draws new weights, which follow from the seed and the shapes alone. Gives the model itself.
 
         Embeddings get a standard deviation of width^-0.5, so that scaled embeddings and first logits have variance
-        1; matrices fan_in^-0.5. Norms start at a scale of 1, but those after attention and feed-forward at
-        (2 layers)^-0.5, so that what all layers add together has about the variance of the embedding that they add
-        it to (as GPT-2 scales its residual layers). Measured, that helps short trainings and not long ones
-        (benchmarks/RESULTS.md).
+        1; matrices fan_in^-0.5. Norms start at a scale of 1, those after attention and feed-forward too: smaller ones
+        were measured and end behind (benchmarks/RESULTS.md).
         """
-        added = (2 * self.config.layers) ** -0.5
         generator = torch.Generator().manual_seed(seed)  # on the CPU: every device gets the same weights
-        for name, weight in self.named_parameters():
+        for weight in self.parameters():
             if weight.is_meta:
                 continue
             if weight.dim() == 1:
-                weight.fill_(added - 1 if "post_" in name else 0)  # the scale is 1 + weight
+                weight.zero_()  # the scale is 1 + weight
             else:  # [V, D] and [outputs, inputs]: the deviation follows from the last dimension in both
                 weight.copy_(torch.randn(weight.shape, generator=generator) * weight.shape[-1] ** -0.5)
         return self
@@ -93,21 +108,24 @@ class Backbone(nn.Module):
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.layers))
         self.norm = RMSNorm(config)
 
-    def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, ids: Tensor, cache: Cache | None = None, documents: Tensor | None = None) -> Tensor:
+        if cache is not None and documents is not None:
+            raise ValueError("documents are told apart within whole sequences, without a cache")
         config, tokens = self.config, ids.shape[1]
         embedding = self.embed_tokens(ids)
         dtype = embedding.dtype
         hidden = embedding * torch.tensor(config.width**0.5, dtype=dtype)  # Gemma rounds the factor to the dtype
 
-        start = 0 if cache is None else cache.length
-        positions = torch.arange(start, start + tokens, device=ids.device)
+        # Documents keep the positions of the window that they lie in: attention feels only the distance between two.
+        positions = torch.arange(tokens, device=ids.device) if cache is None else cache.start(tokens, embedding)
         angles = rotary_angles(positions, config.head_dim, config.rope_base, dtype)
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             if cache is not None:
                 return cache.attend(layer, query, key, value)
             window = config.window if config.is_local(layer) else None
-            return attention(query, key, value, window=window, scale=config.score_scale, cap=config.attention_cap)
+            scale, cap = config.score_scale, config.attention_cap
+            return attention(query, key, value, window=window, scale=scale, cap=cap, documents=documents)
 
         for layer in self.layers:
             hidden = layer(hidden, angles, attend)
@@ -175,9 +193,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.zeros(config.width))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)
-        return (wide * scale * (1.0 + self.weight.float())).to(x.dtype)
+        return F.rms_norm(x.float(), self.weight.shape, 1.0 + self.weight.float(), self.epsilon).to(x.dtype)
 
 
 class Linear(nn.Linear):

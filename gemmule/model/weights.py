@@ -2,6 +2,8 @@
 
 - Parameter names are Hugging Face's own, so nothing is mapped; the head is tied and not stored.
 - Names, shapes and types are checked from the files' headers before any weight is read.
+- A `Checkpoint` is weights that still lie in their files; they are read, and written, some rows at a time, so that a
+  model passes through in little memory.
 - Only safetensors: a pickle could run code. What is read is copied, so that the file may change afterwards.
 - The bytes written depend on the weights alone.
 """
@@ -9,28 +11,51 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from gemmule import hub
 from gemmule.artifact import write_json
 from gemmule.errors import RequestError, WorkError
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 
 CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 EMBEDDING = "model.embed_tokens.weight"
 TIED_HEAD = "lm_head.weight"  # some tools store the embedding a second time under this name
-STORED_TYPES = ("F32", "BF16", "F16")
+DTYPES = {
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+}  # that can be stored, by safetensors' name
+CONTROL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+PIECE = 2**20  # numbers that are read at once, about
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole model's weights where they lie, in files or in memory."""
+
+    config: Gemma2Config
+    dtypes: dict[str, torch.dtype]  # of every parameter: float32, bfloat16 or float16
+    rows: Callable[[str], Iterator[Tensor]]  # a parameter's rows by its name, some at a time
+    control: Mapping[str, Any] = field(default_factory=dict)  # config.json's ids of <bos>, <eos>, <pad>, where given
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the matrices; norms may be kept in another."""
+        return self.dtypes[EMBEDDING]
 
 
 def load(source: str | Path, device: torch.device | str = "cpu") -> Gemma2:
@@ -38,19 +63,16 @@ def load(source: str | Path, device: torch.device | str = "cpu") -> Gemma2:
 
     Raises RequestError where `source` is no Gemma 2 model, WorkError where its files are damaged.
     """
-    folder = find_folder(source)
-    config = read_config(folder)
-    with torch.device("meta"):  # shapes only: the weights come from the files
-        model = Gemma2(config)
-    expected = {name: list(weight.shape) for name, weight in model.state_dict().items()}
-    files = _locate(folder, expected)
+    checkpoint = open_folder(find_folder(source))
     weights: dict[str, Tensor] = {}
-    for file in sorted(set(files.values())):
-        with _open(file) as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a dictionary
-                weights[name] = tensors.get_tensor(name).to(device, torch.float32, copy=True)
-    if TIED_HEAD in weights and not torch.equal(weights.pop(TIED_HEAD), weights[EMBEDDING]):
-        raise RequestError(f"{folder}: {TIED_HEAD} differs from {EMBEDDING}; Gemma 2 ties the two")
+    for name, shape in parameter_shapes(checkpoint.config).items():
+        weight = weights[name] = torch.empty(shape, dtype=torch.float32, device=device)
+        start = 0
+        for piece in checkpoint.rows(name):
+            weight[start : start + len(piece)] = piece
+            start += len(piece)
+    with torch.device("meta"):  # shapes only: the weights are there
+        model = Gemma2(checkpoint.config)
     model.load_state_dict(weights, assign=True)
     return model.eval()
 
@@ -60,35 +82,27 @@ def save(model: Gemma2, folder: Path) -> None:
 
     Raises WorkError naming the path that can't be written.
     """
-    weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
-    dtype = str(weights[EMBEDDING].dtype).removeprefix("torch.")
-    settings = model.config.to_huggingface() | {"dtype": dtype, "torch_dtype": dtype}
-    control = {name: settings[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    weights = {name: weight.detach() for name, weight in model.state_dict().items()}
+    dtypes = {name: weight.dtype for name, weight in weights.items()}
+    write(Checkpoint(model.config, dtypes, lambda name: iter([weights[name]])), folder)
+
+
+def write(checkpoint: Checkpoint, folder: Path) -> None:
+    """As `save`, of weights that need not be in memory."""
+    dtype = str(checkpoint.dtype).removeprefix("torch.")
+    settings = checkpoint.config.to_huggingface() | {"dtype": dtype, "torch_dtype": dtype} | dict(checkpoint.control)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / CONFIG, settings)
-        write_json(folder / "generation_config.json", control)
-        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})  # transformers 4 insists on the metadata
-    except (OSError, SafetensorError) as error:
+        write_json(folder / GENERATION_CONFIG, {name: settings[name] for name in CONTROL_IDS})
+        _write_safetensors(folder / WEIGHTS, checkpoint)
+    except OSError as error:
         raise WorkError(f"{folder}: the model can't be written: {error}") from error
 
 
 def find_folder(source: str | Path) -> Path:
-    """`source` itself if it is a folder; else the copy of the hub repository of that name, fetched if need be."""
-    folder = Path(source)
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise RequestError(f"{source}: a file; a model is a folder with {CONFIG} and {WEIGHTS}")
-    if isinstance(source, Path) or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source):
-        raise RequestError(f"{source}: no such folder")
-    import huggingface_hub
-
-    try:
-        return Path(huggingface_hub.snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
-    except Exception as error:  # offline, refused, unknown: the client has a dozen ways to say it
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RequestError(f"{source}: no such folder here, and not to be had from the hub: {reason}") from error
+    """The folder `source`, or the copy of the hub repository of that name, fetched if need be."""
+    return hub.find_folder(source, ("*.json", "*.safetensors"))
 
 
 def read_config(folder: Path) -> Gemma2Config:
@@ -100,29 +114,114 @@ def read_config(folder: Path) -> Gemma2Config:
         raise RequestError(f"{folder}: {error}") from None
 
 
-def _locate(folder: Path, expected: dict[str, list[int]]) -> dict[str, Path]:
-    """Where each tensor lies, having checked that exactly the expected ones are there with the expected shapes."""
-    found: dict[str, Path] = {}
+def open_folder(folder: Path) -> Checkpoint:
+    """The weights in `folder`, their headers checked: exactly the parameters of its config.json, in their shapes.
+
+    Raises RequestError where they are others, WorkError where a file is damaged.
+    """
+    config = read_config(folder)
+    stored = _read_headers(folder)
+    check_tensors(folder, config, {name: tensor.shape for name, tensor in stored.items() if name != TIED_HEAD})
+    for name, tensor in stored.items():
+        if tensor.dtype not in DTYPES:
+            raise RequestError(f"{tensor.file}: {name} is stored as {tensor.dtype}; {', '.join(DTYPES)} can be read")
+
+    def rows(name: str) -> Iterator[Tensor]:
+        with _open(stored[name].file) as tensors:
+            weight = tensors.get_slice(name)
+            for start, stop in row_ranges(stored[name].shape):
+                yield weight[start:stop]
+
+    if TIED_HEAD in stored and not _same(stored[TIED_HEAD], stored[EMBEDDING], rows):
+        raise RequestError(f"{folder}: {TIED_HEAD} differs from {EMBEDDING}; Gemma 2 ties the two")
+    dtypes = {name: DTYPES[tensor.dtype] for name, tensor in stored.items() if name != TIED_HEAD}
+    settings = _read_json(folder / CONFIG)
+    return Checkpoint(config, dtypes, rows, {name: settings[name] for name in CONTROL_IDS if name in settings})
+
+
+def parameter_shapes(config: Gemma2Config) -> dict[str, list[int]]:
+    """The shape of every parameter by its name, in the model's order."""
+    with torch.device("meta"):
+        return {name: list(weight.shape) for name, weight in Gemma2(config).state_dict().items()}
+
+
+def check_tensors(place: Path, config: Gemma2Config, found: Mapping[str, list[int]]) -> None:
+    """Raises RequestError naming `place` and a tensor if `found` are not the parameters of `config` in their shapes."""
+    # Before a model is laid out: a header may claim 2^40 layers or a width of 2^40.
+    if config.layers > len(found):
+        raise RequestError(f"{place}: {config.layers} layers claimed, and only {len(found)} tensors stored")
+    rows = [config.vocabulary_size, config.width]
+    if found.get(EMBEDDING, rows) != rows:
+        raise RequestError(f"{place}: {EMBEDDING} has shape {found[EMBEDDING]}; its configuration says {rows}")
+    try:
+        expected = parameter_shapes(config)
+    except (RuntimeError, TypeError, OverflowError):  # what PyTorch says of sizes past 2^63
+        raise RequestError(f"{place}: no machine holds the sizes that its configuration claims") from None
+    for name, shape in found.items():
+        if name not in expected:
+            raise RequestError(f"{place}: {name} is no tensor of the Gemma 2 that its configuration describes")
+        if shape != expected[name]:
+            raise RequestError(f"{place}: {name} has shape {shape}; its configuration says {expected[name]}")
+    missing = [name for name in expected if name not in found]
+    if missing:
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise RequestError(f"{place}: the weights lack {missing[0]}{others}")
+
+
+def row_ranges(shape: list[int]) -> Iterator[tuple[int, int]]:
+    """Where to cut a parameter of `shape` into pieces of about PIECE numbers: start and end row of each."""
+    step = max(1, PIECE // math.prod(shape[1:]))
+    for start in range(0, shape[0], step):
+        yield start, min(start + step, shape[0])
+
+
+class _Stored(NamedTuple):
+    """A tensor as a safetensors header describes it."""
+
+    file: Path
+    shape: list[int]
+    dtype: str
+
+
+def _read_headers(folder: Path) -> dict[str, _Stored]:
+    found: dict[str, _Stored] = {}
     for file in _weight_files(folder):
         with _open(file) as tensors:
             for name in tensors.keys():  # noqa: SIM118 - not a dictionary
                 if name in found:
-                    raise RequestError(f"{file}: {name} is in {found[name].name} too")
-                found[name] = file
+                    raise RequestError(f"{file}: {name} is in {found[name].file.name} too")
                 header = tensors.get_slice(name)
-                shape, dtype = header.get_shape(), header.get_dtype()
-                wanted = expected[EMBEDDING] if name == TIED_HEAD else expected.get(name)
-                if wanted is None:
-                    raise RequestError(f"{file}: {name} is no tensor of the Gemma 2 that {CONFIG} describes")
-                if shape != wanted:
-                    raise RequestError(f"{file}: {name} has shape {shape}; {CONFIG} says {wanted}")
-                if dtype not in STORED_TYPES:
-                    raise RequestError(f"{file}: {name} is stored as {dtype}; {', '.join(STORED_TYPES)} can be read")
-    missing = [name for name in expected if name not in found]
-    if missing:
-        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise RequestError(f"{folder}: the weights lack {missing[0]}{others}")
+                found[name] = _Stored(file, header.get_shape(), header.get_dtype())
     return found
+
+
+def _same(one: _Stored, other: _Stored, rows: Callable[[str], Iterator[Tensor]]) -> bool:
+    if one[1:] != other[1:]:  # shape and type
+        return False
+    return all(torch.equal(a, b) for a, b in zip(rows(TIED_HEAD), rows(EMBEDDING), strict=True))
+
+
+def _write_safetensors(file: Path, checkpoint: Checkpoint) -> None:
+    """What safetensors' own `save_file` writes, byte for byte; but that needs all tensors in memory at once.
+
+    The format: the header's length in eight bytes, the header (JSON), then the tensors, the widest types first.
+    """
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    shapes = parameter_shapes(checkpoint.config)
+    order = sorted(shapes, key=lambda name: (-list(names).index(checkpoint.dtypes[name]), name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers 4 insists on it
+    end = 0
+    for name in order:
+        dtype, shape = checkpoint.dtypes[name], shapes[name]
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": names[dtype], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with file.open("wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            for piece in checkpoint.rows(name):
+                out.write(piece.cpu().contiguous().view(torch.uint8).numpy().data)
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -156,7 +255,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RequestError(f"{file.parent}: has no {file.name}, so it is no model folder") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WorkError(f"{file}: can't be read: {error}") from error
     if not isinstance(value, dict):
         raise WorkError(f"{file}: not a JSON object")

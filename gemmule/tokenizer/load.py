@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -22,13 +21,13 @@ import tokenizers
 
 from gemmule.artifact import write_json
 from gemmule.errors import RequestError, WorkError
+from gemmule.hub import find_folder
 
 # What a tokenizer may consist of, in a model folder that holds other things too.
 FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
     "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 class Tokenizer:
@@ -105,7 +104,7 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
 
     Raises RequestError if there is none or it is not of Gemma's kind, WorkError if its file is damaged.
     """
-    folder = _find(source)
+    folder = find_folder(source, FILES)
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise RequestError(f"{source}: no tokenizer there: it has no tokenizer.json")
@@ -152,21 +151,6 @@ def _transformers_config() -> dict[str, Any]:
         "padding_side": "left",
         "chat_template": template,
     }
-
-
-def _find(source: str | Path) -> Path:
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists() or not HUB_ID.fullmatch(str(source)):
-        raise RequestError(f"{source}: no such folder")
-    import huggingface_hub
-
-    try:
-        return Path(huggingface_hub.snapshot_download(str(source), allow_patterns=list(FILES)))
-    except Exception as error:  # network, rights, names: its errors share no narrower ancestor
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RequestError(f"{source}: no such folder, and it can't be had from the hub ({reason})") from None
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def train(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     learned = json.loads(learner.to_str())["model"]
     vocabulary = _renumber(learned["vocab"])
     merges = [(left, right) for left, right in learned["merges"]]
-    return Tokenizer(_assemble(vocabulary, merges))
+    return Tokenizer(assemble(vocabulary, merges))
 
 
 def _renumber(learned: dict[str, int]) -> dict[str, int]:
@@ -74,7 +74,7 @@ def _renumber(learned: dict[str, int]) -> dict[str, int]:
     return {**CONTROL_TOKENS, **dict(zip(tokens, islice(free, len(tokens)), strict=True))}
 
 
-def _assemble(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
+def assemble(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
     """The finished pipeline around a vocabulary: `<bos>` goes in front where special tokens are asked for."""
     inner = _pipeline(models.BPE(vocab=vocabulary, merges=merges))
     inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in CONTROL_TOKENS])

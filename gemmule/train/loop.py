@@ -35,7 +35,7 @@ from gemmule.train.metrics import MetricsLog
 from gemmule.train.optimizer import make_optimizer
 from gemmule.train.schedule import learning_rate
 
-LARGEST_LOGITS = 2**26  # numbers in a micro-batch's logits: 256 MB
+LARGEST_MICRO_BATCH = 8192  # tokens whose activations are kept at once, unless the recipe says otherwise
 VALIDATIONS = 20  # points of the validation curve
 VALIDATION_WINDOWS = 32
 Signal = Callable[[Batch], Any]  # a micro-batch -> the targets that `model(ids, targets=...)` takes
@@ -71,7 +71,7 @@ class Job:
     @property
     def windows_per_micro_batch(self) -> int:
         length = self.windows.sequence_length
-        tokens = self.train.micro_batch_tokens or LARGEST_LOGITS // self.config.vocabulary_size
+        tokens = self.train.micro_batch_tokens or LARGEST_MICRO_BATCH
         return min(self.windows_per_batch, max(1, tokens // length))
 
 
@@ -154,7 +154,7 @@ def make_signal(job: Job, device: torch.device) -> Signal:
         teacher = weights.load(job.teacher).to(device)
 
         def soft(batch: Batch) -> Any:
-            return teachers.probabilities(teacher, torch.from_numpy(batch.inputs).to(device), job.distill.temperature)
+            return teachers.dense(teacher, **batch.model_inputs(device))
 
     else:
         return lambda batch: torch.from_numpy(batch.targets).to(device)
@@ -169,7 +169,7 @@ def accumulate(
     targets_of: Signal,
     *,
     windows_per_micro_batch: int,
-    temperature: float = 1.0,
+    distill: Distill | None = None,
     device: torch.device | str = "cpu",
 ) -> float:
     """Adds to the gradients those of the mean loss over the batch's learned tokens, a micro-batch at a time.
@@ -179,17 +179,19 @@ def accumulate(
     Returns:
         The loss, nats per learned token.
     """
+    distill = distill or Distill()
     learned = max(1, int(batch.mask.sum()))
     total = 0.0
     for start in range(0, len(batch.starts), windows_per_micro_batch):
-        rows = slice(start, start + windows_per_micro_batch)
-        part = Batch(batch.inputs[rows], batch.targets[rows], batch.mask[rows], batch.starts[rows])
+        part = batch[start : start + windows_per_micro_batch]
         loss = model(
-            torch.from_numpy(part.inputs).to(device),
-            targets_of(part),
+            **part.model_inputs(device),
+            targets=targets_of(part),
             mask=torch.from_numpy(part.mask).to(device),
-            temperature=temperature,
             denominator=learned,
+            temperature=distill.temperature,
+            divergence=distill.loss,
+            beta=distill.beta,
         )
         loss.backward()
         total += loss.item()
@@ -214,7 +216,7 @@ def _step(
             batch,
             targets_of,
             windows_per_micro_batch=job.windows_per_micro_batch,
-            temperature=job.distill.temperature,
+            distill=job.distill,
             device=device,
         )
 
@@ -240,8 +242,8 @@ def validate(model: Gemma2, windows: Windows, device: torch.device) -> float:
         for index in range(count):
             batch = windows.window_batch([index * len(windows) // count])
             loss = model(
-                torch.from_numpy(batch.inputs).to(device),
-                torch.from_numpy(batch.targets).to(device),
+                **batch.model_inputs(device),
+                targets=torch.from_numpy(batch.targets).to(device),
                 mask=torch.from_numpy(batch.mask).to(device),
                 denominator=1,
             )

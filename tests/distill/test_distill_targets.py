@@ -8,7 +8,7 @@ from gemmule import tokenizer
 from gemmule.data.loader import Windows
 from gemmule.data.shards import write_shards
 from gemmule.distill import teachers
-from gemmule.distill.targets import TargetStore, solve_tau, write_targets
+from gemmule.distill.targets import TargetStore, sample, solve, write_targets
 from gemmule.errors import RequestError, WorkError
 from gemmule.model.config import Gemma2Config
 from gemmule.model.head import token_losses
@@ -28,14 +28,15 @@ def teacher():
 @pytest.fixture(scope="module")
 def windows(tmp_path_factory, texts):
     words = tokenizer.train(texts, 300)
-    shards = write_shards([text[:400] for text in texts[:3]], words, tmp_path_factory.mktemp("tokens"))
+    shards = write_shards([text[:400] for text in texts[:5]], words, tmp_path_factory.mktemp("tokens"))
     assert len(shards) % LENGTH  # the last window is short
     return Windows(shards, LENGTH, words.bos_id, words.pad_id, seed=0)
 
 
-def write(folder, teacher, windows, **wishes):
-    settings = {"bytes_per_token": 30.0, "temperature": 1.0, "seed": 0} | wishes
-    write_targets(folder, teacher, windows, **settings)
+def write(folder, teacher, windows, *, bytes_per_token=30.0, temperature=1.0, seed=0, coding=None):
+    if coding is None:
+        coding = solve(sample(teacher, windows, temperature=temperature), bytes_per_token, len(windows.shards))
+    write_targets(folder, teacher, windows, coding, temperature=temperature, seed=seed)
     return TargetStore(folder)
 
 
@@ -59,11 +60,12 @@ def test_the_store_is_unbiased_token_by_token(tmp_path, teacher, windows, texts)
     assert len(short) <= LENGTH
     few = Windows(short, LENGTH, windows.bos_id, windows.pad_id)
     truth = expected(teacher, few).double()
+    coding = solve(sample(teacher, few), 12.0, 10**6)
     total, squares = torch.zeros_like(truth), torch.zeros_like(truth)
     for seed in range(draws):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        estimate = dense(write(folder, teacher, few, seed=seed, bytes_per_token=12.0)[:]).double()
+        estimate = dense(write(folder, teacher, few, seed=seed, coding=coding)[:]).double()
         total += estimate
         squares += estimate.square()
     mean = total / draws
@@ -84,7 +86,9 @@ def test_rows_are_those_of_their_position(tmp_path, teacher, windows, temperatur
     assert len(store) == len(windows.shards) == len(truth)
     estimate = dense(store[:])
     exact = truth >= store.tau
-    assert torch.allclose(estimate[exact], truth[exact], atol=1 / 65535)
+    step = store.tau ** (-1 / (2**store.coding.value_bits - 1))  # of the values' grid
+    assert (estimate[exact] / truth[exact]).min() > 1 / step - 1e-6
+    assert (estimate[exact] / truth[exact]).max() < step + 1e-6
     assert (estimate[~exact] - truth[~exact]).abs().max() <= store.tau
     assert torch.allclose(store[:].entropy, torch.special.entr(truth).sum(-1), atol=1e-4)
     whole = store[:]
@@ -114,38 +118,64 @@ def test_the_loss_of_sampled_targets_is_the_live_one_in_expectation(tmp_path, te
     with torch.no_grad():
         logits = student(torch.from_numpy(batch.inputs)).flatten(0, 1)
     live = token_losses(logits, expected(teacher, windows)[: 2 * LENGTH]).mean().item()
+    coding = solve(sample(teacher, windows), 12.0, 10**6)
     losses = []
     for seed in range(60):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        store = write(folder, teacher, windows, seed=seed, bytes_per_token=12.0)
+        store = write(folder, teacher, windows, seed=seed, coding=coding)
         losses.append(token_losses(logits, store.batch(batch)).mean().item())
     error = np.std(losses) / len(losses) ** 0.5
     assert error < 0.05 * live
     assert abs(np.mean(losses) - live) < 4 * error + 2e-3  # entropies are stored in half precision
 
 
-@pytest.mark.parametrize("budget", [9.0, 30.0, 100.0])
+@pytest.mark.parametrize("budget", [9.0, 30.0, 60.0])
 def test_the_budget_is_kept_and_used(tmp_path, teacher, windows, budget):
     store = write(tmp_path, teacher, windows, bytes_per_token=budget)
     on_disk = sum(file.stat().st_size for file in tmp_path.glob("*.bin")) / len(store)
     assert store.bytes_per_token == on_disk
-    assert 0.8 * budget < on_disk < 1.08 * budget
+    assert 0.9 * budget < on_disk < 1.04 * budget
 
 
 def test_a_budget_too_small_names_the_smallest():
-    rows = np.full((4, 100), 0.01)
+    rows = torch.full((64, 100), 0.01)
+    with pytest.raises(RequestError, match=r"too small; at least 5"):
+        solve(rows, 4.0, 10**6)  # 3 bytes of count and entropy, and one token drawn
+    assert solve(rows, 5.0, 10**6).tau < 1
     with pytest.raises(RequestError, match=r"too small; at least 7"):
-        solve_tau(rows, 5.0, 2)  # 4 bytes of counts and entropy, one drawn id of 2, and the index
-    assert solve_tau(rows, 7.0, 2) == pytest.approx(1 / ((7.0 - 4 - 1 / 16) / 2), rel=1e-3)
+        solve(rows, 5.0, 100)  # 200 bytes of the tokens' order, shared by 100 positions
 
 
-@pytest.mark.parametrize("name", ["counts", "entropy", "ids", "values", "index"])
+@pytest.mark.parametrize("name", ["blocks", "index", "order"])
 def test_a_file_cut_short_is_noticed(tmp_path, teacher, windows, name):
     write(tmp_path, teacher, windows)
     file = tmp_path / f"{name}.bin"
     file.write_bytes(file.read_bytes()[:-16])
     with pytest.raises(WorkError, match=str(tmp_path)):
+        TargetStore(tmp_path)
+
+
+def test_a_damaged_block_is_noticed_when_it_is_read_and_the_others_serve(tmp_path, teacher, windows):
+    whole = write(tmp_path, teacher, windows)[:]
+    assert len(whole) > 600
+    file = tmp_path / "blocks.bin"
+    damaged = bytearray(file.read_bytes())
+    middle = int(np.fromfile(tmp_path / "index.bin", [("end", "<u8"), ("crc", "<u4")])["end"][0]) + 700
+    damaged[middle] ^= 4
+    file.write_bytes(damaged)
+    store = TargetStore(tmp_path)
+    assert store[:256].ids.tolist() == whole[:256].ids.tolist()
+    assert store[512:600].ids.tolist() == whole[512:600].ids.tolist()
+    with pytest.raises(WorkError, match=r"blocks.bin: damaged at positions 256 and on"):
+        store[255:257]
+
+
+def test_another_format_is_refused(tmp_path, teacher, windows):
+    write(tmp_path, teacher, windows)
+    info = tmp_path / "info.json"
+    info.write_text(info.read_text().replace('"format": 2', '"format": 3'))
+    with pytest.raises(WorkError, match="format 3"):
         TargetStore(tmp_path)
 
 

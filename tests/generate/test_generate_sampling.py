@@ -1,9 +1,8 @@
-"""Sampling: distributions by counting, what is never drawn, reproducibility, streaming."""
+"""Generation: batches, what is never drawn, reproducibility, where a text ends, streaming."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 import pytest
 import tokenizers
@@ -13,12 +12,12 @@ from tokenizers import decoders, models, pre_tokenizers
 import gemmule
 import gemmule.generate
 from gemmule.errors import RequestError, WorkError
-from gemmule.generate.sampling import choose, generate, generate_ids
+from gemmule.generate.sampling import CHUNK, generate, generate_batch, generate_ids
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.tokenizer.load import Tokenizer
 
-CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>"]
+CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
 EOS = 1
 
 
@@ -33,7 +32,7 @@ def tokenizer():
     return Tokenizer(inner)
 
 
-def model(vocabulary_size=260, seed=0):
+def model(vocabulary_size=262, seed=0):
     config = Gemma2Config(
         vocabulary_size=vocabulary_size, layers=2, width=16, heads=2, kv_heads=1, head_dim=8, ffn_width=24, window=4
     )
@@ -41,61 +40,19 @@ def model(vocabulary_size=260, seed=0):
 
 
 class Scripted(Gemma2):
-    """A model whose next token is always the next of a script."""
+    """A model whose next token is always the next of a script; of the script of its row, if there are several."""
 
-    def __init__(self, script, vocabulary_size=260, also=()):
+    def __init__(self, *scripts, vocabulary_size=262, also=()):
         super().__init__(model(vocabulary_size).config)
-        self.script, self.also, self.drawn = script, also, 0
+        self.scripts, self.also, self.drawn = scripts, also, 0
 
     def logits(self, hidden):
-        logits = torch.full((self.config.vocabulary_size,), -20.0)
-        logits[self.script[self.drawn]] = 10.0
-        logits[list(self.also)] = 29.0
+        logits = torch.full((len(self.scripts), self.config.vocabulary_size), -20.0)
+        for row, script in zip(logits, self.scripts, strict=True):
+            row[script[self.drawn] if self.drawn < len(script) else EOS] = 10.0
+        logits[:, list(self.also)] = 29.0
         self.drawn += 1
         return logits
-
-
-LOGITS = torch.tensor([0.1, 2.0, -1.0, 1.5, 0.6, 1.0])
-
-
-def frequencies(draws=4000, **settings):
-    generator = torch.Generator().manual_seed(0)
-    settings = {"temperature": 1.0, "top_k": None, "top_p": None} | settings
-    counts = Counter(choose(LOGITS, generator=generator, **settings) for _ in range(draws))
-    return [counts[number] / draws for number in range(len(LOGITS))]
-
-
-def expected(kept, temperature=1.0):
-    weights = [math.exp(LOGITS[number] / temperature) if number in kept else 0.0 for number in range(len(LOGITS))]
-    return [weight / sum(weights) for weight in weights]
-
-
-# Probabilities at temperature 1: .066 .441 .022 .267 .109 .162 / 1.067, the likeliest first: 1, 3, 5, 4, 0, 2.
-@pytest.mark.parametrize(
-    ("settings", "kept"),
-    [
-        ({}, range(6)),
-        ({"temperature": 0.5}, range(6)),
-        ({"temperature": 3.0}, range(6)),
-        ({"top_k": 2}, [1, 3]),
-        ({"top_k": 100}, range(6)),
-        ({"top_p": 0.5}, [1, 3]),  # .41 is not enough, .66 is
-        ({"top_p": 0.4}, [1]),
-        ({"top_p": 1e-9}, [1]),
-        ({"top_p": 1.0}, range(6)),
-        ({"top_k": 3, "top_p": 0.7}, [1, 3]),  # of the three .51 and .82
-        ({"temperature": 3.0, "top_p": 0.5}, [1, 3, 5]),  # flatter: .26, .48, .67
-    ],
-)
-def test_frequencies(settings, kept):
-    drawn, wanted = frequencies(**settings), expected(kept, settings.get("temperature", 1.0))
-    assert drawn == pytest.approx(wanted, abs=0.03)
-    assert [share > 0 for share in drawn] == [share > 0 for share in wanted]
-
-
-@pytest.mark.parametrize("temperature", [0, 1e-40, 1e-3])
-def test_no_temperature_takes_the_likeliest(temperature):
-    assert frequencies(temperature=temperature, draws=50)[1] == 1
 
 
 def test_same_seed_same_text(tokenizer):
@@ -115,10 +72,10 @@ def test_the_global_generator_is_left_alone(tokenizer):
 
 def test_the_prompt_is_read_after_bos_and_not_given_back(tokenizer):
     prompt = torch.tensor([[2, *tokenizer.encode("To be")]])
-    ids = list(generate_ids(model(), prompt, temperature=0, max_new_tokens=8, excluded=[0, 2, 3], stop=[EOS]))
+    ids = list(generate_ids(model(), prompt, temperature=0, max_new_tokens=8, excluded=[0, 2, 3, 4, 5], stop=[EOS]))
     with torch.no_grad():
         logits = model()(prompt)[0, -1]
-        logits[[0, 2, 3]] = -torch.inf
+        logits[[0, 2, 3, 4, 5]] = -torch.inf
         assert ids[0] == int(logits.argmax())
     text = generate(model(), tokenizer, "To be", temperature=0, max_new_tokens=8)
     assert text == tokenizer.decode(ids).rstrip("\ufffd")
@@ -134,14 +91,14 @@ def test_the_text_ends_with_the_document(tokenizer):
 
 @pytest.mark.parametrize("temperature", [0, 1.0])
 def test_what_no_text_has_is_never_drawn(tokenizer, temperature):
-    """llama.cpp#8445: more rows than tokens. <pad>, <bos>, <unk> and the rows above are the likeliest by far."""
+    """llama.cpp#8445: more rows than tokens. Control tokens and the rows above are the likeliest by far."""
     script = [*tokenizer.encode("abc"), EOS]
-    scripted = Scripted(script, vocabulary_size=268, also=[0, 2, 3, *range(260, 268)])
+    scripted = Scripted(script, vocabulary_size=270, also=[0, 2, 3, 4, 5, *range(262, 270)])
     assert generate(scripted, tokenizer, "", temperature=temperature) == "abc"
 
 
 def test_fewer_rows_than_tokens(tokenizer):
-    with pytest.raises(RequestError, match="knows 250 tokens and its tokenizer 260"):
+    with pytest.raises(RequestError, match="knows 250 tokens and its tokenizer 262"):
         generate(model(250), tokenizer, "To be")
 
 
@@ -182,12 +139,111 @@ def test_streaming_draws_as_it_goes(tokenizer):
         ({"top_k": 0}, "top_k = 0"),
         ({"top_p": 0.0}, "top_p = 0.0"),
         ({"top_p": 1.1}, "top_p = 1.1"),
+        ({"min_p": -0.1}, "min_p = -0.1"),
+        ({"min_p": 1.1}, "min_p = 1.1"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty = 0.0"),
+        ({"repetition_penalty": math.inf}, "repetition_penalty = inf"),
+        ({"stop": ["a", ""]}, "stop = ''"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_impossible_settings_are_refused_at_once(tokenizer, settings, message, stream):
     with pytest.raises(RequestError, match=message):
         generate(model(), tokenizer, "To be", stream=stream, **settings)
+
+
+PROMPTS = ["To be", "", "or not to be, that is the question", "x"]
+
+
+@pytest.mark.parametrize("temperature", [0, 1.5])
+def test_a_row_of_a_batch_gets_the_text_that_it_gets_alone(tokenizer, temperature):
+    """Window 4: prompts are shorter and longer than it."""
+    settings = {"temperature": temperature, "max_new_tokens": 40, "seed": 3, "repetition_penalty": 1.3, "top_p": 0.9}
+    together = generate(model(), tokenizer, PROMPTS, **settings)
+    assert together == [generate(model(), tokenizer, prompt, **settings) for prompt in PROMPTS]
+    assert len(set(together)) == 4
+    assert generate(model(), tokenizer, [], **settings) == []
+
+
+def test_a_prompt_longer_than_a_chunk(tokenizer):
+    prompt = torch.randint(6, 262, (1, 2 * CHUNK + 7), generator=torch.Generator().manual_seed(0))
+    ids = list(generate_ids(model(), prompt, temperature=0, max_new_tokens=4))
+    with torch.no_grad():
+        logits = model()(torch.cat((prompt, torch.tensor([ids])), 1))
+    assert logits[0, -5:-1].argmax(-1).tolist() == ids
+
+
+def test_rows_end_one_by_one(tokenizer):
+    scripts = [[*tokenizer.encode("ab"), EOS], tokenizer.encode("cdef")]
+    assert generate(Scripted(*scripts), tokenizer, ["1", "23"], temperature=0) == ["ab", "cdef"]
+    steps = list(generate_batch(Scripted([7, EOS, 8], [7, 8, 9, EOS]), [[2], [2, 3]], stop=[EOS]))
+    assert steps == [[7, 7], [None, 8], [None, 9]]
+
+
+def test_repetition_is_penalised_in_prompt_and_text(tokenizer):
+    """Of logits 10, 9 and 8; a penalty of 2 brings one below the others once it is seen."""
+    favourites = tokenizer.encode("abc")
+
+    class Fixed(Scripted):
+        def logits(self, hidden):
+            logits = torch.full((1, 262), -20.0)
+            logits[0, favourites] = torch.tensor([10.0, 9.0, 8.0])
+            return logits
+
+    settings = {"temperature": 0, "max_new_tokens": 3}
+    assert generate(Fixed([]), tokenizer, "", **settings) == "aaa"
+    assert generate(Fixed([]), tokenizer, "", repetition_penalty=2.0, **settings) == "abc"
+    assert generate(Fixed([]), tokenizer, "b", repetition_penalty=2.0, **settings) == "aca"
+
+
+@pytest.mark.parametrize(
+    ("stop", "text"),
+    [
+        ([], "one, two; three"),
+        (["two"], "one, "),
+        (["two;", "two"], "one, "),
+        (["; three!", "tr"], "one, two; three"),  # begun and not finished
+        (["ee", "thr"], "one, two; "),
+        ([", tw", "ne"], "o"),
+        (["o"], ""),
+    ],
+)
+def test_stop_strings(tokenizer, stop, text):
+    script = tokenizer.encode("one, two; three")
+    whole = generate(Scripted([*script, EOS]), tokenizer, "", temperature=0, stop=stop)
+    pieces = list(generate(Scripted([*script, EOS]), tokenizer, "", temperature=0, stop=stop, stream=True))
+    assert whole == text
+    assert "".join(pieces) == text  # nothing was streamed that had to be taken back
+    both = generate(Scripted([*script, EOS], [*script, EOS]), tokenizer, ["", ""], temperature=0, stop=stop)
+    assert both == [text, text]
+
+
+def test_a_stop_string_ends_the_work(tokenizer):
+    scripted = Scripted(tokenizer.encode("one, two, three"))
+    assert generate(scripted, tokenizer, "", temperature=0, stop=[","]) == "one"
+    assert scripted.drawn == 4
+
+
+def test_what_can_not_begin_a_stop_string_streams_at_once(tokenizer):
+    scripted = Scripted(tokenizer.encode("abcdabx"))
+    pieces = generate(scripted, tokenizer, "", temperature=0, stop=["abx"], stream=True)
+    assert [(piece, scripted.drawn) for piece in pieces] == [("abc", 3), ("d", 4)]
+
+
+def test_a_control_token_can_end_the_text(tokenizer):
+    turn = CONTROL.index("<end_of_turn>")
+    script = [*tokenizer.encode("yes"), turn, *tokenizer.encode("more")]
+    assert generate(Scripted(script), tokenizer, "", temperature=0, stop=["<end_of_turn>"]) == "yes"
+
+
+def test_only_one_prompt_streams(tokenizer):
+    with pytest.raises(RequestError, match="these are 2"):
+        generate(model(), tokenizer, ["a", "b"], stream=True)
+
+
+def test_a_prompt_without_a_token():
+    with pytest.raises(RequestError, match="no token"):
+        generate_batch(model(), [[2], []])
 
 
 def test_weights_that_are_no_numbers(tokenizer):

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 
-from gemmule.generate.sampling import generate_ids
 from gemmule.model.attention import causal_mask, reference, rotary_angles, rotate
 from gemmule.model.cache import Cache
 
@@ -91,30 +90,3 @@ def test_second_layer_sees_everything(make_model):
     changed = ids.clone()
     changed[0, 0] = 1
     assert not torch.equal(model(ids)[0, -1], model(changed)[0, -1])
-
-
-@pytest.mark.parametrize("portions", [[1] * 32, [8] + [1] * 24, [5, 11, 1, 15], [32], [3] * 10 + [2]])
-def test_cache_gives_what_reading_everything_gives(make_model, portions):
-    model = make_model(layers=3, window=8)
-    ids = torch.randint(64, (2, 32), generator=torch.Generator().manual_seed(0))
-    cache, pieces, start = Cache(model.config), [], 0
-    with torch.no_grad():
-        for size in portions:
-            pieces.append(model(ids[:, start : start + size], cache=cache))
-            start += size
-            for layer, kept in enumerate([min(start, 8), start, min(start, 8)]):
-                assert cache._kept[layer][0].shape == (2, 2, kept, 10)
-        torch.testing.assert_close(torch.cat(pieces, 1), model(ids), rtol=0, atol=2e-4)  # of logits up to 30
-    assert cache.length == 32
-
-
-@pytest.mark.parametrize("tokens", [15, 16, 17, 50])
-def test_generation_past_the_window(make_model, tokens):
-    """transformers#35711: crash when prompt plus output passed the window."""
-    model = make_model(layers=2, width=64, head_dim=16, window=16, vocabulary_size=2048)
-    ids = torch.randint(2048, (1, tokens), generator=torch.Generator().manual_seed(tokens))
-    generated = list(generate_ids(model, ids, max_new_tokens=100, temperature=0))
-    assert len(generated) == 100
-    with torch.no_grad():  # recomputed without a cache: every choice at once, as each sees only what stands before it
-        everything = torch.cat((ids, torch.tensor([generated])), dim=1)
-        assert model(everything)[0, tokens - 1 : -1].argmax(-1).tolist() == generated

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gemmule.model.head import SparseDistributions, capped_logits, loss, token_losses
+from gemmule.model.head import SparseDistributions, capped_logits, token_losses
 
 N, V = 6, 9
 RANDOM = np.random.default_rng(0)
@@ -132,24 +132,6 @@ def test_targets_of_other_lengths_are_refused(targets):
 def test_ids_outside_the_vocabulary_are_refused(targets):
     with pytest.raises((IndexError, RuntimeError), match="out of bounds"):
         token_losses(torch.tensor(LOGITS), targets)
-
-
-def test_mask_and_denominator():
-    logits, targets = torch.tensor(LOGITS), torch.tensor(HARD).view(2, 3)
-    expected = closed_form(np.eye(V)[HARD], 0, 1.0)[0]
-    mask = torch.tensor([[True, False, True], [False, False, True]])
-    assert loss(logits, targets).item() == pytest.approx(expected.mean())
-    assert loss(logits, targets, mask=mask).item() == pytest.approx(expected[[0, 2, 5]].mean())
-    assert loss(logits, targets, denominator=10).item() == pytest.approx(expected.sum() / 10)
-    assert loss(logits, targets, mask=mask, denominator=10).item() == pytest.approx(expected[[0, 2, 5]].sum() / 10)
-    assert loss(logits, targets, mask=torch.zeros(2, 3, dtype=torch.bool)).item() == 0
-
-
-def test_masked_positions_get_no_gradient():
-    logits = torch.tensor(LOGITS, requires_grad=True)
-    mask = torch.tensor([[True, False, True], [False, False, True]])
-    loss(logits, torch.tensor(TEACHER).view(2, 3, V), mask=mask).backward()
-    assert (logits.grad.abs().sum(-1) > 0).tolist() == mask.flatten().tolist()
 
 
 @pytest.mark.parametrize("form", ["hard", "dense", "sparse", "mixture"])

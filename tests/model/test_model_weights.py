@@ -171,7 +171,7 @@ def test_folders_that_are_no_model(folder, damage, error, message):
 
 
 def test_a_file_is_no_model(folder):
-    with pytest.raises(RequestError, match="a model is a folder"):
+    with pytest.raises(RequestError, match="a file; a folder or a hub id is needed"):
         load(folder / "model.safetensors")
 
 
@@ -221,6 +221,15 @@ def test_bytes_depend_on_the_weights_alone(make_model, tmp_path):
     assert digest("second", again) == first
     assert digest("third", load(tmp_path / "first")) == first
     assert digest("other", make_model(seed=2)) != first
+
+
+def test_bytes_are_those_that_safetensors_writes(make_model, tmp_path):
+    model = make_model()
+    model.model.embed_tokens.bfloat16()
+    model.model.layers[1].half()
+    save(model, tmp_path)
+    save_file(model.state_dict(), tmp_path / "theirs", metadata={"format": "pt"})
+    assert (tmp_path / "model.safetensors").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
 def test_a_folder_that_can_t_be_written(make_model, tmp_path):

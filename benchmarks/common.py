@@ -1,0 +1,53 @@
+"""What the benchmarks share. Import it before torch, which reads how threads wait when it is loaded.
+
+The models of a recipe and the teacher of its run; the figures of a finished run; a table on the screen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gemmule import recipe as recipes
+from gemmule.family import Family
+from gemmule.model.config import Gemma2Config
+from gemmule.plan import gemma2_config
+
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does, for the reason in gemmule/cli.py
+
+DEMO = Path("recipes/demo.toml")
+
+
+def demo_config(name: str) -> Gemma2Config:
+    """The shape of one of the demo's models."""
+    demo = recipes.parse(recipes.read(DEMO))
+    shape, vocabulary_size = demo.models[name].architecture, demo.tokenizer.vocabulary_size
+    assert shape is not None
+    assert vocabulary_size is not None
+    return gemma2_config(shape, vocabulary_size, demo.data.sequence_length)
+
+
+def student_and_teacher(recipe: Path, run: Path) -> tuple[Family, str, Path]:
+    """A recipe's family in `run`, its first student, and the folder of that student's teacher, trained if need be."""
+    family = Family.from_file(recipe, out=run)
+    models = family.plan.recipe.models
+    student = next(name for name, model in models.items() if model.learn_from != "none")
+    teacher = models[student].learn_from
+    family.run("train", [teacher])
+    return family, student, (run / "models" / teacher / "final").resolve()
+
+
+def run(family: Family) -> dict[str, dict[str, Any]]:
+    """Makes what is missing of a family; gives the figures of each of its models."""
+    family.run()
+    models: dict[str, dict[str, Any]] = json.loads((family.out / "summary.json").read_text())["models"]
+    return models
+
+
+def show(table: Table) -> None:
+    Console(width=120).print(table)

@@ -1,0 +1,118 @@
+"""`gemmule export`: a model folder for other programs.
+
+`hf` writes a folder that transformers and vLLM open, in another type if wanted; `gguf` a file for llama.cpp and Ollama.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gemmule import hub, tokenizer
+from gemmule.convert.folder import TYPES, Written, check_vocabulary, publish_folder, refuse_existing
+from gemmule.convert.gguf_names import query_factor, require_gguf, to_gguf
+from gemmule.errors import RequestError, WorkError
+from gemmule.model import weights
+from gemmule.model.weights import Checkpoint
+from gemmule.tokenizer.load import Tokenizer, load_tokenizer
+
+FORMATS = {"hf": tuple(TYPES), "gguf": (*TYPES, "q8_0", "q4_0")}  # and the types that each can hold
+
+
+def export_model(model: str | Path, out: Path, format: str, type: str | None = None) -> Written:
+    """Writes `model`, a folder or hub id, to `out`: a folder ("hf") or a file ("gguf").
+
+    `type` is that of the matrices; the checkpoint's own if left out.
+
+    Raises RequestError before anything is written for what can't be done, WorkError where the work fails; then nothing
+    is left behind.
+    """
+    if format not in FORMATS:
+        raise RequestError(f"format {format!r}: there are {' and '.join(FORMATS)}")
+    if type is not None and type not in FORMATS[format]:
+        raise RequestError(f"type {type!r}: {format} holds {', '.join(FORMATS[format])}")
+    refuse_existing(out)
+    folder = hub.find_folder(model, ("*.json", "*.safetensors", "*.md", *tokenizer.load.FILES))
+    checkpoint = weights.open_folder(folder)
+    words = load_tokenizer(folder)
+    check_vocabulary(model, checkpoint.config.vocabulary_size, words)
+    kind = type or next(name for name, theirs in TYPES.items() if getattr(torch, theirs) == checkpoint.dtype)
+    if format == "gguf":
+        return _export_gguf(checkpoint, words, folder, kind, out)
+    settings = {"export.format": format, "export.type": kind}
+    return publish_folder(out, _cast(checkpoint, getattr(torch, TYPES[kind])), words, folder, settings)
+
+
+def _cast(checkpoint: Checkpoint, dtype: torch.dtype) -> Checkpoint:
+    """The same weights, in `dtype` as they are read."""
+
+    def rows(name: str) -> Iterator[Tensor]:
+        for piece in checkpoint.rows(name):
+            cast = piece.to(dtype)
+            if cast.isinf().any() and not piece.isinf().any():
+                raise WorkError(f"{name}: a weight of {piece.abs().max():.0f} is too large for {dtype}; try bf16")
+            yield cast
+
+    return replace(checkpoint, dtypes=dict.fromkeys(checkpoint.dtypes, dtype), rows=rows)
+
+
+def _export_gguf(checkpoint: Checkpoint, words: Tokenizer, folder: Path, kind: str, out: Path) -> Written:
+    require_gguf()
+    from gemmule.convert.gguf_tokenizer import check_exportable
+    from gemmule.convert.gguf_write import FILE_TYPES, plan_tensors, write_gguf
+
+    check_exportable(words)
+    config = checkpoint.config
+    with _written_whole(out) as file:
+        write_gguf(checkpoint, words, _chat_template(folder), folder.name, kind, file)
+    spared = [tensor for tensor in plan_tensors(config, kind) if tensor.kind.name == "F16" != FILE_TYPES[kind][0].name]
+    notes = []
+    if spared:
+        names = ", ".join(to_gguf(tensor.name) for tensor in spared)
+        notes.append(f"kept in f16, as their rows are no multiples of the type's blocks of 32: {names}")
+    if query_factor(config) != 1:
+        notes.append(f"attn_q holds the query scale, which llama.cpp does not read: times {query_factor(config):.6g}")
+    off = [cap for cap in ("attention_cap", "final_cap") if getattr(config, cap) is None]
+    if off:
+        notes.append(f"{' and '.join(off)} off: written too large to be felt, as llama.cpp always caps")
+    unused = config.vocabulary_size - words.vocabulary_size
+    if unused:
+        notes.append(f"{unused} rows are beyond its tokenizer: marked as unused and never drawn")
+    return Written(str(out), config.parameters, kind, out.stat().st_size, notes)
+
+
+@contextmanager
+def _written_whole(out: Path) -> Iterator[Path]:
+    """Gives a temporary file to write, which becomes `out` when that is done."""
+    temporary = out.with_name(f".{out.name}.tmp")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.rename(out)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise WorkError(f"{error.filename or out}: can't be written: {error.strerror or error}") from error
+
+
+def _chat_template(folder: Path) -> str | None:
+    """The chat template beside a tokenizer: in a file of its own (transformers 5), or in tokenizer_config.json."""
+    own = folder / "chat_template.jinja"
+    if own.is_file():
+        return own.read_text(encoding="utf-8")
+    try:
+        settings: dict[str, Any] = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise WorkError(f"{folder / 'tokenizer_config.json'}: can't be read: {error}") from error
+    template = settings.get("chat_template")
+    return template if isinstance(template, str) else None

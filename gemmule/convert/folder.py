@@ -1,0 +1,94 @@
+"""Publishes a model folder: what importing and exporting to Hugging Face's format have in common."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gemmule import artifact, tokenizer
+from gemmule.artifact import MANIFEST, Artifact, write_json
+from gemmule.convert.card import imported_card
+from gemmule.errors import RequestError, WorkError
+from gemmule.model import weights
+from gemmule.model.weights import GENERATION_CONFIG, Checkpoint
+from gemmule.tokenizer.load import Tokenizer
+
+TYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}  # what a folder can hold, and PyTorch's names
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an import or export wrote, and what its user should know."""
+
+    path: str
+    parameters: int
+    type: str
+    bytes: int
+    notes: list[str] = field(default_factory=list)
+
+
+def refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise RequestError(f"{out} exists already; nothing is overwritten")
+
+
+def check_vocabulary(place: str | Path, rows: int, words: Tokenizer | None) -> None:
+    """Raises RequestError if the tokenizer has ids that the model's table lacks. More rows than tokens are allowed."""
+    if words is not None and rows < words.vocabulary_size:
+        raise RequestError(
+            f"{place}: its table has {rows} rows and its tokenizer {words.vocabulary_size} tokens: "
+            "they don't belong together"
+        )
+
+
+def publish_folder(
+    out: Path,
+    checkpoint: Checkpoint,
+    words: Tokenizer | None,
+    source: str | Path,
+    settings: Mapping[str, Any],
+) -> Written:
+    """Writes the model folder `out` from what lies in `source`, a folder or a GGUF file.
+
+    A folder's generation settings and model card go along, and, if it is an artifact, its ancestry.
+    """
+    origin = Path(source)
+    rows = checkpoint.config.vocabulary_size
+    notes = [] if words is not None else ["no tokenizer was carried over"]
+    with artifact.publish(out, "model", settings=dict(settings), inputs=_ancestor(origin)) as folder:
+        weights.write(checkpoint, folder)
+        generation = _read(folder / GENERATION_CONFIG) | _read(origin / GENERATION_CONFIG)
+        if words is not None:
+            tokenizer.save(words, folder)
+            if rows > words.vocabulary_size:
+                # transformers never draws these; gemmule knows by itself
+                generation["suppress_tokens"] = list(range(words.vocabulary_size, rows))
+                notes.append(f"{rows - words.vocabulary_size} rows are beyond its tokenizer: these ids are never drawn")
+        write_json(folder / GENERATION_CONFIG, generation)
+        if (origin / "README.md").is_file():
+            shutil.copyfile(origin / "README.md", folder / "README.md")
+        else:
+            card = imported_card(out.name, checkpoint.config, str(source))
+            (folder / "README.md").write_text(card, encoding="utf-8")
+    dtype = str(checkpoint.dtype).removeprefix("torch.")
+    kind = next(name for name, theirs in TYPES.items() if theirs == dtype)
+    size = sum(file.stat().st_size for file in out.iterdir())
+    return Written(str(out), checkpoint.config.parameters, kind, size, notes)
+
+
+def _ancestor(origin: Path) -> dict[str, Artifact]:
+    return {"source": artifact.read(origin)} if (origin / MANIFEST).is_file() else {}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WorkError(f"{file}: can't be read: {error}") from error
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,63 @@
+"""`gemmule import`: any Gemma 2 as a gemmule model folder.
+
+A Hugging Face folder or hub id keeps its types and its tokenizer; a GGUF file is dequantised, and its tokenizer rebuilt
+if gemmule wrote it. Weights pass through some rows at a time, so that a model needs little more memory than its largest
+piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gemmule import hub, tokenizer
+from gemmule.artifact import sha256_file
+from gemmule.convert.folder import Written, check_vocabulary, publish_folder, refuse_existing
+from gemmule.convert.gguf_names import require_gguf
+from gemmule.model import weights
+from gemmule.tokenizer.load import load_tokenizer
+
+
+def import_model(source: str | Path, out: Path) -> Written:
+    """Makes the model folder `out` of `source`: a folder, a hub id or a GGUF file.
+
+    Raises RequestError where `source` is no Gemma 2 or `out` is taken, WorkError where a file is damaged. Then nothing
+    is left behind.
+    """
+    refuse_existing(out)
+    file = Path(source).expanduser()
+    if file.is_file():
+        return _import_gguf(file, out)
+    folder = hub.find_folder(source, ("*.json", "*.safetensors", "*.md", *tokenizer.load.FILES))
+    checkpoint = weights.open_folder(folder)
+    words = load_tokenizer(folder) if (folder / "tokenizer.json").is_file() else None
+    check_vocabulary(source, checkpoint.config.vocabulary_size, words)
+    settings = _origin(source, sorted(folder.glob("*.safetensors")))
+    return publish_folder(out, checkpoint, words, folder, settings)
+
+
+def _import_gguf(file: Path, out: Path) -> Written:
+    require_gguf()
+    from gemmule.convert.gguf_read import open_gguf, open_reader, value
+    from gemmule.convert.gguf_tokenizer import read_tokenizer
+
+    reader = open_reader(file)
+    checkpoint = open_gguf(file, reader)
+    words = read_tokenizer(reader)
+    check_vocabulary(file, checkpoint.config.vocabulary_size, words)
+    written = publish_folder(out, checkpoint, words, file, _origin(file, [file]))
+    if words is not None:
+        return written
+    kind = value(reader, "tokenizer.ggml.model", "none")
+    missing = (
+        f"its tokenizer (of GGUF's kind {kind!r}) was not carried over: "
+        "put tokenizer.json and tokenizer_config.json of the original model into the folder"
+    )
+    return replace(written, notes=[missing])
+
+
+def _origin(source: str | Path, files: Iterable[Path]) -> dict[str, Any]:
+    """What the manifest says of where a model came from."""
+    return {"import.source": str(source), **{f"import.sha256.{file.name}": sha256_file(file) for file in files}}

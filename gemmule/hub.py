@@ -1,0 +1,34 @@
+"""Where a model or tokenizer lies: a folder, or a repository of the Hugging Face hub, fetched if need be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from gemmule.errors import RequestError
+
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+
+
+def find_folder(source: str | Path, patterns: Sequence[str]) -> Path:
+    """`source` itself if it is a folder; else the copy of the hub repository "owner/name", of the files in `patterns`.
+
+    Raises RequestError if it is neither, or the hub does not give it.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise RequestError(
+            f"{source}: a file; a folder or a hub id is needed (gemmule import makes a folder of a GGUF)"
+        )
+    if isinstance(source, Path) or not HUB_ID.fullmatch(source):
+        raise RequestError(f"{source}: no such folder")
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(source, allow_patterns=list(patterns)))
+    except Exception as error:  # offline, refused, unknown: its errors share no narrower ancestor
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RequestError(f"{source}: no such folder here, and not to be had from the hub ({reason})") from error

@@ -1,0 +1,57 @@
+"""Soft-capped attention as its formulas say it (Gemma 2, arXiv 2408.00118, section 2), with any mask.
+
+Every other path is held against this one. It serves short sequences and the cache; over T tokens it keeps [T, T]
+scores for each head.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def causal_mask(queries: Tensor, keys: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
+    """What to add to the scores: 0 where a query sees a key, minus infinity where not; [T, S].
+
+    `queries` [T] and `keys` [S] are positions. `window` counts the keys seen, the query's own included; None: all.
+    """
+    distance = queries[:, None] - keys[None, :]
+    hidden = distance < 0
+    if window is not None:
+        hidden |= distance >= window
+    return torch.zeros(distance.shape, dtype=dtype, device=queries.device).masked_fill_(hidden, -torch.inf)
+
+
+def separate(mask: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
+    """`mask` [T, S] with keys of other documents hidden too: [B, 1, T, S].
+
+    `queries` [B, T] and `keys` [B, S] are the documents' numbers.
+    """
+    others = queries[:, None, :, None] != keys[:, None, None, :]
+    return mask.masked_fill(others, -torch.inf)
+
+
+def sequence_mask(
+    tokens: int, window: int | None, dtype: torch.dtype, device: torch.device, documents: Tensor | None = None
+) -> Tensor:
+    """The mask of a whole sequence: [T, T], or [B, 1, T, T] where `documents` [B, T] are kept apart."""
+    positions = torch.arange(tokens, device=device)
+    mask = causal_mask(positions, positions, window, dtype)
+    return mask if documents is None else separate(mask, documents, documents)
+
+
+def reference(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor, scale: float, cap: float | None) -> Tensor:
+    """softmax(capped(query · key · scale) + mask) · value, of shape [B, H, T, C].
+
+    query [B, H, T, C]; key and value [B, K, S, C], each serving H / K query heads in a row; mask [T, S], or any shape
+    that broadcasts to [B, H, T, S], is added. The softmax is computed in float32.
+    """
+    B, H, T, C = query.shape
+    K, S = key.shape[1:3]
+    # The query heads that share a key head become more rows of one product, so that no key is repeated in memory;
+    # scale and cap go to the small query and not to the scores.
+    query = (query * (scale if cap is None else scale / cap)).reshape(B, K, H // K * T, C)
+    scores = (query @ key.mT).view(B, H, T, S)
+    scores = scores + mask if cap is None else torch.add(mask, scores.tanh(), alpha=cap)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
+    return (weights.view(B, K, H // K * T, S) @ value).view(B, H, T, C)

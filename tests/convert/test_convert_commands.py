@@ -1,0 +1,111 @@
+"""`gemmule import` and `gemmule export` as a user types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from gemmule.cli import app, main
+from gemmule.convert.exporting import export_model
+from gemmule.errors import RequestError
+from gemmule.model.weights import load
+
+
+def command(monkeypatch, capsys, *arguments):
+    """Exit status, what was printed, and what went to stderr."""
+    monkeypatch.setattr(sys, "argv", ["gemmule", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    printed = capsys.readouterr()
+    return left.value.code, printed.out, printed.err
+
+
+def test_out_and_in_again(make_folder, tmp_path, monkeypatch, capsys):
+    folder = make_folder(ffn_width=172)
+    arguments = ("export", folder, tmp_path / "m.gguf", "--format", "gguf", "--type", "q8_0")
+    status, out, _ = command(monkeypatch, capsys, *arguments)
+    assert status == 0
+    size = (tmp_path / "m.gguf").stat().st_size
+    parameters = load(folder).config.parameters
+    first, second = out.splitlines()
+    assert first == f"{tmp_path / 'm.gguf'}: {parameters:,} parameters in q8_0, {size / 1e6:.1f} MB"
+    assert "blk.1.ffn_down.weight" in second
+    status, out, err = command(monkeypatch, capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert err == f"gemmule: {tmp_path / 'm.gguf'} exists already; nothing is overwritten\n"
+    status, out, _ = command(monkeypatch, capsys, "import", tmp_path / "m.gguf", tmp_path / "back", "--json")
+    assert status == 0
+    assert json.loads(out)["parameters"] == parameters
+    assert json.loads(out)["path"] == str(tmp_path / "back")
+
+
+def test_a_folder_in_another_type(make_folder, tmp_path):
+    folder = make_folder()
+    written = export_model(folder, tmp_path / "half", "hf", "bf16")
+    assert written.type == "bf16"
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "half", dtype="auto")
+    assert theirs.dtype == torch.bfloat16
+    for name, weight in load(folder).state_dict().items():
+        assert torch.equal(theirs.state_dict()[name], weight.bfloat16())
+
+
+@pytest.mark.parametrize(
+    ("format", "type", "message"),
+    [
+        ("onnx", None, "format 'onnx': there are hf and gguf"),
+        ("hf", "q8_0", "type 'q8_0': hf holds f32, f16, bf16"),
+        ("gguf", "q4_k", "type 'q4_k': gguf holds f32, f16, bf16, q8_0, q4_0"),
+    ],
+)
+def test_what_can_t_be_written_is_said_first(tmp_path, format, type, message):
+    with pytest.raises(RequestError, match=message):
+        export_model("nothing/is-asked-for", tmp_path / "out", format, type)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_tokenizer_or_with_another_kind(make_folder, tmp_path):
+    folder = make_folder()
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"normalizer": {"type": "NFC"}}))
+    with pytest.raises(RequestError, match="its normalizer is not that of gemmule's tokenizers"):
+        export_model(folder, tmp_path / "m.gguf", "gguf")
+    content["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = r"\w+"
+    file.write_text(json.dumps(content))
+    with pytest.raises(RequestError, match="its pre_tokenizer is not"):
+        export_model(folder, tmp_path / "m.gguf", "gguf")
+    file.unlink()
+    for format in ("hf", "gguf"):
+        with pytest.raises(RequestError, match=r"no tokenizer there: it has no tokenizer\.json"):
+            export_model(folder, tmp_path / "out", format)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_without_the_gguf_package(make_folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(RequestError, match=r"pip install 'gemmule\[gguf\]'"):
+        export_model(make_folder(), tmp_path / "m.gguf", "gguf")
+    export_model(tmp_path / "model", tmp_path / "hf", "hf")
+
+
+def test_an_exported_folder_needs_nothing_of_gemmule(make_folder, tmp_path):
+    export_model(make_folder(), tmp_path / "hf", "hf")
+    code = """
+import sys
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model, words = AutoModelForCausalLM.from_pretrained(sys.argv[1]), AutoTokenizer.from_pretrained(sys.argv[1])
+assert not any(name.split(".")[0] == "gemmule" for name in sys.modules)
+print(len(model.generate(**words("To be", return_tensors="pt"), max_new_tokens=5, min_new_tokens=5)[0]))
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "hf"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 5
+
+
+def test_the_verbs_are_there():
+    assert {"import", "export"} <= {command.name or command.callback.__name__ for command in app.registered_commands}

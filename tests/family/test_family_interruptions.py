@@ -1,0 +1,43 @@
+"""Runs that are interrupted, and two at a time in one folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from gemmule import artifact
+
+
+def test_ctrl_c_twice_and_the_same_command_finishes_the_rest(run, finished, recipe):
+    """Two interruptions while the teacher trains; the weights are those of a run that was never disturbed."""
+    out = recipe.parent / "run"
+    command = [sys.executable, "-m", "gemmule", "run", str(recipe), "--out", str(out)]
+    for attempt in range(2):
+        log = out / "models" / "teacher" / "metrics.jsonl"
+        lines = log.read_text().count("\n") if log.exists() else 0
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        while not (log.exists() and log.read_text().count("\n") >= lines + 2):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 130, said
+        assert f"Go on with: gemmule run {recipe} --out {out}" in said
+        assert not (out / "models" / "teacher" / "final").exists()
+        assert attempt == 0 or "going on from step" in said
+    assert run("run", recipe, "--out", out) == 0
+    for model in ("teacher", "student"):
+        path = Path("models") / model / "final" / "model.safetensors"
+        assert (out / path).read_bytes() == (finished / "run" / path).read_bytes()
+
+
+def test_a_second_run_in_the_same_folder_is_refused(run, finished, capsys):
+    with artifact.lock(finished / "run"):
+        assert run("run", finished / "tiny.toml", "--out", finished / "run") == 2
+    assert f"process {os.getpid()}" in capsys.readouterr().err
