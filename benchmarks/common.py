@@ -1,4 +1,4 @@
-"""What the benchmarks share. Import it before torch, which reads how threads wait when it is loaded.
+"""What the benchmarks share. Import it before torch: it settles how threads wait.
 
 The models of a recipe and the teacher of its run; the figures of a finished run; a table on the screen.
 """
@@ -6,19 +6,19 @@ The models of a recipe and the teacher of its run; the figures of a finished run
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from gemmule import host
 from gemmule import recipe as recipes
 from gemmule.family import Family
 from gemmule.model.config import Gemma2Config
 from gemmule.plan import gemma2_config
 
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does, for the reason in gemmule/cli.py
+host.settle()  # as the command line does
 
 DEMO = Path("recipes/demo.toml")
 

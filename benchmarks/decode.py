@@ -14,8 +14,8 @@ import logging
 import statistics
 import time
 
+import common  # before torch
 import torch
-from rich.console import Console
 from rich.table import Table
 from transformers import Gemma2Config as TheirConfig
 from transformers import Gemma2ForCausalLM as TheirModel
@@ -115,7 +115,7 @@ def main() -> None:
     for size in wishes.sizes:
         for batch in wishes.batches:
             table.add_row(*measure(size, batch, wishes.prompt, wishes.tokens, wishes.repeats))
-    Console(width=110).print(table)
+    common.show(table)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gemmule import __version__
+from gemmule import __version__, host
 from gemmule.errors import GemmuleError, RequestError
 from gemmule.studies import STUDIES
 
@@ -41,9 +40,7 @@ Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", hel
 def main() -> None:
     """The `gemmule` command. Turns every outcome into its exit status, and errors into one or two lines."""
     arguments = sys.argv[1:]
-    # OpenMP's threads wait for each other by spinning for long; while anything else runs, that makes training up to
-    # ten times as slow. A short spin costs nothing measurable on an idle machine (benchmarks/RESULTS.md).
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    host.settle()
     try:
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="gemmule")
     except GemmuleError as error:

@@ -4,7 +4,8 @@
 - llama.cpp scales queries by head_dim, or by width / heads at 46 layers, whatever the model says: the difference is
   multiplied into the query projection.
 - It always caps: no cap is one too large to be felt.
-- A GGUF file of gemmule's also says the model's own query scale, so that the projection comes back as it was.
+- A GGUF file of gemmule's also says the model's own query scale and norm weights (1 + weight loses the last bits of a
+  small weight), so that they come back as they were.
 
 Source: llama.cpp, src/models/gemma2.cpp and src/llama-model.cpp; the names: gguf's tensor_mapping.py.
 """
@@ -16,6 +17,7 @@ from gemmule.model.config import Gemma2Config
 
 ARCHITECTURE = "gemma2"
 QUERY_SCALE = "gemmule.query_scale"
+NORMS = "gemmule.norms"  # of all norms, layer by layer
 # A score x becomes cap * tanh(x / cap), which is x in float32 if x / cap is under 1e-4.
 NO_CAP = 1e6
 LAYERS_OF_27B = 46  # by which llama.cpp knows it

@@ -22,6 +22,7 @@ from torch import Tensor
 from gemmule.convert.gguf_names import (
     ARCHITECTURE,
     NO_CAP,
+    NORMS,
     QUERY_SCALE,
     from_gguf,
     is_norm,
@@ -31,7 +32,7 @@ from gemmule.convert.gguf_names import (
 )
 from gemmule.errors import RequestError, WorkError
 from gemmule.model.config import Gemma2Config
-from gemmule.model.weights import EMBEDDING, Checkpoint, check_tensors, row_ranges
+from gemmule.model.weights import EMBEDDING, Checkpoint, check_tensors, parameter_shapes, row_ranges
 
 MOST_ENTRIES = 2**21  # of an array in the metadata: no vocabulary is larger
 DTYPES = {Type.F32: torch.float32, Type.F16: torch.float16, Type.BF16: torch.bfloat16}
@@ -120,12 +121,15 @@ def open_gguf(file: Path, reader: Reader) -> Checkpoint:
     for name, tensor in stored.items():
         _check_type(file, name, tensor)
     factor = query_factor(config)
+    norms = _own_norms(reader, config)
 
     def rows(name: str) -> Iterator[Tensor]:
         for start, stop in row_ranges(shapes[name]):
             piece = _numbers(stored[name], start, stop)
             if is_norm(name):
-                piece = piece.float() - 1
+                piece = piece.float()
+                own = norms[name][start:stop] if name in norms else piece - 1
+                piece = torch.where(own + 1 == piece, own, piece - 1)  # unless someone changed the file since
             elif is_query(name) and factor != 1:
                 piece = (piece.float() / factor).to(piece.dtype)
             yield piece
@@ -160,6 +164,14 @@ def _read_config(file: Path, reader: Reader, shapes: dict[str, list[int]]) -> Ge
         return replace(config, query_scale=own)
     except (RequestError, TypeError, ZeroDivisionError) as error:
         raise RequestError(f"{file}: {error}") from None
+
+
+def _own_norms(reader: Reader, config: Gemma2Config) -> dict[str, Tensor]:
+    """The weights of the norms as they were before 1 was added, in a file of gemmule's; else nothing."""
+    names = [name for name in parameter_shapes(config) if is_norm(name)]
+    weights = torch.tensor(value(reader, NORMS, []), dtype=torch.float32)
+    sizes = [config.width] * len(names)
+    return dict(zip(names, weights.split(sizes), strict=True)) if len(weights) == sum(sizes) else {}
 
 
 def _check_type(file: Path, name: str, tensor: Any) -> None:

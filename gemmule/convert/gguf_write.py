@@ -7,6 +7,7 @@ q4_0 the embedding, which is the head too, is q8_0: that quantiser spares it lik
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,16 @@ from gguf import LlamaFileType
 from gguf.quants import quantize
 from torch import Tensor
 
-from gemmule.convert.gguf_names import ARCHITECTURE, NO_CAP, QUERY_SCALE, is_norm, is_query, query_factor, to_gguf
+from gemmule.convert.gguf_names import (
+    ARCHITECTURE,
+    NO_CAP,
+    NORMS,
+    QUERY_SCALE,
+    is_norm,
+    is_query,
+    query_factor,
+    to_gguf,
+)
 from gemmule.convert.gguf_tokenizer import add_tokenizer
 from gemmule.errors import WorkError
 from gemmule.model.config import Gemma2Config
@@ -72,6 +82,8 @@ def write_gguf(
     _add_config(writer, config)
     add_tokenizer(writer, tokenizer, config.vocabulary_size, chat_template)
     tensors = plan_tensors(config, wanted)
+    norms = [torch.cat(list(checkpoint.rows(tensor.name))).tolist() for tensor in tensors if is_norm(tensor.name)]
+    writer.add_array(NORMS, list(itertools.chain(*norms)))
     for name, shape, kind in tensors:
         block, size = gguf.GGML_QUANT_SIZES[kind]
         in_bytes = int(np.prod(shape, dtype=np.int64)) // block * size
