@@ -132,7 +132,7 @@ def token_losses(
         else:
             targets = targets.to(log_q.dtype)
             log_p = targets.clamp(min=torch.finfo(targets.dtype).tiny).log()  # finite, for 0 log 0 is 0
-        losses = _divergence(log_p, log_q, divergence, beta)
+        losses = row_divergences(log_p, log_q, divergence, beta)
     return losses if temperature == 1.0 else losses * temperature**2
 
 
@@ -156,8 +156,8 @@ def limit(divergence: Divergence, beta: float) -> Divergence:
     return "forward_kl" if beta < 0.5 else "reverse_kl"
 
 
-def _divergence(log_p: Tensor, log_q: Tensor, divergence: Divergence, beta: float) -> Tensor:
-    """Over each row, [N]."""
+def row_divergences(log_p: Tensor, log_q: Tensor, divergence: Divergence, beta: float) -> Tensor:
+    """The divergence of each row, [N], of log-probabilities [N, V]; see `token_losses`."""
     divergence = limit(divergence, beta)
     if divergence == "forward_kl":
         return _kl(log_p, log_q)
