@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 
-from rich.console import Console
+import common
 from rich.table import Table
 
 STEPS = """
@@ -57,7 +57,7 @@ def main() -> None:
             seconds = statistics.median(second for run in made for second in run[0])
             faults, peak = (statistics.median(run[place] for run in made) for place in (1, 2))
             table.add_row(f"({case})", side, f"{seconds:.2f}", f"{faults:,.0f}", f"{peak / 1e6:,.0f}")
-    Console(width=100).print(table)
+    common.show(table)
 
 
 def run(side: str, case: str, steps: int) -> tuple[list[float], float, int]:

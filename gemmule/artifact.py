@@ -133,6 +133,12 @@ def differences(artifact: Artifact, kind: str, settings: Settings, inputs: Mappi
     return lines
 
 
+def refuse_existing(path: Path) -> None:
+    """Raises RequestError if there is anything at `path`."""
+    if path.exists():
+        raise RequestError(f"{path} exists already; nothing is overwritten")
+
+
 @contextmanager
 def publish(
     path: Path,
@@ -146,8 +152,7 @@ def publish(
     When the body raises, nothing is published and the temporary folder is removed. Raises RequestError if `path` is
     taken, WorkError naming the path when the disk is full or can't be written.
     """
-    if path.exists():
-        raise RequestError(f"{path} exists already; nothing is overwritten")
+    refuse_existing(path)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         if temporary.exists():  # left by a process that died; the run's lock says that it is nobody's

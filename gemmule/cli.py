@@ -35,6 +35,7 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE
 Out = Annotated[Path | None, typer.Option(help="the run folder itself; runs/<name> if left out")]
 Remake = Annotated[bool, typer.Option("--remake", help="move what other settings made to old/, and make it anew")]
 Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", help="only this model; may be repeated")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON when done")]
 
 
 def main() -> None:
@@ -133,7 +134,7 @@ def generate(
     repetition_penalty: Annotated[float, typer.Option(help="above 1: what was said becomes less likely")] = 1.0,
     stop: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="end before this; may be repeated")] = None,
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON when done")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Streams a prompt and what a model makes of it."""
     import gemmule
@@ -160,9 +161,6 @@ def generate(
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
-
-
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON when done")]
 
 
 @app.command("import")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 import random
 from pathlib import Path
 
 import pytest
+
+from gemmule import host
+
+# Before anything imports torch.
+host.settle()  # as the command line does
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads only get in each other's way over models this small
 
 WORDS = (
     "the", "a", "king", "queen", "fool", "said", "went", "saw", "loved", "and", "or", "not", "to", "of", "in", "under",

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gemmule import hub, tokenizer
-from gemmule.convert.folder import TYPES, Written, check_vocabulary, publish_folder, refuse_existing
+from gemmule.artifact import refuse_existing
+from gemmule.convert.folder import TYPES, Written, check_vocabulary, find_source, publish_folder, type_of
 from gemmule.convert.gguf_names import query_factor, require_gguf, to_gguf
 from gemmule.errors import RequestError, WorkError
 from gemmule.model import weights
@@ -39,15 +39,15 @@ def export_model(model: str | Path, out: Path, format: str, type: str | None = N
     if type is not None and type not in FORMATS[format]:
         raise RequestError(f"type {type!r}: {format} holds {', '.join(FORMATS[format])}")
     refuse_existing(out)
-    folder = hub.find_folder(model, ("*.json", "*.safetensors", "*.md", *tokenizer.load.FILES))
+    folder = find_source(model)
     checkpoint = weights.open_folder(folder)
     words = load_tokenizer(folder)
     check_vocabulary(model, checkpoint.config.vocabulary_size, words)
-    kind = type or next(name for name, theirs in TYPES.items() if getattr(torch, theirs) == checkpoint.dtype)
+    kind = type or type_of(checkpoint)
     if format == "gguf":
         return _export_gguf(checkpoint, words, folder, kind, out)
     settings = {"export.format": format, "export.type": kind}
-    return publish_folder(out, _cast(checkpoint, getattr(torch, TYPES[kind])), words, folder, settings)
+    return publish_folder(out, _cast(checkpoint, TYPES[kind]), words, folder, settings)
 
 
 def _cast(checkpoint: Checkpoint, dtype: torch.dtype) -> Checkpoint:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gemmule import artifact, tokenizer
+import torch
+
+from gemmule import artifact, hub, tokenizer
 from gemmule.artifact import MANIFEST, Artifact, write_json
 from gemmule.convert.card import imported_card
 from gemmule.errors import RequestError, WorkError
@@ -17,7 +19,7 @@ from gemmule.model import weights
 from gemmule.model.weights import GENERATION_CONFIG, Checkpoint
 from gemmule.tokenizer.load import Tokenizer
 
-TYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}  # what a folder can hold, and PyTorch's names
+TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}  # what a folder can hold
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,14 @@ class Written:
     notes: list[str] = field(default_factory=list)
 
 
-def refuse_existing(out: Path) -> None:
-    if out.exists():
-        raise RequestError(f"{out} exists already; nothing is overwritten")
+def find_source(source: str | Path) -> Path:
+    """The model folder `source`, or the copy of the hub repository of that name, with all that goes along."""
+    return hub.find_folder(source, ("*.json", "*.safetensors", "*.md", *tokenizer.load.FILES))
+
+
+def type_of(checkpoint: Checkpoint) -> str:
+    """The name of the matrices' type."""
+    return next(name for name, dtype in TYPES.items() if dtype == checkpoint.dtype)
 
 
 def check_vocabulary(place: str | Path, rows: int, words: Tokenizer | None) -> None:
@@ -74,10 +81,8 @@ def publish_folder(
         else:
             card = imported_card(out.name, checkpoint.config, str(source))
             (folder / "README.md").write_text(card, encoding="utf-8")
-    dtype = str(checkpoint.dtype).removeprefix("torch.")
-    kind = next(name for name, theirs in TYPES.items() if theirs == dtype)
     size = sum(file.stat().st_size for file in out.iterdir())
-    return Written(str(out), checkpoint.config.parameters, kind, size, notes)
+    return Written(str(out), checkpoint.config.parameters, type_of(checkpoint), size, notes)
 
 
 def _ancestor(origin: Path) -> dict[str, Artifact]:

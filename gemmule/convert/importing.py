@@ -12,9 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gemmule import hub, tokenizer
-from gemmule.artifact import sha256_file
-from gemmule.convert.folder import Written, check_vocabulary, publish_folder, refuse_existing
+from gemmule.artifact import refuse_existing, sha256_file
+from gemmule.convert.folder import Written, check_vocabulary, find_source, publish_folder
 from gemmule.convert.gguf_names import require_gguf
 from gemmule.model import weights
 from gemmule.tokenizer.load import load_tokenizer
@@ -30,7 +29,7 @@ def import_model(source: str | Path, out: Path) -> Written:
     file = Path(source).expanduser()
     if file.is_file():
         return _import_gguf(file, out)
-    folder = hub.find_folder(source, ("*.json", "*.safetensors", "*.md", *tokenizer.load.FILES))
+    folder = find_source(source)
     checkpoint = weights.open_folder(folder)
     words = load_tokenizer(folder) if (folder / "tokenizer.json").is_file() else None
     check_vocabulary(source, checkpoint.config.vocabulary_size, words)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -46,6 +47,11 @@ class Coding:
     order: Integers  # [V] token ids
     parameters: Integers  # [PLACES, LENGTHS]: k
 
+    @cached_property
+    def rank(self) -> Integers:
+        """[V]: each token's place in the order."""
+        return _inverse(self.order)
+
     @property
     def vocabulary_size(self) -> int:
         return len(self.order)
@@ -63,7 +69,7 @@ class Coding:
 
     def encode(self, draw: Draw, positions: Integers, seed: int) -> bytes:
         """The block of a draw whose rows stand at these positions [rows] of the stream. The seed is of the rounding."""
-        row, ids, counts, gaps, probabilities = _entries(draw, self.order)
+        row, ids, counts, gaps, probabilities = _entries(draw, self.rank)
         exact = probabilities > 0
         counter = (positions[row] * self.vocabulary_size + ids)[exact]
         levels = _to_levels(probabilities[exact], self.tau, self.value_bits, sampling.uniform(seed, counter, stream=1))
@@ -124,7 +130,7 @@ def fit(probabilities: torch.Tensor, tau: float, seed: int) -> Coding:
     expected = (probabilities / tau).clamp(max=1).mean(0, dtype=torch.float64)
     order = torch.argsort(expected, descending=True, stable=True).numpy()
     offsets = sampling.offsets(seed, np.arange(len(probabilities)))
-    _, _, counts, gaps, _ = _entries(sampling.draw(probabilities, tau, torch.from_numpy(offsets)), order)
+    _, _, counts, gaps, _ = _entries(sampling.draw(probabilities, tau, torch.from_numpy(offsets)), _inverse(order))
     places, lengths = _contexts(counts)
     parameters = np.empty((PLACES, LENGTHS), np.int64)
     for length in range(LENGTHS):  # what the sample does not show: as if the row's tokens lay evenly
@@ -137,21 +143,25 @@ def fit(probabilities: torch.Tensor, tau: float, seed: int) -> Coding:
     return Coding(tau, order, parameters)
 
 
-def _entries(draw: Draw, order: Integers) -> tuple[Integers, Integers, Integers, Integers, NDArray[np.float64]]:
+def _inverse(order: Integers) -> Integers:
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return rank
+
+
+def _entries(draw: Draw, rank: Integers) -> tuple[Integers, Integers, Integers, Integers, NDArray[np.float64]]:
     """A draw's tokens, row by row in the order of their ranks.
 
     Gives row, id [S], the counts of the rows [N], each token's gap to the rank before it in its row, and its
     probability, or 0 if it was drawn.
     """
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
     exact, drawn = draw.counts.numpy().T
     every = np.arange(len(exact))
     row = np.concatenate([np.repeat(every, exact), np.repeat(every, drawn)])
     ids = torch.cat([draw.exact_ids, draw.drawn_ids]).numpy()
     probabilities = np.zeros(len(ids))
     probabilities[: len(draw.exact_ids)] = draw.exact_probabilities.numpy()
-    by_rank = np.argsort(row * len(order) + rank[ids])
+    by_rank = np.argsort(row * len(rank) + rank[ids])
     row, ids, probabilities = row[by_rank], ids[by_rank], probabilities[by_rank]
     before = np.concatenate([[-1], rank[ids][:-1]])
     before[np.concatenate([[True], row[1:] != row[:-1]])[: len(row)]] = -1

@@ -112,7 +112,7 @@ class TargetStore:
         windows = []
         for start in batch.starts.tolist():
             window = self[start : start + length]
-            if (missing := length - (len(window.offsets) - 1)) > 0:
+            if (missing := length - len(window)) > 0:
                 window = SparseDistributions(
                     torch.cat([window.offsets, window.offsets[-1:].expand(missing)]),
                     window.ids,

@@ -22,12 +22,20 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gemmule.model.head import DenseTeacher, Divergence, OneTarget, SparseDistributions, Targets, check_target, limit
+from gemmule.model.head import (
+    DenseTeacher,
+    Divergence,
+    OneTarget,
+    SparseDistributions,
+    Targets,
+    check_target,
+    limit,
+    log_probabilities,
+)
 
 CHUNK = {"cpu": 2**24}  # numbers in a chunk's logits: 64 MB
 CHUNK_ELSEWHERE = 2**27  # an accelerator wants larger products
 BLOCK = 2**18  # numbers in a block: 1 MB, as the second-level cache
-TINY = torch.finfo(torch.float32).tiny
 SAFE_EXPONENT = 60.0  # float32 holds exp of numbers within this, and their sum: no maximum need be subtracted first
 
 
@@ -65,7 +73,7 @@ def fused_loss(
         denominator: the number of learned positions by default. A trainer that splits a batch into parts gives each
             part the whole batch's number, so that losses and gradients add up to those of the whole.
 
-    Raises ValueError as `head.token_losses` does. It can be differentiated once.
+    Raises ValueError as `head.token_losses` does. Its gradients have none of their own.
     """
     hidden = hidden.flatten(0, 1)  # [N, D]
     parts = targets if isinstance(targets, tuple) else ((1.0, targets),)
@@ -159,7 +167,7 @@ def _differentiate(logits: Tensor, loss: _Loss, rows: slice, expected: list[Tens
         elif hard:
             losses, part = _against_tokens(student, target[rows, None])
         else:
-            log_p = target[rows].to(logits.dtype).clamp(min=TINY).log()  # finite, for 0 log 0 is 0
+            log_p = log_probabilities(target[rows].to(logits.dtype))
             losses, part = _against_distributions(student, log_p, loss.divergence, loss.beta)
         scale = coefficients * weight * temperature  # the loss has temperature², the logits 1 / temperature
         total += (losses * scale).sum() * temperature
@@ -203,8 +211,7 @@ def _against_tokens(student: _Student, ids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _against_sparse(student: _Student, targets: SparseDistributions) -> tuple[Tensor, Tensor]:
-    counts = targets.offsets.diff()
-    rows = torch.arange(len(targets), device=counts.device).repeat_interleave(counts, output_size=len(targets.ids))
+    rows = targets.rows
     entries, probabilities = (rows, targets.ids), targets.probabilities.to(student.q.dtype)
     empty = student.log_sum.new_zeros(len(targets))
     mass = empty.index_add(0, rows, probabilities)[:, None]

@@ -39,6 +39,12 @@ class SparseDistributions:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    @property
+    def rows(self) -> Tensor:
+        """The row of each entry, [entries] int64."""
+        numbers = torch.arange(len(self), device=self.offsets.device)
+        return numbers.repeat_interleave(self.offsets.diff(), output_size=len(self.ids))
+
     def __getitem__(self, rows: slice) -> SparseDistributions:
         """The distributions of a range of rows, without copying entries."""
         start, stop, step = rows.indices(len(self))
@@ -130,10 +136,14 @@ def token_losses(
         if isinstance(targets, DenseTeacher):
             log_p = F.log_softmax(targets.logits() / temperature, dim=-1)
         else:
-            targets = targets.to(log_q.dtype)
-            log_p = targets.clamp(min=torch.finfo(targets.dtype).tiny).log()  # finite, for 0 log 0 is 0
+            log_p = log_probabilities(targets.to(log_q.dtype))
         losses = row_divergences(log_p, log_q, divergence, beta)
     return losses if temperature == 1.0 else losses * temperature**2
+
+
+def log_probabilities(p: Tensor) -> Tensor:
+    """Of p; finite where p is 0, for 0 log 0 is 0."""
+    return p.clamp(min=torch.finfo(p.dtype).tiny).log()
 
 
 def check_target(target: OneTarget, tokens: int, divergence: Divergence, beta: float) -> None:
@@ -174,8 +184,7 @@ def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 def _sparse_forward_kl(targets: SparseDistributions, log_q: Tensor) -> Tensor:
     """A stored mass other than 1 comes out right: -sum p log q is mass · logsumexp(z) - sum p z."""
-    rows = torch.arange(len(targets), device=log_q.device)
-    rows = rows.repeat_interleave(targets.offsets.diff(), output_size=len(targets.ids))  # [entries]
+    rows = targets.rows
     terms = targets.probabilities * log_q[rows, targets.ids]
     cross_entropy = -log_q.new_zeros(len(targets)).index_add(0, rows, terms)
     return cross_entropy if targets.entropy is None else cross_entropy - targets.entropy

@@ -24,14 +24,6 @@ TINY = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def words() -> Tokenizer:
     (hamlet,) = (file for file in resolve([BUNDLED], base=Path()) if "hamlet" in file.name)

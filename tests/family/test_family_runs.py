@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 import gemmule
 from gemmule import artifact
@@ -71,14 +72,15 @@ def test_the_public_names_open_a_run(finished):
 
 
 FOREIGN = """
-import sys, torch
+import sys
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 folder, prompt = sys.argv[1:]
 model, words = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
 assert "gemmule" not in sys.modules
 ids = words(prompt, return_tensors="pt").input_ids
-torch.save({"ids": ids, "logits": model(ids).logits.detach(),
-            "greedy": model.generate(ids, max_new_tokens=24, do_sample=False)}, sys.argv[1] + "/../out.pt")
+save_file({"ids": ids, "logits": model(ids).logits.detach(),
+            "greedy": model.generate(ids, max_new_tokens=24, do_sample=False)}, sys.argv[1] + "/../out.safetensors")
 """
 
 
@@ -86,8 +88,8 @@ def test_transformers_opens_a_final_folder_without_gemmule(finished):
     final = finished / "run" / "models" / "student" / "final"
     prompt = "the king said to the fool"
     subprocess.run([sys.executable, "-c", FOREIGN, final, prompt], check=True)
-    theirs = torch.load(final.parent / "out.pt", weights_only=True)
-    (final.parent / "out.pt").unlink()
+    theirs = load_file(final.parent / "out.safetensors")
+    (final.parent / "out.safetensors").unlink()
     model, words = gemmule.load(final), gemmule.load_tokenizer(final)
     ids = torch.tensor([[words.bos_id, *words.encode(prompt)]])
     assert ids.tolist() == theirs["ids"].tolist()

@@ -31,15 +31,6 @@ def small_config(**changes) -> Gemma2Config:
     return Gemma2Config(**(shape | changes))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Two threads only get in each other's way over models this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def make_model():
     """A function: field changes of a small configuration to a random model of it, in eval mode."""

@@ -6,9 +6,8 @@
   as FlashAttention does (arXiv 2205.14135). A block's scores stay in the processor's cache.
 - cap · tanh(s / cap) = 2 cap · sigmoid(2 s / cap) - cap, and a softmax does not feel the last term: the cap costs a
   sigmoid, a third of a tanh on a CPU.
-- Forward and backward are each one operator to `torch.compile`, which goes around them without a graph break. There is
-  little inside for it to fuse: within the cache, all that is neither product nor exponential takes a twentieth of the
-  time.
+- Forward and backward are each one operator to `torch.compile`, which goes around them without a graph break: it has
+  nothing to fuse inside, and a block's scores are in the cache anyway.
 """
 
 from __future__ import annotations
