@@ -18,8 +18,8 @@ def settle() -> None:
 
     - OpenMP's threads wait for each other by spinning for long; while anything else runs, that makes training up to
       ten times as slow. A short spin costs nothing measurable on an idle machine.
-    - glibc gives memory back whenever a large tensor is freed and faults it in again for the next one: a tenth of a
-      training step or more. Told to keep it, a process holds what its largest step needed.
+    - glibc gives memory back when large tensors are freed and faults it in again for the next ones: 2 to 14% of a
+      training step. Told to keep it, a process holds what its largest step needed.
 
     benchmarks/threads.py and benchmarks/memory_kept.py measure them.
     """
