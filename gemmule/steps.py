@@ -23,7 +23,7 @@ from gemmule.data.documents import read_split, write_documents
 from gemmule.data.loader import Windows
 from gemmule.data.shards import TokenShards, write_shards
 from gemmule.distill.targets import sample, solve, write_targets
-from gemmule.distill.teachers import check_same_vocabulary
+from gemmule.distill.teachers import check_same_vocabulary, load_teacher
 from gemmule.errors import RequestError
 from gemmule.evaluate.figures import measure
 from gemmule.generate.sampling import generate
@@ -107,7 +107,7 @@ def _targets(step: Step, plan: Plan) -> None:
     assert step.model is not None
     distill = plan.recipe.models[step.model].distill
     assert distill.targets is not None
-    teacher = weights.load(_weights_of(step.inputs["teacher"])).to(choose_device(plan.recipe.machine.device))
+    teacher = load_teacher(_weights_of(step.inputs["teacher"]), choose_device(plan.recipe.machine.device))
     windows = _windows(step.inputs["tokens"], step.inputs["tokenizer"], plan)
     seed = plan.recipe.seed
     examples = sample(teacher, windows, temperature=distill.temperature, seed=seed)
@@ -203,7 +203,7 @@ def _evaluation(step: Step, plan: Plan) -> None:
     wishes, words = plan.recipe.evaluate, load_tokenizer(step.inputs["tokenizer"].path)
     device = choose_device(plan.recipe.machine.device)
     model = weights.load(_weights_of(step.inputs["model"])).to(device)
-    teacher = weights.load(_weights_of(step.inputs["teacher"])).to(device) if "teacher" in step.inputs else None
+    teacher = load_teacher(_weights_of(step.inputs["teacher"]), device) if "teacher" in step.inputs else None
     windows = _windows(step.inputs["validation"], step.inputs["tokenizer"], plan)
     with _publish(step) as folder:
         figures = measure(

@@ -19,7 +19,7 @@ import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -27,14 +27,12 @@ from numpy.typing import NDArray
 
 from gemmule import artifact
 from gemmule.data.loader import Batch, Windows
-from gemmule.distill import packing, sampling, teachers
+from gemmule.distill import packing, sampling
 from gemmule.distill.packing import Coding
 from gemmule.distill.sampling import Draw
+from gemmule.distill.teachers import Teacher, probabilities
 from gemmule.errors import RequestError, WorkError
 from gemmule.model.head import SparseDistributions
-
-if TYPE_CHECKING:
-    from gemmule.model.transformer import Gemma2
 
 FORMAT = artifact.FORMAT_VERSIONS["targets"]
 BLOCK = 256  # rows
@@ -125,7 +123,7 @@ class TargetStore:
 
 def write_targets(
     folder: Path,
-    teacher: Gemma2,
+    teacher: Teacher,
     windows: Windows,
     coding: Coding,
     *,
@@ -145,7 +143,7 @@ def write_targets(
     Returns:
         The bytes really used per token.
     """
-    vocabulary_size = teacher.config.vocabulary_size
+    vocabulary_size = teacher.vocabulary_size
     coding.order.astype(_id_dtype(vocabulary_size)).tofile(folder / "order.bin")
     with _Writer(folder, coding, seed) as writer:
         for first in range(0, len(windows), windows_per_batch):
@@ -166,10 +164,10 @@ def write_targets(
     return TargetStore(folder).bytes_per_token
 
 
-def sample(teacher: Gemma2, windows: Windows, *, temperature: float = 1.0, seed: int = 0) -> torch.Tensor:
+def sample(teacher: Teacher, windows: Windows, *, temperature: float = 1.0, seed: int = 0) -> torch.Tensor:
     """The teacher's distributions [rows, V] at random positions of random windows, for `solve`."""
     generator = np.random.default_rng(seed)
-    wanted = max(64, min(SAMPLED_POSITIONS, SAMPLED_PROBABILITIES // teacher.config.vocabulary_size))
+    wanted = max(64, min(SAMPLED_POSITIONS, SAMPLED_PROBABILITIES // teacher.vocabulary_size))
     sampled: list[torch.Tensor] = []
     for window in generator.permutation(len(windows))[:SAMPLED_WINDOWS]:
         rows, _ = _expect(teacher, windows, windows.window_batch([window]), temperature)
@@ -179,14 +177,13 @@ def sample(teacher: Gemma2, windows: Windows, *, temperature: float = 1.0, seed:
 
 
 def _expect(
-    teacher: Gemma2, windows: Windows, batch: Batch, temperature: float
+    teacher: Teacher, windows: Windows, batch: Batch, temperature: float
 ) -> tuple[torch.Tensor, NDArray[np.int64]]:
     """The distributions [N, V] of a batch's positions in the stream, and these [N]."""
-    device = teacher.model.embed_tokens.weight.device
-    rows = teachers.probabilities(teacher, **batch.model_inputs(device), temperature=temperature)
+    rows = probabilities(teacher.expect(**batch.model_inputs(teacher.device)), temperature)
     positions = batch.starts[:, None] + np.arange(batch.inputs.shape[1])
     inside = positions < len(windows.shards)
-    return rows[torch.from_numpy(inside).to(device)].cpu(), positions[inside]
+    return rows[torch.from_numpy(inside.ravel()).to(rows.device)].cpu(), positions[inside]
 
 
 def solve(probabilities: torch.Tensor, bytes_per_token: float, positions: int, seed: int = 0) -> Coding:

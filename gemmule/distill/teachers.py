@@ -1,51 +1,60 @@
 """Teachers: what a larger model expects at every token.
 
-A teacher is a function from windows of token ids to distributions over the vocabulary, a micro-batch at a time. Here it
-is a Gemma 2 run beside its student ("live") or once beforehand (`targets.py`); either way it sees exactly the windows
-that its student sees, `<bos>` first.
+A teacher is asked about windows of token ids, a micro-batch at a time, and answers with distributions over the
+vocabulary. It runs beside its student ("live") or once beforehand (`targets.py`); either way it sees exactly the
+windows that its student sees, `<bos>` first.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from gemmule.errors import RequestError
+from gemmule.model import weights
 from gemmule.model.head import DenseTeacher
-
-if TYPE_CHECKING:
-    from gemmule.model.transformer import Gemma2
+from gemmule.model.transformer import Gemma2
 
 
-@torch.no_grad()
-def dense(teacher: Gemma2, ids: Tensor, *, documents: Tensor | None = None) -> DenseTeacher:
-    """What the teacher expects after each token of `ids`, as hidden states and head: whole, and nearly for nothing.
+class Teacher(Protocol):
+    """What a student learns from."""
 
-    Arguments are those of `probabilities`; the temperature is the loss's.
-    """
-    hidden = teacher.model(ids, documents=documents)
-    return DenseTeacher(hidden, teacher.model.embed_tokens.weight.detach(), teacher.config.final_cap)
+    vocabulary_size: int  # of the ids that it reads and of its distributions
+    device: torch.device  # where it wants its ids
+
+    def expect(self, ids: Tensor, documents: Tensor | None = None) -> DenseTeacher:
+        """What the teacher expects after each token of `ids` [B, T] (int64): N = B * T distributions.
+
+        `documents` [B, T] are the numbers of the tokens' documents, where these are kept apart. No gradient flows.
+        """
+        ...
 
 
-@torch.no_grad()
-def probabilities(teacher: Gemma2, ids: Tensor, temperature: float = 1.0, *, documents: Tensor | None = None) -> Tensor:
-    """What the teacher expects after each token of `ids`.
+class Gemma2Teacher:
+    """A model of gemmule's own: hidden states and head, so that no logits need exist."""
 
-    Args:
-        teacher: a model in eval mode.
-        ids: [B, T] int64 token ids, each window with its `<bos>`.
-        temperature: divides the logits before the softmax (Hinton et al. 2015, arXiv 1503.02531).
-        documents: [B, T] the number of each token's document, where they are kept apart.
+    def __init__(self, model: Gemma2) -> None:
+        self.model = model
+        self.vocabulary_size = model.config.vocabulary_size
+        self.device = model.model.embed_tokens.weight.device
 
-    Returns:
-        [B, T, V] float32, each row a distribution.
-    """
-    logits = teacher(ids, documents=documents)
-    if temperature != 1.0:
-        logits = logits / temperature
-    return torch.softmax(logits, dim=-1)
+    @torch.no_grad()
+    def expect(self, ids: Tensor, documents: Tensor | None = None) -> DenseTeacher:
+        hidden = self.model.model(ids, documents=documents).flatten(0, 1)  # [N, D]
+        return DenseTeacher(hidden, self.model.model.embed_tokens.weight.detach(), self.model.config.final_cap)
+
+
+def load_teacher(folder: Path, device: torch.device) -> Teacher:
+    """The teacher in a model folder."""
+    return Gemma2Teacher(weights.load(folder).to(device))
+
+
+def probabilities(expected: DenseTeacher, temperature: float = 1.0) -> Tensor:
+    """Whole distributions [N, V] (float32). The temperature divides the logits (arXiv 1503.02531)."""
+    return torch.softmax(expected.logits() / temperature, dim=-1)
 
 
 def check_same_vocabulary(teacher: str, teacher_hash: str, teacher_rows: int, hash: str, vocabulary_size: int) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gemmule.data.loader import Windows
+from gemmule.distill.teachers import Teacher, probabilities
 from gemmule.errors import RequestError
 from gemmule.model.head import token_losses
 from gemmule.model.transformer import Gemma2
@@ -58,7 +59,7 @@ class Calibration:
 
 
 @torch.no_grad()
-def measure(model: Gemma2, windows: Windows, text_bytes: int, teacher: Gemma2 | None, title: str) -> dict[str, Any]:
+def measure(model: Gemma2, windows: Windows, text_bytes: int, teacher: Teacher | None, title: str) -> dict[str, Any]:
     """Runs the model, and the teacher beside it if there is one, over all windows.
 
     Args:
@@ -90,7 +91,7 @@ def measure(model: Gemma2, windows: Windows, text_bytes: int, teacher: Gemma2 | 
             hits += int((top.indices == targets).sum())
             tokens += len(targets)
             if teacher is not None:
-                expected = torch.softmax(teacher(**read).flatten(0, 1)[counted], dim=-1)
+                expected = probabilities(teacher.expect(**read))[counted]
                 divergence += float(token_losses(logits, expected).double().sum())
                 agreements += int((expected.argmax(-1) == top.indices).sum())
             meter.update(min(total, (first + per_batch) * windows.sequence_length))

@@ -21,8 +21,8 @@ from torch import nn
 
 from gemmule.artifact import Artifact, Settings
 from gemmule.data.loader import Batch, Windows
-from gemmule.distill import teachers
 from gemmule.distill.targets import TargetStore
+from gemmule.distill.teachers import load_teacher
 from gemmule.errors import WorkError
 from gemmule.model import weights
 from gemmule.model.config import Gemma2Config
@@ -151,10 +151,10 @@ def make_signal(job: Job, device: torch.device) -> Signal:
             return store.batch(batch).to(device)
 
     elif job.teacher is not None:
-        teacher = weights.load(job.teacher).to(device)
+        teacher = load_teacher(job.teacher, device)
 
         def soft(batch: Batch) -> Any:
-            return teachers.dense(teacher, **batch.model_inputs(device))
+            return teacher.expect(**batch.model_inputs(device))
 
     else:
         return lambda batch: torch.from_numpy(batch.targets).to(device)

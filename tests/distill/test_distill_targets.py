@@ -7,8 +7,8 @@ import torch
 from gemmule import tokenizer
 from gemmule.data.loader import Windows
 from gemmule.data.shards import write_shards
-from gemmule.distill import teachers
 from gemmule.distill.targets import TargetStore, sample, solve, write_targets
+from gemmule.distill.teachers import Gemma2Teacher, probabilities
 from gemmule.errors import RequestError, WorkError
 from gemmule.model.config import Gemma2Config
 from gemmule.model.head import token_losses
@@ -22,7 +22,7 @@ def teacher():
     model = Gemma2(Gemma2Config(300, 2, 16, 2, 1, 8, 32, 8)).initialise(1).eval()
     with torch.no_grad():
         model.model.embed_tokens.weight.mul_(3)  # logits far enough apart for exact and drawn tokens
-    return model
+    return Gemma2Teacher(model)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,7 @@ def write(folder, teacher, windows, *, bytes_per_token=30.0, temperature=1.0, se
 def expected(teacher, windows, temperature=1.0):
     """The teacher's distributions over the stream, [tokens, V], window by window."""
     batch = windows.window_batch(range(len(windows)))
-    rows = teachers.probabilities(teacher, torch.from_numpy(batch.inputs), temperature)
-    return rows.flatten(0, 1)[: len(windows.shards)]
+    return probabilities(teacher.expect(torch.from_numpy(batch.inputs)), temperature)[: len(windows.shards)]
 
 
 def dense(rows, vocabulary=300):

@@ -8,6 +8,7 @@ import torch
 from gemmule import tokenizer
 from gemmule.data.loader import Windows
 from gemmule.data.shards import write_shards
+from gemmule.distill.teachers import Gemma2Teacher
 from gemmule.evaluate.figures import Calibration, measure
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
@@ -22,7 +23,7 @@ def windows(texts, tmp_path_factory):
 
 def test_figures_by_hand(windows):
     model, teacher = (Gemma2(Gemma2Config(300, 2, 16, 2, 1, 8, 32, 8)).initialise(seed).eval() for seed in (0, 1))
-    figures = measure(model, windows, windows.shards.text_bytes, teacher, "m")
+    figures = measure(model, windows, windows.shards.text_bytes, Gemma2Teacher(teacher), "m")
     losses, divergences, hits, agreements, bins = [], [], [], [], [[] for _ in range(15)]
     stream = windows.shards[:]
     for start in range(0, len(stream), 32):  # one window at a time, without padding

@@ -11,8 +11,8 @@ import torch
 from gemmule import recipe, tokenizer
 from gemmule.data.loader import Windows
 from gemmule.data.shards import write_shards
-from gemmule.distill import teachers
 from gemmule.distill.targets import TargetStore, sample, solve, write_targets
+from gemmule.distill.teachers import Gemma2Teacher, probabilities
 from gemmule.evaluate.figures import measure
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
@@ -66,7 +66,7 @@ def test_training_validation_and_evaluation_read_each_document_by_itself(windows
     loss = accumulate(student, everything, lambda batch: torch.from_numpy(batch.targets), windows_per_micro_batch=3)
     assert loss == pytest.approx(expected, rel=1e-5)
     assert validate(student, windows, CPU) == pytest.approx(expected, rel=1e-5)
-    figures = measure(student, windows, windows.shards.text_bytes, teacher, "m")
+    figures = measure(student, windows, windows.shards.text_bytes, Gemma2Teacher(teacher), "m")
     assert figures["perplexity"] == pytest.approx(math.exp(expected), rel=1e-5)
     assert figures["kl_to_teacher"] == pytest.approx((p * (p / q).log()).sum(-1).mean().item(), rel=1e-4)
     packed = Windows(windows.shards, LENGTH, windows.bos_id, windows.pad_id)
@@ -76,15 +76,14 @@ def test_training_validation_and_evaluation_read_each_document_by_itself(windows
 def test_live_and_stored_teachers_read_each_document_by_itself(windows, pair, tmp_path):
     expected = alone(pair[1], windows)
     batch = windows.window_batch(range(len(windows)))
-    live = teachers.probabilities(pair[1], **batch.model_inputs("cpu")).flatten(0, 1)[: len(expected)]
+    teacher = Gemma2Teacher(pair[1])
+    live = probabilities(teacher.expect(**batch.model_inputs("cpu")))[: len(expected)]
     torch.testing.assert_close(live.double(), expected, rtol=1e-4, atol=1e-6)
-    hidden = teachers.dense(pair[1], **batch.model_inputs("cpu")).hidden
-    torch.testing.assert_close(torch.softmax(pair[1].logits(hidden), -1).flatten(0, 1)[: len(expected)], live)
-    write_targets(tmp_path, pair[1], windows, solve(sample(pair[1], windows), 30, 10**6))
+    write_targets(tmp_path, teacher, windows, solve(sample(teacher, windows), 30, 10**6))
     entropy = TargetStore(tmp_path)[: len(expected)].entropy.double()
     wanted = -(expected * expected.log()).sum(-1)
     assert (entropy - wanted).abs().max() < 1e-3  # as stored
-    other = teachers.probabilities(pair[1], torch.from_numpy(batch.inputs)).flatten(0, 1)[: len(expected)].double()
+    other = probabilities(teacher.expect(torch.from_numpy(batch.inputs)))[: len(expected)].double()
     assert (-(other * other.log()).sum(-1) - wanted).abs().max() > 0.01
 
 

@@ -17,6 +17,7 @@ from gemmule import artifact, tokenizer
 from gemmule.data.loader import Batch, Windows
 from gemmule.data.shards import write_shards
 from gemmule.distill.targets import TargetStore, sample, solve, write_targets
+from gemmule.distill.teachers import Gemma2Teacher, load_teacher
 from gemmule.errors import WorkError
 from gemmule.model import weights
 from gemmule.model.config import Gemma2Config
@@ -81,7 +82,7 @@ def test_micro_batches_change_neither_loss_nor_gradients(job, windows, teacher_f
     """verl#7200: the mean is over the learned tokens of the whole batch, however it is cut."""
     if kind == "stored":
         (tmp_path / "targets").mkdir()
-        teacher = weights.load(teacher_folder)
+        teacher = load_teacher(teacher_folder, torch.device("cpu"))
         write_targets(tmp_path / "targets", teacher, windows, solve(sample(teacher, windows), 30, 10**6))
         job = replace(job, targets=tmp_path / "targets")
     elif kind != "hard":
@@ -112,7 +113,7 @@ def test_the_loss_is_the_mean_over_learned_tokens(job, windows):
 def test_stored_targets_teach_what_the_live_teacher_teaches(job, windows, teacher_folder, tmp_path):
     """At the smallest threshold, 1/4096, both give the same loss and gradient but for what rounding adds."""
     (tmp_path / "targets").mkdir()
-    teacher = weights.load(teacher_folder)
+    teacher = load_teacher(teacher_folder, torch.device("cpu"))
     coding = solve(sample(teacher, windows, temperature=2.0), 2000, 10**6)
     write_targets(tmp_path / "targets", teacher, windows, coding, temperature=2.0)
     distill = Distill(temperature=2.0)
@@ -251,8 +252,9 @@ def test_targets_at_the_wrong_places_lose_to_no_teacher_at_all(words, texts, tmp
     common = {"distill": Distill(), "machine": PLAIN, "seed": 0, "windows": windows, "validation": windows,
               "settings": {}, "inputs": {}, "train": budget}  # fmt: skip
     teacher = loop.train(Job(name="teacher", folder=tmp_path / "teacher", config=LARGE, **common))
+    coding = solve(sample(Gemma2Teacher(teacher), windows), 20, 10**6)
     (tmp_path / "targets").mkdir()
-    write_targets(tmp_path / "targets", teacher, windows, solve(sample(teacher, windows), 20, 10**6))
+    write_targets(tmp_path / "targets", Gemma2Teacher(teacher), windows, coding)
     store = TargetStore(tmp_path / "targets")
 
     def learn(targets_of):
