@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gemmule.model.linear import linear
+
 
 @dataclass(frozen=True, eq=False)
 class SparseDistributions:
@@ -94,9 +96,9 @@ Targets: TypeAlias = OneTarget | tuple[tuple[float, OneTarget], ...]
 def capped_logits(hidden: Tensor, weight: Tensor, cap: float | None) -> Tensor:
     """Logits [..., V] in float32 of hidden states [..., D] and the embedding [V, D], capped where `cap` is given."""
     if cap is None:
-        return F.linear(hidden, weight).float()
+        return linear(hidden, weight).float()
     # hidden / cap is V / D times smaller than logits / cap
-    return F.linear(hidden / cap, weight).float().tanh() * cap
+    return linear(hidden / cap, weight).float().tanh() * cap
 
 
 def token_losses(
