@@ -26,6 +26,7 @@ from gemmule.model.cache import Cache
 from gemmule.model.config import Gemma2Config
 from gemmule.model.fused_head import fused_loss
 from gemmule.model.linear import linear
+from gemmule.model.norm import RMSNorm
 
 # query [B, H, T, C], key and value [B, K, T, C] -> what the queries gather, [B, H, T, C]
 Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -192,18 +193,6 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x))
-
-
-class RMSNorm(nn.Module):
-    """x / root-mean-square(x) * (1 + weight) (arXiv 1910.07467), computed in float32."""
-
-    def __init__(self, config: Gemma2Config) -> None:
-        super().__init__()
-        self.epsilon = config.norm_epsilon
-        self.weight = nn.Parameter(torch.zeros(config.width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), self.weight.shape, 1.0 + self.weight.float(), self.epsilon).to(x.dtype)
 
 
 class Linear(nn.Linear):
