@@ -31,8 +31,8 @@ class SparseDistributions:
     Their mass need not be exactly 1: an unbiased sample of a distribution has that mass only in the mean. `entropy`
     is that of the whole distribution, in nats; None where nobody knows it, and then a loss is a plain cross-entropy.
 
-    With `rest` the entries are exact and the mass that they lack lies elsewhere, nobody knows where (a teacher that gives
-    only its top k): a loss is then the KL over {entries, everything else as one}, which needs no entropy.
+    With `rest` the entries are exact and the mass that they lack lies elsewhere, nobody knows where (a teacher that
+    gives only its top k): a loss is then the KL over {entries, everything else as one}, which needs no entropy.
     """
 
     offsets: Tensor  # [N + 1] int64, from 0
