@@ -225,6 +225,11 @@ class Recipe(Section):
         return list(dict.fromkeys(needed))
 
 
+def join_names(teachers: Iterable[str]) -> str:
+    """What an ensemble is called where one name is needed, as in targets/a+b."""
+    return "+".join(teachers)
+
+
 def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     """Reads a recipe file, with `key=value` overrides. Raises RequestError naming the key, the value and the remedy."""
     return parse(read(path, overrides), str(path))
