@@ -82,6 +82,22 @@ def models_of(final, gpt2):
     return f'[models.a]\nfrom = "{final}"\n[models.b]\nfrom = "{gpt2}"\n'
 
 
+def test_a_teacher_that_expects_nothing_in_front(run, write, gpt2, final, tmp_path):
+    """As Qwen: its windows begin with the text, and so does what its student writes."""
+    config = json.loads((gpt2 / "tokenizer_config.json").read_text()) | {"bos_token": None}
+    (gpt2 / "tokenizer_config.json").write_text(json.dumps(config))
+    stored = '[models.stored]\nlike = "small"\ndistill = { targets = { bytes_per_token = 30 } }\n'
+    recipe = write(f'[models.b]\nfrom = "{gpt2}"\n' + stored, '"b"')
+    recipe.write_text(recipe.read_text().replace(f'from = "{final}"', f'from = "{gpt2}"'))
+    out = tmp_path / "run"
+    assert run("run", recipe, "--out", out) == 0
+    assert figures(out)["stored"]["kl_to_teacher"] == pytest.approx(figures(out)["small"]["kl_to_teacher"], rel=0.05)
+    student = out / "models" / "small" / "final"
+    assert json.loads((student / "config.json").read_text())["bos_token_id"] is None
+    assert gemmule.load_tokenizer(student).opening == []
+    assert gemmule.generate(gemmule.load(student), gemmule.load_tokenizer(student), "", max_new_tokens=3) is not None
+
+
 def test_a_served_teacher_and_a_gguf_file(run, write, final, tmp_path, capsys):
     server = FakeServer(gemmule.load(final))
     export_model(final, tmp_path / "t.gguf", "gguf")
