@@ -48,13 +48,14 @@ def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer, rows: int, chat
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges([f"{left} {right}" for left, right in merges])
-    writer.add_bos_token_id(tokenizer.bos_id)
+    if tokenizer.bos_id is not None:
+        writer.add_bos_token_id(tokenizer.bos_id)
     writer.add_eos_token_id(tokenizer.eos_id)
     writer.add_pad_token_id(tokenizer.pad_id)
     for name, add in (("<unk>", writer.add_unk_token_id), ("<end_of_turn>", writer.add_eot_token_id)):
         if name in vocabulary:
             add(vocabulary[name])
-    writer.add_add_bos_token(True)
+    writer.add_add_bos_token(tokenizer.bos_id is not None)
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(False)
     unused = [number for number in range(rows) if number not in names]

@@ -22,7 +22,7 @@ from torch import nn
 from gemmule.artifact import Artifact, Settings
 from gemmule.data.loader import Batch, Windows
 from gemmule.distill.targets import TargetStore
-from gemmule.distill.teachers import load_teacher
+from gemmule.distill.teachers import Teacher
 from gemmule.errors import WorkError
 from gemmule.model import compiling, weights
 from gemmule.model.config import Gemma2Config
@@ -56,7 +56,7 @@ class Job:
     validation: Windows
     settings: Settings  # of the artifact: a checkpoint of other settings is not gone on from
     inputs: dict[str, Artifact]
-    teacher: Path | None = None  # a model folder, for a teacher beside the student
+    teacher: Callable[[torch.device], Teacher] | None = None  # loads a teacher, to run beside the student
     targets: Path | None = None  # a folder of stored targets
     start_from: Path | None = None  # a model folder of the same shape
 
@@ -149,7 +149,7 @@ def make_signal(job: Job, device: torch.device) -> Signal:
             return store.batch(batch).to(device)
 
     elif job.teacher is not None:
-        teacher = load_teacher(job.teacher, device)
+        teacher = job.teacher(device)
 
         def soft(batch: Batch) -> Any:
             return teacher.expect(**batch.model_inputs(device))

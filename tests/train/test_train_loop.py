@@ -7,6 +7,7 @@ import math
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_micro_batches_change_neither_loss_nor_gradients(job, windows, teacher_f
         job = replace(job, targets=tmp_path / "targets")
     elif kind != "hard":
         share = 0.3 if kind == "mixed" else 0.0
-        job = replace(job, teacher=teacher_folder, distill=Distill(next_token_weight=share))
+        job = replace(job, teacher=partial(load_teacher, teacher_folder), distill=Distill(next_token_weight=share))
     targets_of = make_signal(job, torch.device("cpu"))
     batch = masked_batch(windows)
     results = {}
@@ -119,7 +120,7 @@ def test_stored_targets_teach_what_the_live_teacher_teaches(job, windows, teache
     distill = Distill(temperature=2.0)
     batch = windows.window_batch(range(8))
     losses, gradients = [], []
-    for changes in ({"teacher": teacher_folder}, {"targets": tmp_path / "targets"}):
+    for changes in ({"teacher": partial(load_teacher, teacher_folder)}, {"targets": tmp_path / "targets"}):
         model = Gemma2(SMALL).initialise(0)
         targets_of = make_signal(replace(job, distill=distill, **changes), torch.device("cpu"))
         losses.append(accumulate(model, batch, targets_of, windows_per_micro_batch=8, distill=distill))
