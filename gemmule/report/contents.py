@@ -29,6 +29,7 @@ class ModelReport:
     role: Role = "model"
     learn_from: str | None = None
     start_from: str | None = None
+    cut: str = ""  # what was kept of the model that it started from, where that is not all
     like: str | None = None
     origin: str | None = None
     figures: Mapping[str, Number | None] = field(default_factory=dict)

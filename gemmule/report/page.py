@@ -175,7 +175,9 @@ def _description(name: str, report: ModelReport) -> str:
     elif report.origin is None:
         parts.append("learned from text alone")
     if report.start_from is not None:
-        parts.append(f"started from {report.start_from}")
+        parts.append(
+            f"cut from {report.start_from}: {report.cut}" if report.cut else f"started from {report.start_from}"
+        )
     if report.origin is not None:
         parts.append(f"from {report.origin}")
     return ", ".join(parts)
