@@ -296,6 +296,8 @@ def write_summary_and_report(plan: Plan) -> None:
             curve=[{"tokens": r["tokens"], "loss": r["validation_loss"]} for r in records if "validation_loss" in r],
             training=[{"tokens": record["tokens"], "loss": record["loss"]} for record in steps],
             calibration=evaluation["calibration"],
+            against=plan.teacher_of(name),
+            agreement=evaluation.get("agreement_by_entropy", []),
             samples=evaluation["samples"],
             settings=step.settings,
             lineage=[{"hash": key, **entry} for key, entry in step.artifact.manifest.ancestry.items()],

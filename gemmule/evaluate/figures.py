@@ -3,7 +3,7 @@
 - Perplexity: exp of the mean next-token loss. Bits per byte: the whole loss in bits by the bytes of the text, so that
   models of different tokenizers can be compared.
 - Expected calibration error: top-1 confidence against accuracy in 15 equal bins (Guo et al. 2017, arXiv 1706.04599).
-- KL to the teacher, and how often both put the same token first.
+- KL to the teacher, and how often both put the same token first, in all and by the teacher's entropy (`agreement.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from gemmule.data.loader import Windows
 from gemmule.distill.teachers import Teacher, probabilities
 from gemmule.errors import RequestError
+from gemmule.evaluate.agreement import Agreement
 from gemmule.model.head import token_losses
 from gemmule.model.transformer import Gemma2
 from gemmule.progress import Meter
@@ -68,14 +69,14 @@ def measure(model: Gemma2, windows: Windows, text_bytes: int, teacher: Teacher |
         title: for the progress line.
 
     Returns:
-        perplexity, bits_per_byte, ece, accuracy, kl_to_teacher and agreement (None without a teacher), and the
-        calibration's bins.
+        perplexity, bits_per_byte, ece, accuracy, kl_to_teacher and agreement (None without a teacher), the
+        calibration's bins, and the agreement's buckets (none without a teacher).
 
     Raises RequestError if the validation text has no token to predict.
     """
     device = model.model.embed_tokens.weight.device
-    calibration = Calibration()
-    tokens, loss, hits, divergence, agreements = 0, 0.0, 0, 0.0, 0
+    calibration, agreement = Calibration(), Agreement()
+    tokens, loss, hits = 0, 0.0, 0
     per_batch = max(1, LARGEST_LOGITS // model.config.vocabulary_size // windows.sequence_length)
     total = len(windows) * windows.sequence_length
     with Meter(title, total) as meter:
@@ -92,8 +93,7 @@ def measure(model: Gemma2, windows: Windows, text_bytes: int, teacher: Teacher |
             tokens += len(targets)
             if teacher is not None:
                 expected = probabilities(teacher.expect(**read))[counted]
-                divergence += float(token_losses(logits, expected).double().sum())
-                agreements += int((expected.argmax(-1) == top.indices).sum())
+                agreement.add(expected, token_losses(logits, expected), top.indices)
             meter.update(min(total, (first + per_batch) * windows.sequence_length))
     if not tokens:
         raise RequestError("the validation text has no token to predict: all of it is masked")
@@ -102,7 +102,8 @@ def measure(model: Gemma2, windows: Windows, text_bytes: int, teacher: Teacher |
         "bits_per_byte": loss / math.log(2) / max(1, text_bytes),
         "ece": calibration.error,
         "accuracy": hits / tokens,
-        "kl_to_teacher": divergence / tokens if teacher is not None else None,
-        "agreement": agreements / tokens if teacher is not None else None,
+        "kl_to_teacher": agreement.divergence if teacher is not None else None,
+        "agreement": agreement.agreement if teacher is not None else None,
         "calibration": calibration.bins(),
+        "agreement_by_entropy": agreement.buckets() if teacher is not None else [],
     }

@@ -36,6 +36,10 @@ class ModelReport:
     curve: Sequence[Mapping[str, Number]] = ()  # {"tokens", "loss"}: validation next-token loss while training, nats
     training: Sequence[Mapping[str, Number]] = ()  # {"tokens", "loss"}: the training objective
     calibration: Sequence[Mapping[str, Number | None]] = ()  # {"confidence", "accuracy", "count"}: equal bins
+    against: str | None = None  # the teacher that it is held against: its own, or a control's student's
+    agreement: Sequence[
+        Mapping[str, Number | None]
+    ] = ()  # {"from", "to", "count", "kl", "agreement"}: see `agreement.py`
     samples: Sequence[Mapping[str, str]] = ()  # {"prompt", "text"}: text is the continuation alone
     settings: Mapping[str, Any] = field(default_factory=dict)  # flat dotted keys
     lineage: Sequence[Mapping[str, Any]] = ()  # {"kind", "hash", "settings"}: what it was made from
