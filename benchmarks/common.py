@@ -1,11 +1,14 @@
 """What the benchmarks share. Import it before torch: it settles how threads wait.
 
-The models of a recipe and the teacher of its run; the figures of a finished run; a table on the screen.
+The models of a recipe and the teacher of its run; the figures of a finished run; peak memory; a table on the screen.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,23 @@ def run(family: Family) -> dict[str, dict[str, Any]]:
     family.run()
     models: dict[str, dict[str, Any]] = json.loads((family.out / "summary.json").read_text())["models"]
     return models
+
+
+def peak_above(work: Callable[[], object]) -> int:
+    """Bytes that this process takes at most during `work`, above what it holds before it. Linux only."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = _memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+    kept = work()
+    peak = _memory("VmHWM")
+    del kept
+    return peak - before
+
+
+def _memory(field: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
 
 
 def show(table: Table) -> None:

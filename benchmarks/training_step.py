@@ -11,15 +11,12 @@ weights, gradients and optimizer state. A graph takes minutes to compile; --eage
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import common  # before torch
 import torch
@@ -156,18 +153,8 @@ def _peak_memory(case: Case, side: str) -> int:
     loss_of(ids, targets).backward()  # what is made once and kept, as a thread's buffers, is there
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    before = _memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
-    loss_of(ids, targets).backward()
-    gradients = sum(weight.grad.nbytes for weight in model.parameters() if weight.grad is not None)
-    return _memory("VmHWM") - before - gradients
-
-
-def _memory(field: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024
+    peak = common.peak_above(lambda: loss_of(ids, targets).backward())
+    return peak - sum(weight.grad.nbytes for weight in model.parameters() if weight.grad is not None)
 
 
 if __name__ == "__main__":

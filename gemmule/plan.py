@@ -21,7 +21,7 @@ from gemmule import recipe as recipes
 from gemmule.artifact import Artifact, Settings
 from gemmule.data import sources
 from gemmule.errors import RequestError
-from gemmule.model.config import Gemma2Config
+from gemmule.model.config import Gemma2Config, check_cut
 from gemmule.recipe import Recipe, flatten
 
 NOT_IDENTITY = ("train.checkpoint_every",)  # keys of a model that change nothing about the weights
@@ -61,8 +61,8 @@ class Plan:
 
     def __init__(self, raw: dict[str, Any], origin: Path, out: Path | None = None) -> None:
         """`raw` is the recipe's TOML, read from `origin`. Raises RequestError for what can't be run as it is."""
-        self.recipe: Recipe = recipes.parse(raw, str(origin))
         self.base = origin.parent
+        self.recipe: Recipe = recipes.parse(raw, str(origin), self._outside_shape)
         self.out = out if out is not None else Path("runs") / self.recipe.name
         self.fingerprints = _read_fingerprints(self.out / FINGERPRINTS)
         self.files = sources.resolve(self.recipe.data.sources, self.base)
@@ -157,23 +157,28 @@ class Plan:
         return Step("model", folder / "final", settings, inputs, model=name)
 
     def _start(self, name: str, origin: str) -> Step:
-        """Where a model's weights start: a model of this recipe, or one from outside; of the same shape, or refused."""
+        """Where a model's weights start: a model of this recipe or from outside, of its shape or to cut it from."""
         key = f"models.{name}.start_from"
-        if origin in self.recipe.models:
-            step = self.model_step(origin)
-            theirs = self.recipe.models[origin].architecture
-            mine = self.recipe.models[name].architecture
-            if theirs is not None and mine is not None and mine != theirs:
-                raise RequestError(f"{key} = {origin!r}: {_shape_difference(name, mine, theirs)}")
-            return step
-        step = self._add(self._outside(name, origin, key, "start"))
-        mine = self.recipe.models[name].architecture
-        if mine is not None and isinstance(step.source, Path) and step.source.is_dir():
-            config = _read_config(step.source, key)
-            same = gemma2_config(mine, config.vocabulary_size, config.context_length)
-            if same != config:
-                raise RequestError(f"{key} = {origin!r}: {_shape_difference(name, same, config)}")
+        inside = origin in self.recipe.models
+        step = self.model_step(origin) if inside else self._add(self._outside(name, origin, key, "start"))
+        wanted, source = self.recipe.models[name].architecture, self._known_config(origin, key)
+        if wanted is not None and source is not None:
+            try:
+                check_cut(source, gemma2_config(wanted, source.vocabulary_size, source.context_length))
+            except RequestError as error:
+                raise RequestError(f"{key} = {origin!r}: architecture.{error}") from None
         return step
+
+    def _known_config(self, origin: str, key: str) -> Gemma2Config | None:
+        """The shape of the model that another starts from; None while it is no folder here."""
+        model = self.recipe.models.get(origin)
+        if model is None:
+            folder = self.base / Path(origin).expanduser()
+            return _read_config(folder, key) if folder.is_dir() else None
+        if model.architecture is not None:
+            return gemma2_config(model.architecture, 1, 1)  # all models of a run share a vocabulary
+        start = model.from_ or model.start_from
+        return self._known_config(start, key) if start is not None else None
 
     def _teachers(self, weights: Mapping[str, float]) -> dict[str, Step]:
         """The steps of one teacher, or of the members of an ensemble, by their roles."""
@@ -251,6 +256,19 @@ class Plan:
             raise RequestError(f"{key} = {origin!r}: no such folder or file (looked in {self.base})")
         return origin, f"hub: {origin}"
 
+    def _outside_shape(self, origin: str) -> dict[str, Any] | None:
+        """The architecture of a folder from outside, in the recipe's words; None where it isn't to be read."""
+        folder = self.base / Path(origin).expanduser()
+        if not (folder / "config.json").is_file():
+            return None
+        try:
+            config = _read_config(folder, origin)
+        except RequestError:
+            return None  # refused where the key is known
+        return {key: getattr(config, key) or 0 for key in recipes.Architecture.model_fields if key != "query_scale"} | (
+            {"query_scale": config.query_scale}
+        )
+
     def _text_digest(self) -> str:
         return self._digest(self.files)
 
@@ -272,16 +290,6 @@ def gemma2_config(shape: recipes.Architecture, vocabulary_size: int, context_len
     for cap in ("attention_cap", "final_cap"):
         values[cap] = values[cap] or None
     return Gemma2Config(**values, vocabulary_size=vocabulary_size, context_length=context_length)
-
-
-def _shape_difference(name: str, mine: Any, theirs: Any) -> str:
-    for key in recipes.Architecture.model_fields:
-        if getattr(mine, key) != getattr(theirs, key):
-            return (
-                f"models.{name}.architecture.{key} is {getattr(mine, key)} and there {getattr(theirs, key)}; both "
-                "must have the same shape"
-            )
-    return "both must have the same shape"
 
 
 def _read_config(folder: Path, key: str) -> Gemma2Config:

@@ -15,9 +15,9 @@ from __future__ import annotations
 import copy
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -46,6 +46,9 @@ def parse_count(value: Any) -> Any:
 Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
 Positive = Annotated[int, Field(gt=0)]
 Cap = Annotated[float, Field(ge=0)]
+
+
+OutsideShape: TypeAlias = Callable[[str], dict[str, Any] | None]  # of a folder or hub id
 
 
 class Section(BaseModel):
@@ -250,11 +253,15 @@ def read(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     return raw
 
 
-def parse(raw: Mapping[str, Any], origin: str = "recipe") -> Recipe:
-    """A recipe from its TOML as a dictionary. Raises RequestError."""
+def parse(raw: Mapping[str, Any], origin: str = "recipe", outside: OutsideShape | None = None) -> Recipe:
+    """A recipe from its TOML as a dictionary. Raises RequestError.
+
+    `outside` tells the architecture of a model from outside, which one that is cut from it follows where its own is
+    silent; without it, or where it gives None, the general defaults hold.
+    """
     complete = copy.deepcopy(dict(raw))
     complete["models"] = _expand_like(complete.get("models"), origin)
-    _fill_in(complete)
+    _fill_in(complete, outside or (lambda _: None))
     try:
         recipe = Recipe.model_validate(complete)
     except ValidationError as error:
@@ -346,30 +353,57 @@ def _order(needs: Mapping[str, list[str]], relation: str = "learn from or start 
     return done
 
 
-def _fill_in(raw: dict[str, Any]) -> None:
+def _fill_in(raw: dict[str, Any], outside: OutsideShape) -> None:
     """The defaults that follow from other values. Leaves anything of a wrong type for pydantic to name."""
     data = raw.get("data")
     sequence_length = data.get("sequence_length", 256) if isinstance(data, dict) else 256
     models = raw["models"] if isinstance(raw.get("models"), dict) else {}
-    for model in models.values():
+    for name, model in models.items():
         if not isinstance(model, dict):
             continue
-        start = models.get(str(model.get("start_from")))
-        if isinstance(start, dict) and "architecture" in start:
-            model.setdefault("architecture", copy.deepcopy(start["architecture"]))
-        shape = model.get("architecture")
-        width = shape.get("width") if isinstance(shape, dict) else None
-        if isinstance(shape, dict) and isinstance(width, int) and width > 0:
-            heads = shape.setdefault("heads", _default_heads(width))
-            if isinstance(heads, int) and heads > 0:
-                shape.setdefault("kv_heads", heads // 2 if heads % 2 == 0 else heads)
-                shape.setdefault("head_dim", max(2, width // heads // 2 * 2))
-            shape.setdefault("ffn_width", 4 * width)
-            if isinstance(sequence_length, int):
-                shape.setdefault("window", max(1, min(4096, sequence_length // 2)))
-        train = model.get("train")
+        _fill_in_shape(name, models, sequence_length, outside)
+        shape, train = model.get("architecture"), model.get("train")
         if isinstance(train, dict):
-            train.setdefault("learning_rate", default_learning_rate(width))
+            train.setdefault(
+                "learning_rate", default_learning_rate(shape.get("width") if isinstance(shape, dict) else 0)
+            )
+
+
+def _fill_in_shape(name: str, models: dict[str, Any], sequence_length: Any, outside: OutsideShape, *path: str) -> Any:
+    """Completes a model's architecture, first from the model that it starts from. Gives it, or what is known of it.
+
+    A model that starts from outside weights and says nothing of its shape keeps theirs, unsaid.
+    """
+    model = models.get(name)
+    if not isinstance(model, dict) or isinstance(model.get("from"), str):
+        return outside(model["from"] if isinstance(model, dict) else name)
+    start, path = model.get("start_from"), (*path, name)
+    larger = None
+    if isinstance(start, str) and start not in path:  # a circle is named later
+        larger = _fill_in_shape(start, models, sequence_length, outside, *path)
+        said = models.get(start)
+        if isinstance(said, dict) and "architecture" in said:
+            model.setdefault("architecture", {})
+    shape = model.get("architecture")
+    if shape is None:
+        return larger
+    if isinstance(shape, dict):
+        model["architecture"] = shape = copy.deepcopy(larger if isinstance(larger, dict) else {}) | shape
+        _fill_in_defaults(shape, sequence_length)
+    return shape
+
+
+def _fill_in_defaults(shape: dict[str, Any], sequence_length: Any) -> None:
+    width = shape.get("width")
+    if not isinstance(width, int) or width <= 0:
+        return
+    heads = shape.setdefault("heads", _default_heads(width))
+    if isinstance(heads, int) and heads > 0:
+        shape.setdefault("kv_heads", heads // 2 if heads % 2 == 0 else heads)
+        shape.setdefault("head_dim", max(2, width // heads // 2 * 2))
+    shape.setdefault("ffn_width", 4 * width)
+    if isinstance(sequence_length, int):
+        shape.setdefault("window", max(1, min(4096, sequence_length // 2)))
 
 
 def _default_heads(width: int) -> int:

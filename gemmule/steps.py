@@ -35,7 +35,7 @@ from gemmule.errors import RequestError
 from gemmule.evaluate.figures import measure
 from gemmule.generate.sampling import generate
 from gemmule.model import weights
-from gemmule.model.config import Gemma2Config
+from gemmule.model.config import Gemma2Config, check_cut, describe_cut
 from gemmule.model.device import choose_device
 from gemmule.plan import Plan, Step, gemma2_config
 from gemmule.progress import Meter, human, say
@@ -215,17 +215,19 @@ def _model(step: Step, plan: Plan) -> None:
         start_from=_weights_of(step.inputs["start_from"]) if "start_from" in step.inputs else None,
     )
     taught = f", learning from {recipes.join_names(model.teachers)}" if model.teachers else ""
-    say(f"{name}: {human(job.config.parameters)} parameters, {job.steps} steps{taught}")
+    cut = _cut(step, job.config)
+    started = f", cut from {model.start_from} ({cut})" if cut else ""
+    say(f"{name}: {human(job.config.parameters)} parameters, {job.steps} steps{taught}{started}")
     trained = train(job)
     with _publish(step) as folder:
         weights.save(trained, folder, words.control_ids)
         tokenizer.save(words, folder)
-        card = model_card(name, job.config, step.settings, step.artifacts)
+        card = model_card(name, job.config, step.settings, step.artifacts, cut)
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _config(step: Step, plan: Plan, words: Tokenizer) -> Gemma2Config:
-    """The shape of the model to train. Raises RequestError if it is to start from weights of another shape."""
+    """The shape of the model to train. Raises RequestError if it can't be cut from the weights it is to start from."""
     assert step.model is not None
     shape = plan.recipe.models[step.model].architecture
     length = plan.recipe.data.sequence_length
@@ -235,14 +237,24 @@ def _config(step: Step, plan: Plan, words: Tokenizer) -> Gemma2Config:
         config = start
     else:
         config = gemma2_config(shape, words.vocabulary_size, start.context_length if start else length)
-    if start is not None and start.to_huggingface() != config.to_huggingface():
-        raise RequestError(f"models.{step.model}.start_from: its shape or vocabulary is not that of the model to train")
+    if start is not None:
+        try:
+            check_cut(start, config)
+        except RequestError as error:
+            raise RequestError(f"models.{step.model}.start_from: {error}") from None
     if config.vocabulary_size < words.vocabulary_size:
         raise RequestError(
             f"models.{step.model}: its table has {config.vocabulary_size} rows and the tokenizer "
             f"{words.vocabulary_size} tokens"
         )
     return config
+
+
+def _cut(step: Step, config: Gemma2Config) -> str:
+    """What a model kept of the one that it starts from, in words; empty where that is all, or it starts from none."""
+    if "start_from" not in step.inputs:
+        return ""
+    return describe_cut(weights.read_config(_weights_of(step.inputs["start_from"])), config)
 
 
 def _windows(tokens: Step, words: Step, plan: Plan) -> Windows:
@@ -362,17 +374,20 @@ def write_summary_and_report(plan: Plan) -> None:
         }
         summary[name] = figures
         role: Role = "teacher" if name in teachers else "student" if taught else "control" if model.like else "model"
-        step = plan.model_step(name)
+        step, teachers_of = plan.model_step(name), plan.teachers_of(name)
         models[name] = ModelReport(
             role=role,
             learn_from=recipes.join_names(model.teachers) if taught else None,
             start_from=model.start_from,
+            cut=_cut(step, weights.read_config(step.path)) if model.start_from is not None else "",
             like=model.like,
             origin=model.from_,
             figures=figures,
             curve=[{"tokens": r["tokens"], "loss": r["validation_loss"]} for r in records if "validation_loss" in r],
             training=[{"tokens": record["tokens"], "loss": record["loss"]} for record in steps],
             calibration=evaluation["calibration"],
+            against=next(iter(teachers_of)) if len(teachers_of) == 1 else None,
+            agreement=evaluation.get("agreement_by_entropy", []),
             samples=evaluation["samples"],
             settings=step.settings,
             lineage=[{"hash": key, **entry} for key, entry in step.artifact.manifest.ancestry.items()],

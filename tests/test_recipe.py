@@ -189,3 +189,26 @@ def test_every_example_recipe_is_valid():
     assert examples
     for example in examples:
         recipe.load(example)
+
+
+def test_a_cut_follows_the_larger_model_where_it_says_nothing():
+    raw = changed(models__quarter={"start_from": "half", "architecture": {"layers": 2}, "train": {"tokens": "1M"}})
+    raw["models"]["half"] = {"start_from": "teacher", "architecture": {"width": 96}, "train": {"tokens": "1M"}}
+    raw["models"]["teacher"]["architecture"] |= {"query_scale": 64, "final_cap": 0}
+    shapes = {name: model.architecture for name, model in recipe.parse(raw).models.items()}
+    assert shapes["half"] == shapes["teacher"].model_copy(update={"width": 96})
+    assert shapes["quarter"] == shapes["half"].model_copy(update={"layers": 2})
+
+
+def test_a_cut_follows_a_model_from_outside():
+    small = {"start_from": "there", "architecture": {"width": 64}, "train": {"tokens": "1M"}}
+    raw = changed(models__small=small, models__whole={"start_from": "there", "train": {"tokens": "1M"}})
+    raw["models"]["smaller"] = {"start_from": "whole", "architecture": {"layers": 2}, "train": {"tokens": "1M"}}
+    there = {"layers": 4, "width": 128, "heads": 2, "kv_heads": 1, "head_dim": 10, "ffn_width": 50, "window": 9}
+    models = recipe.parse(raw, outside={"there": there}.get).models
+    assert models["small"].architecture == recipe.Architecture(**there | {"width": 64})
+    assert models["smaller"].architecture == recipe.Architecture(**there | {"layers": 2})
+    assert models["whole"].architecture is None
+    assert models["whole"].train.learning_rate == 2e-4
+    with pytest.raises(RequestError, match=r"models.small.architecture.layers"):
+        recipe.parse(raw)  # where nobody can tell, both must be said

@@ -9,10 +9,17 @@ from gemmule.artifact import Artifact
 from gemmule.model.config import Gemma2Config
 
 
-def model_card(name: str, config: Gemma2Config, settings: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> str:
-    """Markdown with the metadata block that the Hugging Face hub reads. The same inputs give the same bytes."""
+def model_card(
+    name: str, config: Gemma2Config, settings: Mapping[str, Any], inputs: Mapping[str, Artifact], cut: str = ""
+) -> str:
+    """Markdown with the metadata block that the Hugging Face hub reads. The same inputs give the same bytes.
+
+    `cut` says what the model kept of the one that it starts from, where that is not all.
+    """
     teacher = settings.get(f"models.{name}.learn_from", "none")
     taught = "trained on text alone" if teacher == "none" else f"distilled from `{teacher}` during pre-training"
+    if cut:
+        taught = f"cut from `{settings[f'models.{name}.start_from']}` ({cut}) and {taught}"
     rows = "\n".join(f"| `{key}` | `{value}` |" for key, value in settings.items() if value is not None)
     made_from = "\n".join(f"- {role}: {artifact.manifest.kind} `{artifact.hash}`" for role, artifact in inputs.items())
     return f"""---

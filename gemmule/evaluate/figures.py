@@ -3,7 +3,7 @@
 - Perplexity: exp of the mean next-token loss. Bits per byte: the whole loss in bits by the bytes of the text, so that
   models of different tokenizers can be compared.
 - Expected calibration error: top-1 confidence against accuracy in 15 equal bins (Guo et al. 2017, arXiv 1706.04599).
-- KL to the teacher, and how often both put the same token first.
+- KL to the teacher, and how often both put the same token first, in all and by the teacher's entropy (`agreement.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from gemmule.data.loader import Windows
 from gemmule.distill.teachers import Expected, Teacher, probabilities
 from gemmule.errors import RequestError
+from gemmule.evaluate.agreement import Agreement
 from gemmule.model.head import SparseDistributions, token_losses
 from gemmule.progress import Meter
 
@@ -68,13 +69,13 @@ def measure(model: Teacher, windows: Windows, text_bytes: int, teacher: Teacher 
         title: for the progress line.
 
     Returns:
-        perplexity, bits_per_byte, ece, accuracy, kl_to_teacher and agreement (None without a teacher), and the
-        calibration's bins.
+        perplexity, bits_per_byte, ece, accuracy, kl_to_teacher and agreement (None without a teacher), the
+        calibration's bins, and the agreement's buckets (none without a teacher).
 
     Raises RequestError if the validation text has no token to predict.
     """
-    calibration = Calibration()
-    tokens, loss, hits, divergence, agreements = 0, 0.0, 0, 0.0, 0
+    calibration, agreement = Calibration(), Agreement()
+    tokens, loss, hits = 0, 0.0, 0
     per_batch = max(1, LARGEST_LOGITS // model.vocabulary_size // windows.sequence_length)
     total = len(windows) * windows.sequence_length
     with Meter(title, total) as meter:
@@ -92,8 +93,8 @@ def measure(model: Teacher, windows: Windows, text_bytes: int, teacher: Teacher 
             if teacher is not None:
                 expected = teacher.expect(**batch.model_inputs(teacher.device))
                 known = expected if isinstance(expected, SparseDistributions) else probabilities(expected)
-                divergence += float(token_losses(all_logits, known)[counted].double().sum())
-                agreements += int((likeliest(known)[counted] == top.indices).sum())
+                divergences = token_losses(all_logits, known)[counted]
+                agreement.add(entropy(known)[counted], divergences, likeliest(known)[counted] == top.indices)
             meter.update(min(total, (first + per_batch) * windows.sequence_length))
     if not tokens:
         raise RequestError("the validation text has no token to predict: all of it is masked")
@@ -102,9 +103,10 @@ def measure(model: Teacher, windows: Windows, text_bytes: int, teacher: Teacher 
         "bits_per_byte": loss / math.log(2) / max(1, text_bytes),
         "ece": calibration.error,
         "accuracy": hits / tokens,
-        "kl_to_teacher": divergence / tokens if teacher is not None else None,
-        "agreement": agreements / tokens if teacher is not None else None,
+        "kl_to_teacher": agreement.divergence if teacher is not None else None,
+        "agreement": agreement.agreement if teacher is not None else None,
         "calibration": calibration.bins(),
+        "agreement_by_entropy": agreement.buckets() if teacher is not None else [],
     }
 
 
@@ -118,6 +120,15 @@ def likeliest(expected: Tensor | SparseDistributions) -> Tensor:
     found = expected.offsets.new_full((len(expected),), -1)
     found[expected.rows[is_largest]] = expected.ids[is_largest]
     return found
+
+
+def entropy(expected: Tensor | SparseDistributions) -> Tensor:
+    """Of each distribution, [N], in nats. Where only the top k is known, the rest counts as one token."""
+    if isinstance(expected, Tensor):
+        return torch.special.entr(expected).sum(-1)
+    empty = expected.probabilities.new_zeros(len(expected))
+    known = empty.index_add(0, expected.rows, torch.special.entr(expected.probabilities))
+    return known + torch.special.entr((1 - empty.index_add(0, expected.rows, expected.probabilities)).clamp(min=0))
 
 
 def _logits(expected: Expected) -> Tensor:

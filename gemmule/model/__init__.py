@@ -2,6 +2,7 @@
 
     config        the shapes, the published sizes, and config.json
     transformer   the model, top to bottom
+    cut           a smaller model from a larger one, by importance
     attention     rotary positions, masks, soft-capped attention
     head          soft-capped logits and every loss against them
     cache         keys and values kept while generating

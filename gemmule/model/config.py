@@ -192,6 +192,42 @@ class Gemma2Config:
         return 2.0 * (products + 2 * self.heads * self.head_dim * seen)
 
 
+def check_cut(source: Gemma2Config, wanted: Gemma2Config) -> None:
+    """Whether a model of the shape `wanted` can be cut from one of `source` (`cut.py`); of the same shape it can.
+
+    Raises RequestError naming the field that stands in the way, and what is possible.
+    """
+    for name in ("vocabulary_size", "head_dim", "attention_cap", "final_cap", "score_scale", "rope_base",
+                 "norm_epsilon"):  # fmt: skip
+        mine, theirs = getattr(wanted, name), getattr(source, name)
+        if mine != theirs:
+            name = "query_scale" if name == "score_scale" else name
+            mine, theirs = getattr(wanted, name), getattr(source, name)
+            raise RequestError(f"{name} is {mine} and there {theirs}: a cut can't change it")
+    for name in ("layers", "width", "heads", "kv_heads", "ffn_width", "window"):
+        mine, theirs = getattr(wanted, name), getattr(source, name)
+        if mine > theirs:
+            raise RequestError(f"{name} is {mine} and there {theirs}: a model can be cut down, and not grown")
+    if (source.layers - wanted.layers) % 2:
+        raise RequestError(
+            f"layers is {wanted.layers} and there {source.layers}: pairs of a local and a global layer are dropped, so "
+            f"it must be {'an odd' if source.layers % 2 else 'an even'} number"
+        )
+    shared = source.heads // source.kv_heads
+    if wanted.heads > shared * wanted.kv_heads:
+        raise RequestError(
+            f"heads is {wanted.heads} with kv_heads = {wanted.kv_heads}, and there only {shared} query heads share a "
+            f"key head: with these kv_heads, heads can be {shared * wanted.kv_heads} at most"
+        )
+
+
+def describe_cut(source: Gemma2Config, wanted: Gemma2Config) -> str:
+    """What is left of `source`: "2 of 4 layers, 128 of 256 channels"; empty where that is all of it."""
+    words = {"layers": "layers", "width": "channels", "heads": "heads", "kv_heads": "kv heads", "ffn_width": "neurons"}
+    pairs = [(getattr(wanted, name), getattr(source, name), word) for name, word in words.items()]
+    return ", ".join(f"{mine:,} of {theirs:,} {word}" for mine, theirs, word in pairs if mine != theirs)
+
+
 def _mean_visible_keys(sequence_length: int, window: int) -> float:
     growing = min(sequence_length, window)  # query i sees i + 1 keys until the window is full
     return (growing * (growing + 1) / 2 + (sequence_length - growing) * window) / sequence_length

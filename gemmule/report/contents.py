@@ -29,12 +29,17 @@ class ModelReport:
     role: Role = "model"
     learn_from: str | None = None
     start_from: str | None = None
+    cut: str = ""  # what was kept of the model that it started from, where that is not all
     like: str | None = None
     origin: str | None = None
     figures: Mapping[str, Number | None] = field(default_factory=dict)
     curve: Sequence[Mapping[str, Number]] = ()  # {"tokens", "loss"}: validation next-token loss while training, nats
     training: Sequence[Mapping[str, Number]] = ()  # {"tokens", "loss"}: the training objective
     calibration: Sequence[Mapping[str, Number | None]] = ()  # {"confidence", "accuracy", "count"}: equal bins
+    against: str | None = None  # the teacher that it is held against: its own, or a control's student's
+    agreement: Sequence[
+        Mapping[str, Number | None]
+    ] = ()  # {"from", "to", "count", "kl", "agreement"}: see `agreement.py`
     samples: Sequence[Mapping[str, str]] = ()  # {"prompt", "text"}: text is the continuation alone
     settings: Mapping[str, Any] = field(default_factory=dict)  # flat dotted keys
     lineage: Sequence[Mapping[str, Any]] = ()  # {"kind", "hash", "settings"}: what it was made from

@@ -17,6 +17,7 @@ import jinja2
 
 from gemmule.errors import WorkError
 from gemmule.report import comparison, units
+from gemmule.report.agreement_table import agreement_tables
 from gemmule.report.contents import ModelReport, ReportData
 from gemmule.report.family_picture import edges_of, family_narrow, family_wide
 from gemmule.report.plots import loss_curves, read_curve, reliability
@@ -127,6 +128,7 @@ def render(data: ReportData) -> str:
         losses=_curves({name: report.curve for name, report in models.items()}, "validation loss, nats per token"),
         objectives=_curves({name: report.training for name, report in models.items()}, "training objective, nats"),
         calibration=_calibration(models),
+        agreements=agreement_tables(models),
         samples=_samples(models),
         swatch=swatch,
         dash=units.DASH,
@@ -175,7 +177,9 @@ def _description(name: str, report: ModelReport) -> str:
     elif report.origin is None:
         parts.append("learned from text alone")
     if report.start_from is not None:
-        parts.append(f"started from {report.start_from}")
+        parts.append(
+            f"cut from {report.start_from}: {report.cut}" if report.cut else f"started from {report.start_from}"
+        )
     if report.origin is not None:
         parts.append(f"from {report.origin}")
     return ", ".join(parts)

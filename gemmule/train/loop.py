@@ -26,6 +26,7 @@ from gemmule.distill.teachers import Teacher
 from gemmule.errors import WorkError
 from gemmule.model import compiling, weights
 from gemmule.model.config import Gemma2Config
+from gemmule.model.cut import cut, measure_importance
 from gemmule.model.device import choose_device
 from gemmule.model.transformer import Gemma2
 from gemmule.progress import Meter, say
@@ -36,6 +37,7 @@ from gemmule.train.optimizer import make_optimizer
 from gemmule.train.schedule import learning_rate
 
 LARGEST_MICRO_BATCH = 8192  # tokens whose activations are kept at once, unless the recipe says otherwise
+IMPORTANCE_TOKENS = 8192  # on which it is measured what a model can do without
 VALIDATIONS = 20  # points of the validation curve
 VALIDATION_WINDOWS = 32
 Signal = Callable[[Batch], Any]  # a micro-batch -> the targets that `model(ids, targets=...)` takes
@@ -58,7 +60,7 @@ class Job:
     inputs: dict[str, Artifact]
     teacher: Callable[[torch.device], Teacher] | None = None  # loads a teacher, to run beside the student
     targets: Path | None = None  # a folder of stored targets
-    start_from: Path | None = None  # a model folder of the same shape
+    start_from: Path | None = None  # a model folder, of the same shape or to be cut down to it
 
     @property
     def windows_per_batch(self) -> int:
@@ -83,9 +85,9 @@ def train(job: Job) -> Gemma2:
     Raises WorkError naming the step if the loss or a gradient stops being finite.
     """
     device = choose_device(job.machine.device)
-    model = _initial_model(job).to(device).train()
-    optimizer = make_optimizer(model, job.train)
     last = checkpoint.newest(job.folder / "checkpoints")
+    model = (Gemma2(job.config) if last is not None else _initial_model(job, device)).to(device).train()
+    optimizer = make_optimizer(model, job.train)
     state = checkpoint.load(last, model, optimizer) if last is not None else checkpoint.State()
     if state.step:
         say(f"{job.name}: going on from step {state.step} of {job.steps}")
@@ -132,10 +134,16 @@ def train(job: Job) -> Gemma2:
     return model.eval()
 
 
-def _initial_model(job: Job) -> Gemma2:
-    if job.start_from is not None:
-        return weights.load(job.start_from)
-    return Gemma2(job.config).initialise(job.seed)
+def _initial_model(job: Job, device: torch.device) -> Gemma2:
+    if job.start_from is None:
+        return Gemma2(job.config).initialise(job.seed)
+    start = weights.load(job.start_from, device)
+    if start.config == job.config:
+        return start
+    # the first windows of the training text, in the seed's order, one at a time: no batch size changes what is cut
+    windows = range(-(-IMPORTANCE_TOKENS // job.windows.sequence_length))
+    read = (job.windows.batch(window, 1).model_inputs(device) for window in windows)
+    return cut(start, job.config, measure_importance(start, read))
 
 
 def make_signal(job: Job, device: torch.device) -> Signal:

@@ -9,7 +9,8 @@ from gemmule import tokenizer
 from gemmule.data.loader import Windows
 from gemmule.data.shards import write_shards
 from gemmule.distill.teachers import Gemma2Teacher
-from gemmule.evaluate.figures import Calibration, measure
+from gemmule.evaluate.agreement import Agreement
+from gemmule.evaluate.figures import Calibration, entropy, likeliest, measure
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 
@@ -25,6 +26,7 @@ def test_figures_by_hand(windows):
     model, teacher = (Gemma2(Gemma2Config(300, 2, 16, 2, 1, 8, 32, 8)).initialise(seed).eval() for seed in (0, 1))
     figures = measure(Gemma2Teacher(model), windows, windows.shards.text_bytes, Gemma2Teacher(teacher), "m")
     losses, divergences, hits, agreements, bins = [], [], [], [], [[] for _ in range(15)]
+    entropies = []
     stream = windows.shards[:]
     for start in range(0, len(stream), 32):  # one window at a time, without padding
         targets = torch.from_numpy(stream[start : start + 32])
@@ -33,6 +35,7 @@ def test_figures_by_hand(windows):
             q, p = (torch.softmax(net(ids)[0].double(), -1) for net in (model, teacher))
         losses += (-q.log()[torch.arange(len(targets)), targets]).tolist()
         divergences += (p * (p / q).log()).sum(-1).tolist()
+        entropies += (-p * p.log()).sum(-1).tolist()
         hit = q.argmax(-1) == targets
         hits += hit.tolist()
         agreements += (q.argmax(-1) == p.argmax(-1)).tolist()
@@ -45,6 +48,11 @@ def test_figures_by_hand(windows):
     assert figures["kl_to_teacher"] == pytest.approx(sum(divergences) / count, rel=1e-4)
     assert figures["accuracy"] == pytest.approx(sum(hits) / count)
     assert figures["agreement"] == pytest.approx(sum(agreements) / count, abs=2e-3)
+    assert min(entropies) > 3  # of a random teacher, so all in one bucket
+    *empty, full = figures["agreement_by_entropy"]
+    assert [bucket["count"] for bucket in empty] == [0] * 4
+    assert full == {"from": 3.0, "to": None, "count": count, "kl": figures["kl_to_teacher"],
+                    "agreement": figures["agreement"]}  # fmt: skip
     ece = sum(abs(sum(c for c, _ in b) - sum(r for _, r in b)) for b in bins) / count
     assert figures["ece"] == pytest.approx(ece, rel=1e-3)
     assert [entry["count"] for entry in figures["calibration"]] == [len(entries) for entries in bins]
@@ -55,6 +63,7 @@ def test_without_a_teacher_there_is_no_divergence(windows):
     figures = measure(Gemma2Teacher(model), windows, windows.shards.text_bytes, None, "m")
     assert figures["kl_to_teacher"] is None
     assert figures["agreement"] is None
+    assert figures["agreement_by_entropy"] == []
 
 
 def test_calibration_by_hand():
@@ -66,3 +75,18 @@ def test_calibration_by_hand():
     assert bins[0] == {"confidence": pytest.approx(1 / 16), "accuracy": 1.0, "count": 2}
     assert bins[13] == {"confidence": pytest.approx(0.9), "accuracy": 0.25, "count": 4}
     assert bins[5] == {"confidence": None, "accuracy": None, "count": 0}
+
+
+def test_agreement_by_the_teachers_entropy():
+    """Uniform over 1, 2, 4 and 32 tokens: entropies 0, log 2, log 4 and log 32."""
+    p = torch.zeros(4, 32)
+    for row, tokens in enumerate((1, 2, 4, 32)):
+        p[row, :tokens] = 1 / tokens
+    agreement = Agreement()
+    for rows, kl, first in (([0, 1], [0.1, 0.2], [0, 1]), ([1, 2, 3], [0.4, 0.5, 0.6], [0, 0, 5])):
+        agreement.add(entropy(p[rows]), torch.tensor(kl), torch.tensor(first) == likeliest(p[rows]))
+    assert [bucket["count"] for bucket in agreement.buckets()] == [1, 2, 1, 0, 1]
+    assert [bucket["kl"] for bucket in agreement.buckets()] == pytest.approx([0.1, 0.3, 0.5, None, 0.6])
+    assert [bucket["agreement"] for bucket in agreement.buckets()] == [1, 0.5, 1, None, 0]
+    assert agreement.divergence == pytest.approx(1.8 / 5)
+    assert agreement.agreement == pytest.approx(3 / 5)

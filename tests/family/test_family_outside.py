@@ -64,7 +64,10 @@ def test_a_teacher_of_another_tokenizer_is_refused(run, finished, text_folder, c
     [
         ('start_from = "nowhere"', "no such folder"),
         ('start_from = "texts"', "config.json"),
-        ('start_from = "FINAL"\narchitecture = { layers = 3, width = 32 }', "architecture.layers is 3 and there 2"),
+        (
+            'start_from = "FINAL"\narchitecture = { layers = 3, width = 32 }',
+            "architecture.layers is 3 and there 2: a model can be cut down, and not grown",
+        ),
     ],
 )
 def test_starting_weights_that_do_not_fit_are_refused(run, finished, text_folder, capsys, start, words):
@@ -74,3 +77,33 @@ def test_starting_weights_that_do_not_fit_are_refused(run, finished, text_folder
     assert run("run", recipe, "--out", text_folder.parent / "run") == 2
     assert words in capsys.readouterr().err
     assert not (text_folder.parent / "run").exists()
+
+
+def test_a_student_is_cut_from_an_outside_teacher_and_cut_again(run, finished, text_folder, capsys):
+    final = finished / "run" / "models" / "teacher" / "final"  # 2 layers of 4 heads, width 32, ffn width 128
+    more = f"""
+[models.half]
+start_from = "{final}"
+architecture = {{ ffn_width = 64 }}
+learn_from = "big"
+train = {{ tokens = 512, batch_tokens = 256, learning_rate = 1e-4 }}
+[models.quarter]
+like = "half"
+start_from = "half"
+architecture = {{ width = 16, ffn_width = 32 }}
+"""
+    recipe = outside_recipe(text_folder.parent / "o.toml", final, more)
+    out = text_folder.parent / "run"
+    assert run("run", recipe, "--out", out) == 0
+    assert "cut from half (16 of 32 channels, 32 of 64 neurons)" in capsys.readouterr().err
+    shapes = {name: json.loads((out / "models" / name / "final" / "config.json").read_text())
+              for name in ("half", "quarter")}  # fmt: skip
+    assert [shapes["half"][key] for key in ("hidden_size", "intermediate_size", "head_dim")] == [32, 64, 8]
+    assert [shapes["quarter"][key] for key in ("hidden_size", "intermediate_size", "head_dim")] == [16, 32, 8]
+    models = json.loads((out / "summary.json").read_text())["models"]
+    assert models["half"]["kl_to_teacher"] < models["small"]["kl_to_teacher"] / 5  # the small one started anew
+    card = (out / "models" / "quarter" / "final" / "README.md").read_text()
+    assert "cut from `half` (16 of 32 channels, 32 of 64 neurons) and distilled from `big`" in card
+    assert "cut from half: 16 of 32 channels, 32 of 64 neurons" in (out / "report.html").read_text()
+    assert run("run", recipe, "--out", out, "--set", "models.quarter.architecture.ffn_width=16") == 2
+    assert "models.quarter.architecture.ffn_width: 32 -> 16" in capsys.readouterr().err

@@ -64,6 +64,14 @@ class Page(HTMLParser):
         return found
 
 
+def agreement(kl: float) -> list[dict]:
+    """By entropy; no token fell into the first bucket."""
+    edges, shares = [0, 0.5, 1, 2, 3, None], [0.9, 0.8, 0.6, 0.4]
+    full = [{"from": edges[i], "to": edges[i + 1], "count": 100 * i, "kl": kl * i / 4, "agreement": shares[i - 1]}
+            for i in range(1, 5)]  # fmt: skip
+    return [{"from": 0, "to": 0.5, "count": 0, "kl": None, "agreement": None}, *full]
+
+
 def run(student: float = 60.3, control: float = 75.2) -> ReportData:
     """A family of three with everything that a report can hold."""
 
@@ -95,9 +103,20 @@ def run(student: float = 60.3, control: float = 75.2) -> ReportData:
             learn_from="teacher",
             settings={"learn_from": "teacher"},
             figures={"kl_to_teacher": 0.281, "teacher_flops": 4.6e12},
+            against="teacher",
+            agreement=agreement(0.2),
             warnings=["its <i>targets</i> are old"],
         ),
-        "control": report(control, 0.251, "c", role="control", like="student", settings={"learn_from": "none"}),
+        "control": report(
+            control,
+            0.251,
+            "c",
+            role="control",
+            like="student",
+            settings={"learn_from": "none"},
+            against="teacher",
+            agreement=agreement(0.6),
+        ),
     }
     text = {"documents": 412, "train_tokens": 1_712_345, "validation_tokens": 89_211, "validation_bytes": 268_525,
             "vocabulary_size": 2048, "bytes_per_token": 3.01, "sources": ["gemmule:shakespeare"]}  # fmt: skip
@@ -176,6 +195,7 @@ def test_sections_details_and_warnings(html):
         "Models",
         "Validation loss while training",
         "Calibration",
+        "Agreement with teacher, by how sure it is",
         "What they write",
         "Text and machine",
         "How it was made",
@@ -303,3 +323,14 @@ def contrast(one: str, other: str) -> float:
 
     bright, dim = sorted((luminance(one), luminance(other)), reverse=True)
     return (bright + 0.05) / (dim + 0.05)
+
+
+def test_agreement_stands_by_entropy_with_both_calibrations():
+    page = Page(render(run()))
+    table = next("".join(text) for tag, attributes, text in page.elements if attributes.get("class") == "agreement")
+    cells = re.sub(r"\s+", " ", table)
+    assert "nats 0.5 to 11 to 22 to 3over 3 Share of the tokens 10.0%20.0%30.0%40.0%" in cells
+    assert "student calibration error 1.2% 0.05090.0% 0.10080.0% 0.15060.0% 0.20040.0%" in cells
+    assert "control calibration error 1.2% 0.15090.0%" in cells
+    assert any("calibration error of teacher itself is 1.2%" in re.sub(r"\s+", " ", text) for text in page.texts("p"))
+    assert "Agreement with" not in render(ReportData("alone", models={"m": ModelReport(figures={"perplexity": 9.0})}))
