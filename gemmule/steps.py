@@ -22,7 +22,6 @@ from gemmule.convert.card import model_card
 from gemmule.data.documents import read_split, write_documents
 from gemmule.data.loader import Windows
 from gemmule.data.shards import TokenShards, write_shards
-from gemmule.distill.targets import sample, solve, write_targets
 from gemmule.distill.teachers import check_same_vocabulary, load_teacher
 from gemmule.errors import RequestError
 from gemmule.evaluate.figures import measure
@@ -31,7 +30,8 @@ from gemmule.model import weights
 from gemmule.model.config import Gemma2Config
 from gemmule.model.device import choose_device
 from gemmule.plan import Plan, Step, gemma2_config
-from gemmule.progress import Meter, human, say
+from gemmule.progress import human, say
+from gemmule.teach import Teaching
 from gemmule.tokenizer.load import Tokenizer, load_tokenizer
 from gemmule.train import metrics
 from gemmule.train.loop import Job, train
@@ -104,25 +104,25 @@ def _tokens(step: Step, plan: Plan) -> None:
 
 
 def _targets(step: Step, plan: Plan) -> None:
+    teaching(step, plan).make()
+
+
+def teaching(step: Step, plan: Plan) -> Teaching:
+    """The making of a folder of targets, by this process or by many. The step's inputs are there."""
     assert step.model is not None
     distill = plan.recipe.models[step.model].distill
     assert distill.targets is not None
-    teacher = load_teacher(_weights_of(step.inputs["teacher"]), choose_device(plan.recipe.machine.device))
-    windows = _windows(step.inputs["tokens"], step.inputs["tokenizer"], plan)
-    seed = plan.recipe.seed
-    examples = sample(teacher, windows, temperature=distill.temperature, seed=seed)
-    coding = solve(examples, distill.targets.bytes_per_token, len(windows.shards), seed)
-    with _publish(step) as folder, Meter(f"targets of {step.path.name}", len(windows.shards)) as meter:
-        spent = write_targets(
-            folder,
-            teacher,
-            windows,
-            coding,
-            temperature=distill.temperature,
-            seed=seed,
-            progress=lambda done, _: meter.update(done),
-        )
-    say(f"targets of {step.path.name}: {spent:.1f} bytes per token")
+    return Teaching(
+        path=step.path,
+        settings=step.settings,
+        inputs=step.artifacts,
+        windows=_windows(step.inputs["tokens"], step.inputs["tokenizer"], plan),
+        load=lambda: load_teacher(_weights_of(step.inputs["teacher"]), choose_device(plan.recipe.machine.device)),
+        wish=distill.targets,
+        temperature=distill.temperature,
+        seed=plan.recipe.seed,
+        old=plan.out / "old",
+    )
 
 
 def _model(step: Step, plan: Plan) -> None:

@@ -29,12 +29,14 @@ class SparseDistributions:
 
     Their mass need not be exactly 1: an unbiased sample of a distribution has that mass only in the mean. `entropy`
     is that of the whole distribution, in nats; None where nobody knows it, and then a loss is a plain cross-entropy.
+    With `rest`, what a row's mass lacks to 1 is one more bucket: everything else.
     """
 
     offsets: Tensor  # [N + 1] int64, from 0
     ids: Tensor  # [entries] int64
     probabilities: Tensor  # [entries] float32
     entropy: Tensor | None = None  # [N] float32
+    rest: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -53,7 +55,9 @@ class SparseDistributions:
         offsets = self.offsets[start : max(start, stop) + 1]
         entries = slice(int(offsets[0]), int(offsets[-1]))
         entropy = None if self.entropy is None else self.entropy[rows]
-        return SparseDistributions(offsets - offsets[0], self.ids[entries], self.probabilities[entries], entropy)
+        return SparseDistributions(
+            offsets - offsets[0], self.ids[entries], self.probabilities[entries], entropy, self.rest
+        )
 
     @classmethod
     def concatenate(cls, parts: Sequence[SparseDistributions]) -> SparseDistributions:
@@ -65,11 +69,17 @@ class SparseDistributions:
             ids=torch.cat([part.ids for part in parts]),
             probabilities=torch.cat([part.probabilities for part in parts]),
             entropy=torch.cat(entropies) if len(entropies) == len(parts) else None,
+            rest=any(part.rest for part in parts),
         )
 
     def to(self, device: torch.device | str) -> Self:
-        fields = (self.offsets, self.ids, self.probabilities, self.entropy)
-        return type(self)(*(None if field is None else field.to(device) for field in fields))  # type: ignore[arg-type]
+        return type(self)(
+            self.offsets.to(device),
+            self.ids.to(device),
+            self.probabilities.to(device),
+            None if self.entropy is None else self.entropy.to(device),
+            self.rest,
+        )
 
 
 @dataclass(frozen=True, eq=False)

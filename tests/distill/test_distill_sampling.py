@@ -27,7 +27,7 @@ def test_every_token_is_kept_in_proportion_to_its_probability(tau):
     grid = 2000
     row = random_rows(1, 40)
     offsets = (torch.arange(grid, dtype=torch.float64) + 0.5) / grid
-    drawn = sampling.draw(row.expand(grid, -1), tau, offsets)
+    drawn = sampling.draw(row.log().expand(grid, -1), tau, offsets)
     mean = dense(drawn, tau, 40).mean(0)
     assert torch.allclose(mean, row[0].double(), atol=2 * tau / grid, rtol=0)
 
@@ -35,7 +35,7 @@ def test_every_token_is_kept_in_proportion_to_its_probability(tau):
 @pytest.mark.parametrize("tau", [0.3, 0.05, 0.01])
 def test_the_stored_mass_stays_within_tau_of_one(tau):
     rows = random_rows(500, 64)
-    drawn = sampling.draw(rows, tau, torch.from_numpy(sampling.offsets(0, np.arange(500))))
+    drawn = sampling.draw(rows.log(), tau, torch.from_numpy(sampling.offsets(0, np.arange(500))))
     mass = dense(drawn, tau, 64).sum(-1)
     assert (mass - 1).abs().max() <= tau + 1e-6
     assert (mass - 1).abs().max() > tau / 10
@@ -43,7 +43,7 @@ def test_the_stored_mass_stays_within_tau_of_one(tau):
 
 def test_what_is_at_least_tau_is_exact():
     row = torch.tensor([[0.5, 0.25, 0.125, 0.0625, 0.0625]])
-    drawn = sampling.draw(row, 0.125, torch.tensor([0.5], dtype=torch.float64))
+    drawn = sampling.draw(row.log(), 0.125, torch.tensor([0.5], dtype=torch.float64))
     assert drawn.exact_ids.tolist() == [0, 1, 2]
     assert drawn.exact_probabilities.tolist() == [0.5, 0.25, 0.125]
     # the tail's stretches are [0, 0.5) and [0.5, 1) in units of tau: a point at 0.5 falls on the second
@@ -53,7 +53,7 @@ def test_what_is_at_least_tau_is_exact():
 
 def test_entropy_is_that_of_the_whole_distribution():
     row = torch.tensor([[0.5, 0.25, 0.25, 0.0]])
-    drawn = sampling.draw(row, 1.0, torch.zeros(1, dtype=torch.float64))
+    drawn = sampling.draw(row.log(), 1.0, torch.zeros(1, dtype=torch.float64))
     assert drawn.entropy.item() == pytest.approx(1.5 * np.log(2))
 
 

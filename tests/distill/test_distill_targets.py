@@ -7,7 +7,9 @@ import torch
 from gemmule import tokenizer
 from gemmule.data.loader import Windows
 from gemmule.data.shards import write_shards
-from gemmule.distill.targets import TargetStore, sample, solve, write_targets
+from gemmule.distill.parts import Parts
+from gemmule.distill.solving import FINEST, Sample, sample, solve
+from gemmule.distill.targets import TargetStore
 from gemmule.distill.teachers import Gemma2Teacher, probabilities
 from gemmule.errors import RequestError, WorkError
 from gemmule.model.config import Gemma2Config
@@ -33,10 +35,26 @@ def windows(tmp_path_factory, texts):
     return Windows(shards, LENGTH, words.bos_id, words.pad_id, seed=0)
 
 
-def write(folder, teacher, windows, *, bytes_per_token=30.0, temperature=1.0, seed=0, coding=None):
+def write(
+    folder,
+    teacher,
+    windows,
+    *,
+    bytes_per_token=30.0,
+    temperature=1.0,
+    seed=0,
+    coding=None,
+    kind="threshold",
+    rest="bucket",
+):
     if coding is None:
-        coding = solve(sample(teacher, windows, temperature=temperature), bytes_per_token, len(windows.shards))
-    write_targets(folder, teacher, windows, coding, temperature=temperature, seed=seed)
+        examples = sample(teacher, windows, temperature=temperature)
+        coding = solve(examples, kind, bytes_per_token, len(windows.shards))
+    parts = Parts(folder / "parts", windows, {})
+    parts.prepare(coding, temperature, rest)
+    parts.teach(teacher, parts.missing(), seed)
+    parts.merge(folder)
+    parts.remove()
     return TargetStore(folder)
 
 
@@ -59,7 +77,7 @@ def test_the_store_is_unbiased_token_by_token(tmp_path, teacher, windows, texts)
     assert len(short) <= LENGTH
     few = Windows(short, LENGTH, windows.bos_id, windows.pad_id)
     truth = expected(teacher, few).double()
-    coding = solve(sample(teacher, few), 12.0, 10**6)
+    coding = solve(sample(teacher, few), "threshold", 12.0, 10**6)
     total, squares = torch.zeros_like(truth), torch.zeros_like(truth)
     for seed in range(draws):
         folder = tmp_path / str(seed)
@@ -74,7 +92,7 @@ def test_the_store_is_unbiased_token_by_token(tmp_path, teacher, windows, texts)
     # A token that was never drawn has a deviation of 0 by count: its own expectation bounds it.
     scale = torch.maximum(deviation, (truth * 0.25 / draws).sqrt())
     assert ((mean - truth).abs() / scale).max() < 5.5  # the largest of some 4,000 normal numbers is about 3.8
-    tau = TargetStore(folder).tau  # a drawn token's variance is at most p tau
+    tau = TargetStore(folder).coding.scheme.weight  # a drawn token's variance is at most p tau
     assert abs(float((mean - truth)[rare].sum())) < 4 * float(truth[rare].sum() * tau / draws) ** 0.5
 
 
@@ -84,11 +102,11 @@ def test_rows_are_those_of_their_position(tmp_path, teacher, windows, temperatur
     truth = expected(teacher, windows, temperature)
     assert len(store) == len(windows.shards) == len(truth)
     estimate = dense(store[:])
-    exact = truth >= store.tau
-    step = store.tau ** (-1 / (2**store.coding.value_bits - 1))  # of the values' grid
+    exact = truth >= store.coding.scheme.weight
+    step = store.coding.scheme.weight ** (-1 / (2**store.coding.value_bits - 1))  # of the values' grid
     assert (estimate[exact] / truth[exact]).min() > 1 / step - 1e-6
     assert (estimate[exact] / truth[exact]).max() < step + 1e-6
-    assert (estimate[~exact] - truth[~exact]).abs().max() <= store.tau
+    assert (estimate[~exact] - truth[~exact]).abs().max() <= store.coding.scheme.weight
     assert torch.allclose(store[:].entropy, torch.special.entr(truth).sum(-1), atol=1e-4)
     whole = store[:]
     for start, stop in ((0, 1), (255, 258), (256, 300), (5, 5), (len(store) - 3, len(store) + 9), (-4, None)):
@@ -117,7 +135,7 @@ def test_the_loss_of_sampled_targets_is_the_live_one_in_expectation(tmp_path, te
     with torch.no_grad():
         logits = student(torch.from_numpy(batch.inputs)).flatten(0, 1)
     live = token_losses(logits, expected(teacher, windows)[: 2 * LENGTH]).mean().item()
-    coding = solve(sample(teacher, windows), 12.0, 10**6)
+    coding = solve(sample(teacher, windows), "threshold", 12.0, 10**6)
     losses = []
     for seed in range(60):
         folder = tmp_path / str(seed)
@@ -138,12 +156,13 @@ def test_the_budget_is_kept_and_used(tmp_path, teacher, windows, budget):
 
 
 def test_a_budget_too_small_names_the_smallest():
-    rows = torch.full((64, 100), 0.01)
+    kept = FINEST.draw(torch.zeros(64, 100), 0, np.arange(64))
+    rows = Sample((kept, kept), (torch.full((100,), 0.01, dtype=torch.float64),) * 2)
     with pytest.raises(RequestError, match=r"too small; at least 5"):
-        solve(rows, 4.0, 10**6)  # 3 bytes of count and entropy, and one token drawn
-    assert solve(rows, 5.0, 10**6).tau < 1
+        solve(rows, "threshold", 4.0, 10**6)  # 3 bytes of count and entropy, and one token drawn
+    assert solve(rows, "threshold", 5.0, 10**6).scheme.setting < 1
     with pytest.raises(RequestError, match=r"too small; at least 7"):
-        solve(rows, 5.0, 100)  # 200 bytes of the tokens' order, shared by 100 positions
+        solve(rows, "threshold", 5.0, 100)  # 200 bytes of the tokens' order, shared by 100 positions
 
 
 @pytest.mark.parametrize("name", ["blocks", "index", "order"])
@@ -173,8 +192,8 @@ def test_a_damaged_block_is_noticed_when_it_is_read_and_the_others_serve(tmp_pat
 def test_another_format_is_refused(tmp_path, teacher, windows):
     write(tmp_path, teacher, windows)
     info = tmp_path / "info.json"
-    info.write_text(info.read_text().replace('"format": 2', '"format": 3'))
-    with pytest.raises(WorkError, match="format 3"):
+    info.write_text(info.read_text().replace('"format": 3', '"format": 4'))
+    with pytest.raises(WorkError, match="format 4"):
         TargetStore(tmp_path)
 
 
