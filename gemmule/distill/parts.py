@@ -149,10 +149,11 @@ class Parts:
             content = self._path(number).read_bytes()
         except OSError:
             return None
-        count = -(-len(self.rows(number)) // BLOCK)
-        index = np.frombuffer(content[: count * INDEX.itemsize], INDEX).copy()
-        blocks = content[count * INDEX.itemsize :]
-        if len(index) < count or index["end"][-1] != len(blocks):
+        size = -(-len(self.rows(number)) // BLOCK) * INDEX.itemsize
+        if len(content) < size:
+            return None
+        index, blocks = np.frombuffer(content[:size], INDEX).copy(), content[size:]
+        if index["end"][-1] != len(blocks):
             return None
         begins = [0, *index["end"][:-1].tolist()]
         for begin, end, crc in zip(begins, index["end"].tolist(), index["crc"].tolist(), strict=True):
