@@ -7,8 +7,7 @@ just what is drawn from the teacher itself: some thousand positions of a large v
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ SAMPLED_POSITIONS = 4096
 SEARCHED_POSITIONS = 512  # of these, for each size tried
 LARGEST_SIZE = 4096  # 1/tau, k or draws
 FINEST = Scheme("threshold", 1 / LARGEST_SIZE)
-AT_ONCE = 2**24  # logits
+ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,8 @@ def solve(sample: Sample, kind: Kind, bytes_per_token: float, positions: int, se
     def needed(size: float) -> float:
         scheme = Scheme.of_size(kind, size)
         order = order_for(scheme, learned, sample.mean[0])
-        coding = packing.fit(scheme, order, draw_again(scheme, learned[: 2 * len(few)], len(order), seed))
-        again = draw_again(scheme, few, sample.vocabulary_size, seed + 1)
+        coding = packing.fit(scheme, order, draw_again(scheme, learned[: 2 * len(few)], seed))
+        again = draw_again(scheme, few, seed + 1)
         return once + len(coding.encode(again, numbers, seed)) / len(few)
 
     smallest = needed(1)
@@ -107,7 +106,7 @@ def coding_of(scheme: Scheme, sample: Sample, seed: int = 0) -> Coding:
     parameters = packing.fit(
         scheme,
         order_for(scheme, learned, sample.mean[0]),
-        draw_again(scheme, judged, sample.vocabulary_size, seed),
+        draw_again(scheme, judged, seed),
     ).parameters
     order = order_for(scheme, sampling.join(sample.kept), (sample.mean[0] + sample.mean[1]) / 2)
     return Coding(scheme, order, parameters)
@@ -122,21 +121,16 @@ def order_for(scheme: Scheme, kept: Draw, mean: Tensor) -> Integers:
     return torch.argsort(mean.index_add(0, kept.exact_ids, -excess), descending=True, stable=True).numpy()
 
 
-def draw_again(scheme: Scheme, kept: Draw, vocabulary_size: int, seed: int) -> Draw:
+def draw_again(scheme: Scheme, kept: Draw, seed: int) -> Draw:
     """What a scheme keeps of rows that are themselves a threshold sample."""
-    numbers = np.arange(len(kept))
-    rows = max(1, AT_ONCE // vocabulary_size)
-    chunks = [slice(start, start + rows) for start in range(0, len(kept), rows)]
-    return sampling.join(
-        [scheme.draw(logits, seed, numbers[chunk]) for chunk, logits in _logits(kept, chunks, vocabulary_size)]
-    )
-
-
-def _logits(kept: Draw, chunks: list[slice], vocabulary_size: int) -> Iterator[tuple[slice, Tensor]]:
-    for chunk in chunks:
-        part = kept[chunk]
-        logits = torch.full((len(part), vocabulary_size), FAR_BELOW)
-        every = torch.arange(len(part))
-        logits[every.repeat_interleave(part.counts[:, 0]), part.exact_ids] = part.exact_probabilities.log()
-        logits[every.repeat_interleave(part.counts[:, 1]), part.drawn_ids] = math.log(FINEST.weight)
-        yield chunk, logits
+    numbers, draws = np.arange(len(kept)), []
+    for start in range(0, len(kept), ROWS_AT_ONCE):
+        part = kept[start : start + ROWS_AT_ONCE]
+        tokens, places = torch.cat([part.exact_ids, part.drawn_ids]).unique(return_inverse=True)  # few of all
+        logits = torch.full((len(part), len(tokens)), FAR_BELOW)
+        rows = [torch.arange(len(part)).repeat_interleave(counts) for counts in part.counts.T]
+        p = torch.cat([part.exact_probabilities, torch.full((len(part.drawn_ids),), FINEST.weight)])
+        logits[torch.cat(rows), places] = p.log()
+        again = scheme.draw(logits, seed, numbers[start : start + ROWS_AT_ONCE])
+        draws.append(replace(again, exact_ids=tokens[again.exact_ids], drawn_ids=tokens[again.drawn_ids]))
+    return sampling.join(draws)

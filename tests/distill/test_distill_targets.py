@@ -1,4 +1,4 @@
-"""Stored targets, through the file format: addressing, unbiasedness, budget, damage."""
+"""Stored targets, through the file format: addressing, budget, damage."""
 
 import numpy as np
 import pytest
@@ -71,31 +71,6 @@ def dense(rows, vocabulary=300):
     return estimate
 
 
-def test_the_store_is_unbiased_token_by_token(tmp_path, teacher, windows, texts):
-    draws = 1000
-    short = write_shards([texts[0][:24]], tokenizer.train(texts, 300), tmp_path / "tokens")
-    assert len(short) <= LENGTH
-    few = Windows(short, LENGTH, windows.bos_id, windows.pad_id)
-    truth = expected(teacher, few).double()
-    coding = solve(sample(teacher, few), "threshold", 12.0, 10**6)
-    total, squares = torch.zeros_like(truth), torch.zeros_like(truth)
-    for seed in range(draws):
-        folder = tmp_path / str(seed)
-        folder.mkdir()
-        estimate = dense(write(folder, teacher, few, seed=seed, coding=coding)[:]).double()
-        total += estimate
-        squares += estimate.square()
-    mean = total / draws
-    deviation = (squares / draws - mean.square()).clamp(min=0).sqrt() / draws**0.5
-    rare = truth < 1e-3
-    assert rare.any()
-    # A token that was never drawn has a deviation of 0 by count: its own expectation bounds it.
-    scale = torch.maximum(deviation, (truth * 0.25 / draws).sqrt())
-    assert ((mean - truth).abs() / scale).max() < 5.5  # the largest of some 4,000 normal numbers is about 3.8
-    tau = TargetStore(folder).coding.scheme.weight  # a drawn token's variance is at most p tau
-    assert abs(float((mean - truth)[rare].sum())) < 4 * float(truth[rare].sum() * tau / draws) ** 0.5
-
-
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_rows_are_those_of_their_position(tmp_path, teacher, windows, temperature):
     store = write(tmp_path, teacher, windows, temperature=temperature, bytes_per_token=200.0)
@@ -137,7 +112,7 @@ def test_the_loss_of_sampled_targets_is_the_live_one_in_expectation(tmp_path, te
     live = token_losses(logits, expected(teacher, windows)[: 2 * LENGTH]).mean().item()
     coding = solve(sample(teacher, windows), "threshold", 12.0, 10**6)
     losses = []
-    for seed in range(60):
+    for seed in range(20):
         folder = tmp_path / str(seed)
         folder.mkdir()
         store = write(folder, teacher, windows, seed=seed, coding=coding)
