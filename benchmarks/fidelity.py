@@ -73,8 +73,11 @@ def main() -> None:
         if wishes.distillkit is not None:
             methods += distillkit(wishes.distillkit, teacher.vocabulary_size)
         measure(teacher, windows, range(wishes.windows), methods)
-    show(methods, len(windows.shards[: wishes.windows * LENGTH]))
-    show_codes(codings[f"threshold, {wishes.budgets[-2]:g} bytes"], next(m for m in methods if "30" in m.name).drawn)
+    show(methods, teacher.vocabulary_size)
+    near_30 = f"threshold, {min(wishes.budgets, key=lambda budget: abs(budget - 30)):g} bytes"
+    drawn = sampling.join(next(method for method in methods if method.name == near_30).drawn)
+    show_codes(codings[near_30], drawn)
+    show_speed(codings[near_30], drawn, teacher)
 
 
 # --- what is compared ------------------------------------------------------------------------------------------------
@@ -188,10 +191,10 @@ def _measure_one(
     method.positions += len(truth)
 
 
-def show(methods: list[Method], positions: int) -> None:
+def show(methods: list[Method], vocabulary_size: int) -> None:
     table = Table("targets", "setting", "tokens", "bytes per token", "as published", "squared error", "squared bias")
     for method in methods:
-        once = bytes_held_once(VOCABULARY[0]) / POSITIONS if method.drawn else 0.0
+        once = bytes_held_once(vocabulary_size) / POSITIONS if method.drawn else 0.0
         plain = f"{method.tokens / method.positions * method.plain_bits / 8:.1f}" if method.plain_bits else ""
         table.add_row(
             method.name,
@@ -203,20 +206,19 @@ def show(methods: list[Method], positions: int) -> None:
             f"{method.bias / method.square:.5f}",
         )
     common.show(table)
-    print(f"{positions} positions, {DRAWS} draws of each random target")
+    print(f"{methods[0].positions} positions, {DRAWS} draws of each random target")
 
 
 # --- codes for the ids -----------------------------------------------------------------------------------------------
 
 
-def show_codes(coding: Coding, draws: list[Draw]) -> None:
+def show_codes(coding: Coding, draw: Draw) -> None:
     """The ids of the same draws under other codes: bytes per position, and how fast they are read."""
     import constriction
     from backports import zstd
 
     from gemmule.distill import packing
 
-    draw = sampling.join(draws)
     blocks = [draw[start : start + BLOCK] for start in range(0, len(draw) // BLOCK * BLOCK, BLOCK)]
     entries = [packing._entries(block, coding.rank) for block in blocks]
     table = Table("code of the ids", "bytes per position", "positions/s read", "what is timed")
@@ -229,10 +231,10 @@ def show_codes(coding: Coding, draws: list[Draw]) -> None:
             decode(one)
         best = math.inf
         for _ in range(5):
-            started = time.perf_counter()
+            started = time.process_time()
             for one in encoded:
                 decode(one)
-            best = min(best, time.perf_counter() - started)
+            best = min(best, time.process_time() - started)
         total = sum(size(one) for one in encoded)
         table.add_row(name, f"{total / rows:.2f}", f"{rows / best:,.0f}", what)
 
@@ -290,6 +292,31 @@ def show_codes(coding: Coding, draws: list[Draw]) -> None:
     common.show(table)
 
 
+def show_speed(coding: Coding, draw: Draw, teacher: Any) -> None:
+    """What sampling and coding take beside the head's own multiplications, taken in turn: CPU time of a position."""
+    hidden = torch.randn(64, teacher.weight.shape[1])
+    logits = hidden @ teacher.weight.T / teacher.weight.shape[1] ** 0.5
+    positions, rows = np.arange(64), draw[:BLOCK]
+    block = coding.encode(rows, np.arange(BLOCK), 0)
+    work: dict[str, tuple[int, Callable[[], object]]] = {
+        "the head's multiplications": (64, lambda: hidden @ teacher.weight.T),
+        "softmax": (64, lambda: torch.softmax(logits, dim=-1)),
+        "sampling (with its own softmax and entropy)": (64, lambda: coding.scheme.draw(logits, 0, positions)),
+        "encoding": (BLOCK, lambda: coding.encode(rows, np.arange(BLOCK), 0)),
+        "decoding": (BLOCK, lambda: coding.decode(block, BLOCK)),
+    }
+    best = dict.fromkeys(work, math.inf)
+    for _ in range(5):
+        for name, (count, do) in work.items():
+            started = time.process_time()
+            do()
+            best[name] = min(best[name], (time.process_time() - started) / count)
+    table = Table("of one position", "CPU microseconds", "positions/s")
+    for name, seconds in best.items():
+        table.add_row(name, f"{seconds * 1e6:,.1f}", f"{1 / seconds:,.0f}")
+    common.show(table)
+
+
 def _varint(gaps: np.ndarray) -> bytes:
     out = bytearray()
     for gap in gaps.tolist():
@@ -302,8 +329,6 @@ def _varint(gaps: np.ndarray) -> bytes:
 
 # --- the teacher and the text ----------------------------------------------------------------------------------------
 
-VOCABULARY = [0]
-
 
 class HuggingFaceTeacher:
     """Any causal LM of transformers with a plain head."""
@@ -314,7 +339,7 @@ class HuggingFaceTeacher:
         self.model = model
         self.weight = model.get_output_embeddings().weight.detach().float()
         self.cap = getattr(model.config, "final_logit_softcapping", None)
-        self.vocabulary_size = VOCABULARY[0] = len(self.weight)
+        self.vocabulary_size = len(self.weight)
 
     @torch.no_grad()
     def expect(self, ids: Tensor, documents: Tensor | None = None) -> DenseTeacher:
