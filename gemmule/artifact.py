@@ -19,7 +19,7 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from typing import Any
 from gemmule.errors import RequestError, WorkError
 
 MANIFEST = "manifest.json"
-FORMAT_VERSIONS = {"targets": 2}  # of each kind of artifact; 1 where it is not named
+FORMAT_VERSIONS = {"targets": 3}  # of each kind of artifact; 1 where it is not named
 LIBRARIES = ("gemmule", "torch", "transformers", "tokenizers")
 Settings = dict[str, Any]
 
@@ -207,11 +207,13 @@ def retire(path: Path, old: Path) -> Path:
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path, *, shared: bool = False, wait: Callable[[str], None] | None = None) -> Iterator[None]:
     """Holds `folder` against other processes by a kernel lock, which dies with its process.
 
-    Raises RequestError naming the process that holds it.
+    With `shared` other sharers may hold it too. With `wait` it waits for its turn and says so; else raises RequestError
+    naming the process that holds it.
     """
+    mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".lock").open("a+")
@@ -219,13 +221,14 @@ def lock(folder: Path) -> Iterator[None]:
         raise WorkError(f"{error.filename or folder}: can't be written: {error.strerror}") from error
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, mode | fcntl.LOCK_NB)
         except BlockingIOError:
             handle.seek(0)
-            raise RequestError(
-                f"{folder} is in use by process {handle.read().strip() or 'unknown'}; "
-                "wait for it, or give another folder with --out"
-            ) from None
+            holder = f"{folder} is in use by process {handle.read().strip() or 'unknown'}"
+            if wait is None:
+                raise RequestError(f"{holder}; wait for it, or give another folder with --out") from None
+            wait(f"{holder}; waiting for it")
+            fcntl.flock(handle, mode)
         handle.truncate(0)
         handle.write(f"{os.getpid()}\n")
         handle.flush()

@@ -105,7 +105,29 @@ def _verb(name: str, what: str) -> Callable[..., None]:
 
 refine = _verb("refine", "text into documents")
 tokenize = _verb("tokenize", "documents into token shards")
-teach = _verb("teach", "a teacher's answers, stored")
+
+
+@app.command()
+def teach(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    out: Out = None,
+    remake: Remake = False,
+    models: Models = None,
+    worker: Annotated[str | None, typer.Option(metavar="N/COUNT", help="one of many at once: 1/16, 2/16, ...")] = None,
+) -> None:
+    """One step of a recipe: a teacher's answers, stored."""
+    from gemmule.family import Family, Worker
+
+    if worker is None:
+        Family.from_file(recipe, overrides or (), out).run("teach", models or (), remake)
+        return
+    if remake:
+        raise RequestError("--remake: not with --worker; give it once without, to the command that starts anew")
+    share = Worker.parse(worker)
+    Family.from_file(recipe, overrides or (), out).teach(share, models or ())
+
+
 train = _verb("train", "models, trained")
 evaluate = _verb("evaluate", "figures of its models")
 

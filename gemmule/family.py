@@ -10,9 +10,11 @@ Nothing here imports torch: a run that has nothing to do says so at once.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
@@ -23,8 +25,30 @@ from gemmule.errors import RequestError, WorkError
 from gemmule.plan import FINGERPRINTS, Plan, Step
 from gemmule.progress import say
 
+if TYPE_CHECKING:
+    from gemmule.teach import Teaching
+
 VERBS = {"refine": "documents", "tokenize": "tokens", "teach": "targets", "train": "model", "evaluate": "evaluation"}
 REPORT, SUMMARY, RECIPE = "report.html", "summary.json", "recipe.toml"
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Which of several processes this one is, from 1."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Worker:
+        """ "3/16". Raises RequestError."""
+        match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise RequestError(f"--worker {text}: should be NUMBER/COUNT with a number from 1 to the count, as in 3/16")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"worker {self.number}/{self.count}"
 
 
 class Family:
@@ -115,6 +139,56 @@ class Family:
                 self._report(force=bool(missing or stale))
             elif not (missing or stale):
                 say(f"{verb}: nothing to do; it is made in {self.out}")
+
+    def teach(self, worker: Worker, models: Iterable[str] = ()) -> None:
+        """One worker's share of the targets.
+
+        That is what comes before them, if nobody has made it; its own segments, at the same time as other workers; and
+        if these were the last, the finished targets.
+        """
+        steps = self.chosen("teach", models)
+        needed = {source for step in steps for source in step.inputs.values()}
+        targets = [step for step in steps if step not in needed]
+        with artifact.lock(self.out, shared=True, wait=say):
+            _, stale = self.compare(steps)
+            ready = not stale and all(self._prepared(step) for step in targets)
+        if not ready:
+            with artifact.lock(self.out, wait=say):
+                _, stale = self.compare(steps)
+                if stale:
+                    raise RequestError(self._explain(stale))
+                self._write_recipe()
+                self._make([step for step in steps if step in needed])
+                for step in targets:
+                    if not step.path.exists():
+                        self._teaching(step).prepare()
+        for step in targets:
+            with artifact.lock(self.out, shared=True, wait=say):
+                if step.path.exists():
+                    say(f"targets of {step.path.name}: made")
+                    continue
+                teaching = self._teaching(step)
+                teaching.teach(worker.number - 1, worker.count)
+                left = teaching.parts.absent
+            if left:
+                say(
+                    f"targets of {step.path.name}: {worker}'s share is done; other workers' {left} segments are not yet"
+                )
+                continue
+            with artifact.lock(self.out, wait=say):
+                if not step.path.exists():
+                    teaching.publish()
+
+    def _prepared(self, step: Step) -> bool:
+        """Whether these targets are made, or nothing but teaching is left to do."""
+        if step.path.exists():
+            return True
+        return all(source.path.exists() for source in step.inputs.values()) and self._teaching(step).parts.prepared
+
+    def _teaching(self, step: Step) -> Teaching:
+        from gemmule import steps as making  # imports torch
+
+        return making.teaching(step, self.plan)
 
     def _make(self, steps: list[Step]) -> None:
         from gemmule import steps as making  # imports torch

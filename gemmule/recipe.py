@@ -123,9 +123,36 @@ class Train(Section):
 
 
 class Targets(Section):
-    """Teacher targets taken once and stored, read by every student."""
+    """Teacher targets taken once and stored, read by every student: how much is kept, by a budget or outright."""
 
-    bytes_per_token: Annotated[float, Field(ge=8, le=1024)] = 30
+    kind: Literal["threshold", "top-k", "rs-kd"] = "threshold"
+    bytes_per_token: Annotated[float, Field(gt=0, le=1024)] | None = None  # 30, if nothing else says how much
+    tau: Annotated[float, Field(ge=1 / 4096, le=1)] | None = None  # of the threshold
+    k: Annotated[int, Field(ge=1, le=4096)] | None = None  # of the top-k
+    draws: Annotated[int, Field(ge=1, le=4096)] | None = None  # of rs-kd
+    rest: Literal["bucket", "dropped", "renormalised"] = "bucket"  # what becomes of the mass outside the top k
+
+    @model_validator(mode="before")
+    @classmethod
+    def _how_much(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        kind = values.get("kind", "threshold")
+        own = {"threshold": "tau", "top-k": "k", "rs-kd": "draws"}.get(kind)
+        given = [key for key in ("bytes_per_token", "tau", "k", "draws") if values.get(key) is not None]
+        for key in given:
+            if own is not None and key not in ("bytes_per_token", own):
+                raise ValueError(f'kind = "{kind}" takes bytes_per_token or {own}, not {key}')
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} both say how much to keep: one of them is enough")
+        if "rest" in values and kind != "top-k":
+            raise ValueError(f'rest is of kind = "top-k": kind = "{kind}" leaves no mass out')
+        return values if given else {**values, "bytes_per_token": 30.0}
+
+    @property
+    def setting(self) -> float | None:
+        """tau, k or draws, if that is given."""
+        return next((value for value in (self.tau, self.k, self.draws) if value is not None), None)
 
 
 class Distill(Section):
@@ -447,6 +474,13 @@ def _check_served(recipe: Recipe, student: Model, teacher: str, key: str) -> Non
         raise RequestError(
             f"{key}.distill: {teacher} is served and gives its top k at temperature 1 only: "
             'loss must be "forward_kl" and temperature 1'
+        )
+    targets, top_k = student.distill.targets, recipe.models[teacher].top_k or 20
+    fits = targets is None or (targets.kind == "top-k" and targets.rest == "bucket" and 1 <= (targets.k or 0) <= top_k)
+    if not fits:
+        raise RequestError(
+            f"{key}.distill.targets: {teacher} is served and gives its top {top_k} only: targets must be "
+            f'{{ kind = "top-k", k = ... }} with k up to {top_k}, the rest one bucket'
         )
     if recipe.data.separate_documents:
         raise RequestError(

@@ -29,7 +29,6 @@ from gemmule.data.loader import Windows
 from gemmule.data.shards import TokenShards, write_shards
 from gemmule.distill import huggingface
 from gemmule.distill.served import ServedTeacher
-from gemmule.distill.targets import sample, solve, write_targets
 from gemmule.distill.teachers import Ensemble, Gemma2Teacher, Teacher, check_same_vocabulary, load_teacher
 from gemmule.errors import RequestError
 from gemmule.evaluate.figures import measure
@@ -38,8 +37,9 @@ from gemmule.model import weights
 from gemmule.model.config import Gemma2Config, check_cut, describe_cut
 from gemmule.model.device import choose_device
 from gemmule.plan import Plan, Step, gemma2_config
-from gemmule.progress import Meter, human, say
+from gemmule.progress import human, say
 from gemmule.recipe import Evaluate
+from gemmule.teach import Teaching
 from gemmule.tokenizer.load import Tokenizer, load_tokenizer
 from gemmule.train import metrics
 from gemmule.train.loop import Job, train
@@ -104,7 +104,7 @@ def _outside(step: Step, plan: Plan) -> None:
         source = weights.find_folder(source) if isinstance(source, Path) else find_source(source)
         outside.check_folder(source, plan.recipe.data.sequence_length)
     kind = outside.kind_of(source)
-    record = {"source": str(step.source), "kind": kind}
+    record: dict[str, Any] = {"source": str(step.source), "kind": kind}
     with _publish(step) as folder:
         if kind == "gguf" and (step.path.name == "start" or gguf_architecture(Path(source)) == ARCHITECTURE):
             import_model(source, folder / "model")
@@ -112,7 +112,7 @@ def _outside(step: Step, plan: Plan) -> None:
         if kind == "served":
             served = ServedTeacher(str(source), ours.vocabulary_size, torch.device("cpu"), _top_k(step, plan))
             served.expect(torch.tensor([[ours.eos_id, ours.eos_id]]))  # whether it gives what is needed
-            record["model"] = served.name
+            record["model"], record["top_k"] = served.name, served.top_k
         else:
             theirs = ours if step.source == plan.tokenizer.source else _read_tokenizer(source)
             rows = _rows(folder / "model" if (folder / "model").is_dir() else Path(source), ours)
@@ -171,25 +171,32 @@ def _tokens(step: Step, plan: Plan) -> None:
 
 
 def _targets(step: Step, plan: Plan) -> None:
+    teaching(step, plan).make()
+
+
+def teaching(step: Step, plan: Plan) -> Teaching:
+    """The making of a folder of targets, by this process or by many. The step's inputs are there."""
     assert step.model is not None
     distill = plan.recipe.models[step.model].distill
     assert distill.targets is not None
-    teacher = _load_teachers(step, plan, choose_device(plan.recipe.machine.device))
-    windows = _windows(step.inputs["tokens"], step.inputs["tokenizer"], plan)
-    seed = plan.recipe.seed
-    examples = sample(teacher, windows, temperature=distill.temperature, seed=seed)
-    coding = solve(examples, distill.targets.bytes_per_token, len(windows.shards), seed)
-    with _publish(step) as folder, Meter(f"targets of {step.path.name}", len(windows.shards)) as meter:
-        spent = write_targets(
-            folder,
-            teacher,
-            windows,
-            coding,
-            temperature=distill.temperature,
-            seed=seed,
-            progress=lambda done, _: meter.update(done),
-        )
-    say(f"targets of {step.path.name}: {spent:.1f} bytes per token")
+    for teacher in plan.teachers_of(step.model):
+        record = _record(plan.model_step(teacher))
+        if record["kind"] == "served" and record["top_k"] < (distill.targets.k or 0):
+            raise RequestError(
+                f"models.{step.model}.distill.targets.k = {distill.targets.k}: {teacher} gives its top "
+                f"{record['top_k']} at most (vLLM's --max-logprobs)"
+            )
+    return Teaching(
+        path=step.path,
+        settings=step.settings,
+        inputs=step.artifacts,
+        windows=_windows(step.inputs["tokens"], step.inputs["tokenizer"], plan),
+        load=lambda: _load_teachers(step, plan, choose_device(plan.recipe.machine.device)),
+        wish=distill.targets,
+        temperature=distill.temperature,
+        seed=plan.recipe.seed,
+        old=plan.out / "old",
+    )
 
 
 def _model(step: Step, plan: Plan) -> None:

@@ -212,3 +212,36 @@ def test_a_cut_follows_a_model_from_outside():
     assert models["whole"].train.learning_rate == 2e-4
     with pytest.raises(RequestError, match=r"models.small.architecture.layers"):
         recipe.parse(raw)  # where nobody can tell, both must be said
+
+
+def wished(**targets):
+    return recipe.parse(changed(models__student__distill={"targets": targets})).models["student"].distill.targets
+
+
+def test_targets_say_once_how_much_is_kept():
+    assert (wished().kind, wished().bytes_per_token, wished().setting) == ("threshold", 30.0, None)
+    assert (wished(tau=0.01).bytes_per_token, wished(tau=0.01).setting) == (None, 0.01)
+    assert wished(kind="rs-kd", draws=50).setting == 50
+    top = wished(kind="top-k", k=12, rest="renormalised")
+    assert (top.setting, top.rest) == (12, "renormalised")
+    assert wished(kind="top-k", bytes_per_token=90).rest == "bucket"
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        ({"k": 12}, 'kind = "threshold" takes bytes_per_token or tau, not k'),
+        ({"kind": "top-k", "tau": 0.1}, 'kind = "top-k" takes bytes_per_token or k, not tau'),
+        ({"kind": "rs-kd", "k": 1}, 'kind = "rs-kd" takes bytes_per_token or draws, not k'),
+        ({"tau": 0.1, "bytes_per_token": 30}, "bytes_per_token and tau both say how much to keep"),
+        ({"rest": "dropped"}, 'rest is of kind = "top-k"'),
+        ({"kind": "top-p"}, "targets.kind = 'top-p'"),
+        ({"tau": 0.0}, "targets.tau = 0.0"),
+        ({"kind": "top-k", "k": 0}, "targets.k = 0"),
+        ({"bytes_per_token": -1}, "targets.bytes_per_token = -1"),
+    ],
+)
+def test_targets_that_are_none_are_refused_by_key(targets, said):
+    with pytest.raises(RequestError, match=r"models\.student\.distill\.targets") as refused:
+        wished(**targets)
+    assert said in str(refused.value)

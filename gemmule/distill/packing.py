@@ -9,8 +9,9 @@ Everything is decoded by whole arrays, for no field's place depends on another's
 
     counts     [rows] uint8 or uint16   tokens of each row
     entropy    [rows] uint16            of the teacher's whole distribution: nats * 65535 / log(vocabulary size)
-    flags      1 bit a token            whether its probability is kept, or is tau because it was drawn
-    values     a few bits a kept one    on a logarithmic grid from tau to 1, rounded stochastically: unbiased
+    flags      1 bit a token            whether it has a value of its own, or weighs what all the others do
+    values     a few bits for each such a level: of a logarithmic grid up to 1, rounded stochastically, so unbiased; of
+                                        RS-KD how often it was drawn
     remainders k bits a token
     quotients  unary: that many zeros, then a one
 
@@ -28,22 +29,24 @@ import torch
 from numpy.typing import NDArray
 
 from gemmule.distill import sampling
-from gemmule.distill.sampling import Draw
+from gemmule.distill.sampling import Draw, Scheme
 from gemmule.model.head import SparseDistributions
 
 PLACES = 8  # a row's tokens are told apart by eighths of it
 LENGTHS = 34  # and rows by their length in half octaves: 1, 2, 3, 4, 6, 8, 12, ...
 LARGEST_PARAMETER = 24
 ENTROPY_SCALE = 65535
+TOP_K_BITS = 8
 Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class Coding:
-    """What encoder and decoder share: the threshold, the tokens by falling frequency, the Rice parameters."""
+    """What encoder and decoder share: what is kept, the tokens by falling frequency, the Rice parameters."""
 
-    tau: float
+    scheme: Scheme
     order: Integers  # [V] token ids
     parameters: Integers  # [PLACES, LENGTHS]: k
 
@@ -58,21 +61,25 @@ class Coding:
 
     @property
     def count_dtype(self) -> np.dtype[np.unsignedinteger]:
-        # each token of a row weighs tau at least, and all together at most 1 + tau
-        return np.dtype(np.uint8 if 1 / self.tau + 1 < 256 else "<u2")
+        return np.dtype(np.uint8 if self.scheme.most < 256 else "<u2")
 
     @property
     def value_bits(self) -> int:
-        """So many that the grid's steps are no larger than the root of tau: then rounding adds little to the draws'
-        own variance, step² p² / 4 at most to about tau."""
-        return max(1, math.ceil(math.log2(1 - math.log(self.tau) / math.sqrt(self.tau))))
+        """With a threshold so many that the grid's steps are no larger than the root of tau: then rounding adds little
+        to the draws' own variance, step² p² / 4 at most to about tau."""
+        if self.scheme.kind == "rs-kd":
+            return int(self.scheme.setting).bit_length()
+        if self.scheme.kind == "top-k":
+            return TOP_K_BITS
+        tau = self.scheme.weight
+        return max(1, math.ceil(math.log2(1 - math.log(tau) / math.sqrt(tau))))
 
     def encode(self, draw: Draw, positions: Integers, seed: int) -> bytes:
         """The block of a draw whose rows stand at these positions [rows] of the stream. The seed is of the rounding."""
         row, ids, counts, gaps, probabilities = _entries(draw, self.rank)
         exact = probabilities > 0
         counter = (positions[row] * self.vocabulary_size + ids)[exact]
-        levels = _to_levels(probabilities[exact], self.tau, self.value_bits, sampling.uniform(seed, counter, stream=1))
+        levels = self._to_levels(probabilities[exact], sampling.uniform(seed, counter, stream=1))
         k = self._parameters_of(counts)
         entropy = np.rint(draw.entropy.numpy() * (ENTROPY_SCALE / math.log(self.vocabulary_size)))
         arrays = (
@@ -111,8 +118,8 @@ class Coding:
         ranks = steps[1:] - np.repeat(steps[offsets[:-1]], counts) - 1
         if entries and ranks.max() >= self.vocabulary_size:
             raise ValueError("the block holds a token outside the vocabulary")
-        probabilities = np.full(entries, self.tau, np.float32)
-        probabilities[exact] = self.tau ** (1 - levels / (2**self.value_bits - 1))
+        probabilities = np.full(entries, self.scheme.weight, np.float32)
+        probabilities[exact] = self._from_levels(levels)
         return SparseDistributions(
             offsets=torch.from_numpy(offsets),
             ids=torch.from_numpy(self.order[ranks]),
@@ -124,23 +131,39 @@ class Coding:
         """The Rice parameter of each entry of rows of these lengths."""
         return self.parameters[_contexts(counts)]
 
+    def _to_levels(self, probabilities: Floats, uniform: Floats) -> Integers:
+        """Points of the grid, for each p one of the two around it, so that the mean is p."""
+        weight = self.scheme.weight
+        if self.scheme.kind == "rs-kd":
+            return np.rint(probabilities / weight).astype(np.int64)
+        highest = 2**self.value_bits - 1
+        if weight == 1:
+            return np.full(len(probabilities), highest)
+        place = highest * (1 - np.log(probabilities) / math.log(weight))
+        below = np.clip(np.floor(place), 0, highest - 1).astype(np.int64)
+        low, high = self._from_levels(below), self._from_levels(below + 1)
+        return below + (uniform < (probabilities - low) / (high - low))
 
-def fit(probabilities: torch.Tensor, tau: float, seed: int) -> Coding:
-    """The coding for a threshold, fitted to a sample of distributions [rows, V]."""
-    expected = (probabilities / tau).clamp(max=1).mean(0, dtype=torch.float64)
-    order = torch.argsort(expected, descending=True, stable=True).numpy()
-    offsets = sampling.offsets(seed, np.arange(len(probabilities)))
-    _, _, counts, gaps, _ = _entries(sampling.draw(probabilities, tau, torch.from_numpy(offsets)), _inverse(order))
+    def _from_levels(self, levels: Integers) -> Floats:
+        weight = self.scheme.weight
+        if self.scheme.kind == "rs-kd":
+            return np.asarray(levels * weight)
+        return np.asarray(weight ** (1 - levels / (2**self.value_bits - 1)))
+
+
+def fit(scheme: Scheme, order: Integers, draw: Draw) -> Coding:
+    """The coding with the Rice parameters that are best for a draw."""
+    _, _, counts, gaps, _ = _entries(draw, _inverse(order))
     places, lengths = _contexts(counts)
     parameters = np.empty((PLACES, LENGTHS), np.int64)
-    for length in range(LENGTHS):  # what the sample does not show: as if the row's tokens lay evenly
+    for length in range(LENGTHS):  # what the draw does not show: as if the row's tokens lay evenly
         tokens = 2 ** (length // 2) * (1 + length % 2 / 2)
         parameters[:, length] = max(0, int(math.log2(len(order) / tokens)))
     for place, length in set(zip(places.tolist(), lengths.tolist(), strict=True)):
         some = gaps[(places == place) & (lengths == length)]
         bits = [(some >> k).sum() + (1 + k) * len(some) for k in range(LARGEST_PARAMETER + 1)]
         parameters[place, length] = int(np.argmin(bits))
-    return Coding(tau, order, parameters)
+    return Coding(scheme, order, parameters)
 
 
 def _inverse(order: Integers) -> Integers:
@@ -149,7 +172,7 @@ def _inverse(order: Integers) -> Integers:
     return rank
 
 
-def _entries(draw: Draw, rank: Integers) -> tuple[Integers, Integers, Integers, Integers, NDArray[np.float64]]:
+def _entries(draw: Draw, rank: Integers) -> tuple[Integers, Integers, Integers, Integers, Floats]:
     """A draw's tokens, row by row in the order of their ranks.
 
     Gives row, id [S], the counts of the rows [N], each token's gap to the rank before it in its row, and its
@@ -175,17 +198,6 @@ def _contexts(counts: Integers) -> tuple[Integers, Integers]:
     place = np.arange(len(length)) - np.repeat(first, counts)
     octave = np.frexp(length)[1].astype(np.int64) - 1
     return place * PLACES // np.maximum(length, 1), 2 * octave + ((length << 1 >> octave) & 1)
-
-
-def _to_levels(probabilities: NDArray[np.float64], tau: float, bits: int, uniform: NDArray[np.float64]) -> Integers:
-    """Points of the grid tau^(1 - level / highest), for each p one of the two around it, so that the mean is p."""
-    highest = 2**bits - 1
-    if tau == 1:
-        return np.full(len(probabilities), highest)
-    place = highest * (1 - np.log(probabilities) / math.log(tau))
-    below = np.clip(np.floor(place), 0, highest - 1).astype(np.int64)
-    low, high = tau ** (1 - below / highest), tau ** (1 - (below + 1) / highest)
-    return below + (uniform < (probabilities - low) / (high - low))
 
 
 def _pack_fields(values: Integers, widths: Integers) -> Bytes:

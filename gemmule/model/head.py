@@ -98,6 +98,10 @@ class DenseTeacher:
     def __len__(self) -> int:
         return len(self.hidden)
 
+    def __getitem__(self, rows: Tensor) -> DenseTeacher:
+        """Those of N rows."""
+        return replace(self, hidden=self.hidden[rows])
+
     def flatten(self) -> DenseTeacher:
         """[B, T, D'] as [N, D']."""
         return replace(self, hidden=self.hidden.flatten(0, -2))
@@ -120,6 +124,10 @@ class Mixture:
 
     def __len__(self) -> int:
         return len(self.members[0][1])
+
+    def __getitem__(self, rows: Tensor) -> Mixture:
+        """Those of N rows."""
+        return Mixture(tuple((weight, member[rows]) for weight, member in self.members))
 
     def flatten(self) -> Mixture:
         """[B, T, D'] as [N, D'], in each member."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from stored_targets import write_targets
 import transformers
 from torch.nn import functional as F
 
@@ -15,7 +16,6 @@ from gemmule.data.loader import Windows
 from gemmule.data.shards import write_shards
 from gemmule.distill import huggingface
 from gemmule.distill.huggingface import HuggingFaceTeacher, positions_in
-from gemmule.distill.targets import TargetStore, sample, solve, write_targets
 from gemmule.errors import RequestError
 from gemmule.evaluate.figures import measure
 
@@ -107,10 +107,7 @@ def test_stored_targets_say_what_transformers_says(texts, tmp_path, bos, apart):
     windows = Windows(shards, 16, words.bos_id if bos else None, words.pad_id, separate_documents=apart)
     model = make("qwen2")
     teacher = HuggingFaceTeacher(model)
-    coding = solve(sample(teacher, windows), 400, 10**6)
-    (tmp_path / "targets").mkdir()
-    write_targets(tmp_path / "targets", teacher, windows, coding)
-    store = TargetStore(tmp_path / "targets")
+    store = write_targets(tmp_path / "targets", teacher, windows, bytes_per_token=400, positions=10**6)
     assert len(store) == len(shards)
     stream, starts = torch.from_numpy(shards[:]), shards.document_starts.tolist()
     for begin in (0, 16, 16 * (starts[1] // 16), 16 * (len(shards) // 16)):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from gemmule.distill import packing, sampling
+from gemmule.distill.sampling import Scheme
 
 
 def distributions(rows, vocabulary, sharpness, seed=0):
@@ -14,7 +15,12 @@ def distributions(rows, vocabulary, sharpness, seed=0):
 
 
 def drawn(probabilities, tau, seed=5):
-    return sampling.draw(probabilities, tau, torch.from_numpy(sampling.offsets(seed, np.arange(len(probabilities)))))
+    return Scheme("threshold", tau).draw(probabilities.log(), seed, np.arange(len(probabilities)))
+
+
+def fitted(probabilities, scheme, seed=0):
+    order = torch.argsort((probabilities / scheme.weight).clamp(max=1).mean(0), descending=True, stable=True).numpy()
+    return packing.fit(scheme, order, scheme.draw(probabilities.log(), seed, np.arange(len(probabilities))))
 
 
 def rows_of(draw):
@@ -29,7 +35,7 @@ def rows_of(draw):
 
 
 @pytest.mark.parametrize(
-    ("vocabulary", "sharpness", "tau", "fitted"),
+    ("vocabulary", "sharpness", "tau", "fitted_tau"),
     [
         (300, 2.0, 0.05, 0.05),
         (300, 6.0, 0.05, 0.05),  # sure: rows of one token
@@ -39,10 +45,10 @@ def rows_of(draw):
         (70_000, 0.1, 0.003, 0.5),  # coded with parameters that were fitted to other rows
     ],
 )
-def test_what_is_decoded_is_what_was_drawn(vocabulary, sharpness, tau, fitted):
+def test_what_is_decoded_is_what_was_drawn(vocabulary, sharpness, tau, fitted_tau):
     draw = drawn(distributions(40, vocabulary, sharpness), tau)
-    other = packing.fit(distributions(64, vocabulary, sharpness, seed=1), fitted, seed=0)
-    coding = packing.Coding(tau, other.order, other.parameters)
+    other = fitted(distributions(64, vocabulary, sharpness, seed=1), Scheme("threshold", fitted_tau))
+    coding = packing.Coding(Scheme("threshold", tau), other.order, other.parameters)
     block = coding.encode(draw, np.arange(40), seed=3)
     decoded = coding.decode(block, 40)
     assert torch.allclose(decoded.entropy, draw.entropy, atol=1e-4)
@@ -61,7 +67,7 @@ def test_what_is_decoded_is_what_was_drawn(vocabulary, sharpness, tau, fitted):
 def test_rows_without_tokens_and_no_rows():
     counts = torch.tensor([[0, 0], [0, 1], [0, 0], [1, 0], [0, 0]])
     draw = sampling.Draw(counts, torch.tensor([7]), torch.tensor([0.5]), torch.tensor([9]), torch.zeros(5))
-    coding = packing.fit(distributions(64, 20, 2.0), 0.3, seed=0)
+    coding = fitted(distributions(64, 20, 2.0), Scheme("threshold", 0.3))
     decoded = coding.decode(coding.encode(draw, np.arange(5), seed=0), 5)
     assert decoded.offsets.tolist() == [0, 0, 1, 1, 2, 2]
     assert decoded.ids.tolist() == [9, 7]
@@ -71,8 +77,10 @@ def test_rows_without_tokens_and_no_rows():
 def test_values_are_unbiased_and_lie_around_the_probability():
     tau, p = 0.01, np.array([0.01, 0.0123, 0.2, 0.5, 0.987, 1.0])
     uniform = (np.arange(20_000) + 0.5) / 20_000  # every uniform number once: the mean is exact
+    coding = packing.Coding(Scheme("threshold", tau), np.arange(9), np.zeros((8, 34), np.int64))
+    assert coding.value_bits == 6
     for probability in p:
-        levels = packing._to_levels(np.full(len(uniform), probability), tau, 6, uniform)
+        levels = coding._to_levels(np.full(len(uniform), probability), uniform)
         values = tau ** (1 - levels / 63)
         assert values.mean() == pytest.approx(probability, rel=1e-5)
         assert np.ptp(levels) <= 1
@@ -99,7 +107,7 @@ def test_fields_and_unary_numbers_are_those_of_python():
 def test_the_code_is_near_the_entropy_of_the_tokens_frequencies():
     tau, rows = 0.03, 4000
     probabilities = distributions(rows, 500, 2.0)
-    coding = packing.fit(probabilities[: rows // 2], tau, seed=0)
+    coding = fitted(probabilities[: rows // 2], Scheme("threshold", tau))
     fresh = probabilities[rows // 2 :]
     draw = drawn(fresh, tau)
     chance = (fresh / tau).clamp(max=1).mean(0).double()  # how often each token is in a row
@@ -112,7 +120,7 @@ def test_the_code_is_near_the_entropy_of_the_tokens_frequencies():
 
 @pytest.mark.parametrize("damage", ["cut", "longer", "other rows", "noise"])
 def test_a_block_that_is_none_is_refused(damage):
-    coding = packing.fit(distributions(64, 300, 2.0), 0.05, seed=0)
+    coding = fitted(distributions(64, 300, 2.0), Scheme("threshold", 0.05))
     block = coding.encode(drawn(distributions(30, 300, 2.0), 0.05), np.arange(30), seed=0)
     rows, spoiled = 30, block
     if damage == "cut":

@@ -1,13 +1,16 @@
-"""Stored targets, through the file format: addressing, unbiasedness, budget, damage."""
+"""Stored targets, through the file format: addressing, budget, damage."""
 
 import numpy as np
 import pytest
 import torch
+from stored_targets import write_targets
 
 from gemmule import tokenizer
 from gemmule.data.loader import Windows
 from gemmule.data.shards import write_shards
-from gemmule.distill.targets import TargetStore, sample, solve, write_targets
+from gemmule.distill.parts import Parts
+from gemmule.distill.solving import FINEST, Sample, sample, solve
+from gemmule.distill.targets import TargetStore
 from gemmule.distill.teachers import Gemma2Teacher, probabilities
 from gemmule.errors import RequestError, WorkError
 from gemmule.model.config import Gemma2Config
@@ -33,13 +36,6 @@ def windows(tmp_path_factory, texts):
     return Windows(shards, LENGTH, words.bos_id, words.pad_id, seed=0)
 
 
-def write(folder, teacher, windows, *, bytes_per_token=30.0, temperature=1.0, seed=0, coding=None):
-    if coding is None:
-        coding = solve(sample(teacher, windows, temperature=temperature), bytes_per_token, len(windows.shards))
-    write_targets(folder, teacher, windows, coding, temperature=temperature, seed=seed)
-    return TargetStore(folder)
-
-
 def expected(teacher, windows, temperature=1.0):
     """The teacher's distributions over the stream, [tokens, V], window by window."""
     batch = windows.window_batch(range(len(windows)))
@@ -53,42 +49,17 @@ def dense(rows, vocabulary=300):
     return estimate
 
 
-def test_the_store_is_unbiased_token_by_token(tmp_path, teacher, windows, texts):
-    draws = 1000
-    short = write_shards([texts[0][:24]], tokenizer.train(texts, 300), tmp_path / "tokens")
-    assert len(short) <= LENGTH
-    few = Windows(short, LENGTH, windows.bos_id, windows.pad_id)
-    truth = expected(teacher, few).double()
-    coding = solve(sample(teacher, few), 12.0, 10**6)
-    total, squares = torch.zeros_like(truth), torch.zeros_like(truth)
-    for seed in range(draws):
-        folder = tmp_path / str(seed)
-        folder.mkdir()
-        estimate = dense(write(folder, teacher, few, seed=seed, coding=coding)[:]).double()
-        total += estimate
-        squares += estimate.square()
-    mean = total / draws
-    deviation = (squares / draws - mean.square()).clamp(min=0).sqrt() / draws**0.5
-    rare = truth < 1e-3
-    assert rare.any()
-    # A token that was never drawn has a deviation of 0 by count: its own expectation bounds it.
-    scale = torch.maximum(deviation, (truth * 0.25 / draws).sqrt())
-    assert ((mean - truth).abs() / scale).max() < 5.5  # the largest of some 4,000 normal numbers is about 3.8
-    tau = TargetStore(folder).tau  # a drawn token's variance is at most p tau
-    assert abs(float((mean - truth)[rare].sum())) < 4 * float(truth[rare].sum() * tau / draws) ** 0.5
-
-
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_rows_are_those_of_their_position(tmp_path, teacher, windows, temperature):
-    store = write(tmp_path, teacher, windows, temperature=temperature, bytes_per_token=200.0)
+    store = write_targets(tmp_path, teacher, windows, temperature=temperature, bytes_per_token=200.0)
     truth = expected(teacher, windows, temperature)
     assert len(store) == len(windows.shards) == len(truth)
     estimate = dense(store[:])
-    exact = truth >= store.tau
-    step = store.tau ** (-1 / (2**store.coding.value_bits - 1))  # of the values' grid
+    exact = truth >= store.coding.scheme.weight
+    step = store.coding.scheme.weight ** (-1 / (2**store.coding.value_bits - 1))  # of the values' grid
     assert (estimate[exact] / truth[exact]).min() > 1 / step - 1e-6
     assert (estimate[exact] / truth[exact]).max() < step + 1e-6
-    assert (estimate[~exact] - truth[~exact]).abs().max() <= store.tau
+    assert (estimate[~exact] - truth[~exact]).abs().max() <= store.coding.scheme.weight
     assert torch.allclose(store[:].entropy, torch.special.entr(truth).sum(-1), atol=1e-4)
     whole = store[:]
     for start, stop in ((0, 1), (255, 258), (256, 300), (5, 5), (len(store) - 3, len(store) + 9), (-4, None)):
@@ -100,7 +71,7 @@ def test_rows_are_those_of_their_position(tmp_path, teacher, windows, temperatur
 
 
 def test_a_batch_holds_the_rows_of_its_windows(tmp_path, teacher, windows):
-    store = write(tmp_path, teacher, windows)
+    store = write_targets(tmp_path, teacher, windows)
     last = len(windows) - 1
     batch = windows.window_batch([3, last, 0])
     rows = store.batch(batch)
@@ -117,12 +88,12 @@ def test_the_loss_of_sampled_targets_is_the_live_one_in_expectation(tmp_path, te
     with torch.no_grad():
         logits = student(torch.from_numpy(batch.inputs)).flatten(0, 1)
     live = token_losses(logits, expected(teacher, windows)[: 2 * LENGTH]).mean().item()
-    coding = solve(sample(teacher, windows), 12.0, 10**6)
+    coding = solve(sample(teacher, windows), "threshold", 12.0, 10**6)
     losses = []
-    for seed in range(60):
+    for seed in range(20):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        store = write(folder, teacher, windows, seed=seed, coding=coding)
+        store = write_targets(folder, teacher, windows, seed=seed, coding=coding)
         losses.append(token_losses(logits, store.batch(batch)).mean().item())
     error = np.std(losses) / len(losses) ** 0.5
     assert error < 0.05 * live
@@ -131,24 +102,25 @@ def test_the_loss_of_sampled_targets_is_the_live_one_in_expectation(tmp_path, te
 
 @pytest.mark.parametrize("budget", [9.0, 30.0, 60.0])
 def test_the_budget_is_kept_and_used(tmp_path, teacher, windows, budget):
-    store = write(tmp_path, teacher, windows, bytes_per_token=budget)
+    store = write_targets(tmp_path, teacher, windows, bytes_per_token=budget)
     on_disk = sum(file.stat().st_size for file in tmp_path.glob("*.bin")) / len(store)
     assert store.bytes_per_token == on_disk
     assert 0.9 * budget < on_disk < 1.04 * budget
 
 
 def test_a_budget_too_small_names_the_smallest():
-    rows = torch.full((64, 100), 0.01)
+    kept = FINEST.draw(torch.zeros(64, 100), 0, np.arange(64))
+    rows = Sample((kept, kept), (torch.full((100,), 0.01, dtype=torch.float64),) * 2)
     with pytest.raises(RequestError, match=r"too small; at least 5"):
-        solve(rows, 4.0, 10**6)  # 3 bytes of count and entropy, and one token drawn
-    assert solve(rows, 5.0, 10**6).tau < 1
+        solve(rows, "threshold", 4.0, 10**6)  # 3 bytes of count and entropy, and one token drawn
+    assert solve(rows, "threshold", 5.0, 10**6).scheme.setting < 1
     with pytest.raises(RequestError, match=r"too small; at least 7"):
-        solve(rows, 5.0, 100)  # 200 bytes of the tokens' order, shared by 100 positions
+        solve(rows, "threshold", 5.0, 100)  # 200 bytes of the tokens' order, shared by 100 positions
 
 
 @pytest.mark.parametrize("name", ["blocks", "index", "order"])
 def test_a_file_cut_short_is_noticed(tmp_path, teacher, windows, name):
-    write(tmp_path, teacher, windows)
+    write_targets(tmp_path, teacher, windows)
     file = tmp_path / f"{name}.bin"
     file.write_bytes(file.read_bytes()[:-16])
     with pytest.raises(WorkError, match=str(tmp_path)):
@@ -156,7 +128,7 @@ def test_a_file_cut_short_is_noticed(tmp_path, teacher, windows, name):
 
 
 def test_a_damaged_block_is_noticed_when_it_is_read_and_the_others_serve(tmp_path, teacher, windows):
-    whole = write(tmp_path, teacher, windows)[:]
+    whole = write_targets(tmp_path, teacher, windows)[:]
     assert len(whole) > 600
     file = tmp_path / "blocks.bin"
     damaged = bytearray(file.read_bytes())
@@ -171,10 +143,10 @@ def test_a_damaged_block_is_noticed_when_it_is_read_and_the_others_serve(tmp_pat
 
 
 def test_another_format_is_refused(tmp_path, teacher, windows):
-    write(tmp_path, teacher, windows)
+    write_targets(tmp_path, teacher, windows)
     info = tmp_path / "info.json"
-    info.write_text(info.read_text().replace('"format": 2', '"format": 3'))
-    with pytest.raises(WorkError, match="format 3"):
+    info.write_text(info.read_text().replace('"format": 3', '"format": 4'))
+    with pytest.raises(WorkError, match="format 4"):
         TargetStore(tmp_path)
 
 

@@ -6,11 +6,13 @@ import json
 import shutil
 
 import pytest
+import torch
 import transformers
 from served_model import FakeServer
 
 import gemmule
 from gemmule.convert.exporting import export_model
+from gemmule.distill.targets import TargetStore
 
 HEAD = """
 name = "teachers"
@@ -111,12 +113,45 @@ def test_a_served_teacher_and_a_gguf_file(run, write, final, tmp_path, capsys):
     assert models["file"]["perplexity"] < 100
 
 
+def test_a_server_that_dies_half_way_leaves_no_hole_in_the_targets(run, write, final, tmp_path, capsys):
+    """Its finished targets are the local teacher's top k, position by position, and the rest as one bucket."""
+    server = FakeServer(gemmule.load(final))
+    served = f'[models.far]\nfrom = "{server.url}"\ntop_k = 5\n'
+    stored = 'distill = { targets = { kind = "top-k", k = 5 } }\n'
+    answer, calls = server.choice, []
+
+    def dying(*arguments):
+        calls.append(1)
+        if len(calls) == 40:
+            server.hindrances += [0, 503, 0]
+        return answer(*arguments)
+
+    server.choice = dying
+    recipe = write(served, '"far"')
+    recipe.write_text(recipe.read_text() + stored)
+    assert run("teach", recipe, "--out", tmp_path / "served") == 0, capsys.readouterr().err
+    server.stop()
+    assert not server.hindrances
+    assert "trying again" in capsys.readouterr().err
+    recipe = write(f'[models.far]\nfrom = "{final}"\n', '"far"')
+    recipe.write_text(recipe.read_text() + stored)
+    assert run("teach", recipe, "--out", tmp_path / "local") == 0
+    far, local = (TargetStore(tmp_path / name / "targets" / "far")[:] for name in ("served", "local"))
+    assert far.rest
+    assert len(far) == len(local)
+    torch.testing.assert_close(far.offsets, local.offsets)
+    torch.testing.assert_close(far.ids, local.ids)
+    torch.testing.assert_close(far.probabilities, local.probabilities, rtol=1e-2, atol=1e-4)  # as stored
+
+
 @pytest.mark.parametrize(
     ("teachers", "extra", "words"),
     [
         ("{ far = 0.5, near = 0.5 }", "", "far is served and gives its top k only: it can't be in an ensemble"),
         ('"far"', 'distill = { loss = "jsd" }', "models.small.distill: far is served"),
         ('"far"', "distill = { temperature = 2.0 }", "models.small.distill: far is served"),
+        ('"far"', "distill = { targets = { bytes_per_token = 30 } }", "far is served and gives its top 20 only"),
+        ('"far"', 'distill = { targets = { kind = "top-k", k = 21 } }', "with k up to 20"),
         ("{ near = 0.5, other = 0.6 }", "", "weights that sum to 1.1"),
         ('"near"', "top_k = 5", "top_k is for a model behind a server"),
     ],

@@ -7,11 +7,11 @@ import math
 
 import pytest
 import torch
+from stored_targets import write_targets
 
 from gemmule import recipe, tokenizer
 from gemmule.data.loader import Windows
 from gemmule.data.shards import write_shards
-from gemmule.distill.targets import TargetStore, sample, solve, write_targets
 from gemmule.distill.teachers import Gemma2Teacher, probabilities
 from gemmule.evaluate.figures import measure
 from gemmule.model.config import Gemma2Config
@@ -79,8 +79,7 @@ def test_live_and_stored_teachers_read_each_document_by_itself(windows, pair, tm
     teacher = Gemma2Teacher(pair[1])
     live = probabilities(teacher.expect(**batch.model_inputs("cpu")))[: len(expected)]
     torch.testing.assert_close(live.double(), expected, rtol=1e-4, atol=1e-6)
-    write_targets(tmp_path, teacher, windows, solve(sample(teacher, windows), 30, 10**6))
-    entropy = TargetStore(tmp_path)[: len(expected)].entropy.double()
+    entropy = write_targets(tmp_path, teacher, windows, positions=10**6)[: len(expected)].entropy.double()
     wanted = -(expected * expected.log()).sum(-1)
     assert (entropy - wanted).abs().max() < 1e-3  # as stored
     other = probabilities(teacher.expect(torch.from_numpy(batch.inputs)))[: len(expected)].double()

@@ -12,12 +12,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from stored_targets import write_targets
 from safetensors.torch import load_file
 
 from gemmule import artifact, tokenizer
 from gemmule.data.loader import Batch, Windows
 from gemmule.data.shards import write_shards
-from gemmule.distill.targets import TargetStore, sample, solve, write_targets
+from gemmule.distill.targets import TargetStore
 from gemmule.distill.teachers import Gemma2Teacher, load_teacher
 from gemmule.errors import WorkError
 from gemmule.model import weights
@@ -84,7 +85,7 @@ def test_micro_batches_change_neither_loss_nor_gradients(job, windows, teacher_f
     if kind == "stored":
         (tmp_path / "targets").mkdir()
         teacher = load_teacher(teacher_folder, torch.device("cpu"))
-        write_targets(tmp_path / "targets", teacher, windows, solve(sample(teacher, windows), 30, 10**6))
+        write_targets(tmp_path / "targets", teacher, windows, positions=10**6)
         job = replace(job, targets=tmp_path / "targets")
     elif kind != "hard":
         share = 0.3 if kind == "mixed" else 0.0
@@ -115,8 +116,7 @@ def test_stored_targets_teach_what_the_live_teacher_teaches(job, windows, teache
     """At the smallest threshold, 1/4096, both give the same loss and gradient but for what rounding adds."""
     (tmp_path / "targets").mkdir()
     teacher = load_teacher(teacher_folder, torch.device("cpu"))
-    coding = solve(sample(teacher, windows, temperature=2.0), 2000, 10**6)
-    write_targets(tmp_path / "targets", teacher, windows, coding, temperature=2.0)
+    write_targets(tmp_path / "targets", teacher, windows, bytes_per_token=2000, temperature=2.0, positions=10**6)
     distill = Distill(temperature=2.0)
     batch = windows.window_batch(range(8))
     losses, gradients = [], []
@@ -253,9 +253,8 @@ def test_targets_at_the_wrong_places_lose_to_no_teacher_at_all(words, texts, tmp
     common = {"distill": Distill(), "machine": PLAIN, "seed": 0, "windows": windows, "validation": windows,
               "settings": {}, "inputs": {}, "train": budget}  # fmt: skip
     teacher = loop.train(Job(name="teacher", folder=tmp_path / "teacher", config=LARGE, **common))
-    coding = solve(sample(Gemma2Teacher(teacher), windows), 20, 10**6)
     (tmp_path / "targets").mkdir()
-    write_targets(tmp_path / "targets", Gemma2Teacher(teacher), windows, coding)
+    write_targets(tmp_path / "targets", Gemma2Teacher(teacher), windows, bytes_per_token=20, positions=10**6)
     store = TargetStore(tmp_path / "targets")
 
     def learn(targets_of):

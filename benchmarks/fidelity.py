@@ -1,0 +1,411 @@
+"""Fidelity per byte: how near the gradient that stored targets give is to the true one, and what they take on disk.
+
+    python benchmarks/fidelity.py --teacher gemma3-270m.gguf --text A.txt B.jsonl [--distillkit FOLDER]
+
+The teacher is any transformers folder or a GGUF file; windows of 256 tokens with `<bos>`, from all texts alike. The
+student is the teacher at temperature 1.5, and the gradient is that of its hidden state, before the head. Squared error
+and squared bias are relative to the true gradient's square; the bias is that of eight draws, less what their variance
+alone would give. Bytes are those of blocks, index and checksums, and of the tokens' order shared by ten million
+positions. What is fitted is fitted on other windows than those measured.
+
+DistillKit's compressor (github.com/arcee-ai/DistillKit, folder of a checkout) runs as it is, in the two settings that
+its README names. A second table compares codes for the tokens' ids. Needs gemmule[gguf], `accelerate`, and for the
+second table `constriction` and `backports.zstd`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from gemmule.data import sources
+from gemmule.data.loader import Windows
+from gemmule.data.shards import write_shards
+from gemmule.distill import sampling
+from gemmule.distill.expectations import expect
+from gemmule.distill.packing import Coding
+from gemmule.distill.sampling import Draw, Scheme
+from gemmule.distill.solving import coding_of, sample, solve
+from gemmule.distill.targets import BLOCK, INDEX, bytes_held_once, with_rest
+from gemmule.model.head import DenseTeacher, SparseDistributions
+
+LENGTH = 256
+TEMPERATURE = 1.5
+DRAWS = 8
+POSITIONS = 10_000_000  # that share the tokens' order
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", type=Path, required=True, help="a transformers folder, or a GGUF file")
+    parser.add_argument("--text", type=Path, nargs="+", required=True)
+    parser.add_argument("--field", default="question", help="of jsonl and parquet")
+    parser.add_argument("--windows", type=int, default=8, help="to measure on")
+    parser.add_argument("--fitted", type=int, default=32, help="windows to fit on")
+    parser.add_argument("--budgets", type=float, nargs="*", default=[9.0, 18.0, 30.0, 45.0])
+    parser.add_argument("--draws", type=int, nargs="*", default=[12, 25, 50], help="of RS-KD")
+    parser.add_argument("--k", type=int, nargs="*", default=[12, 64], help="of the top-k")
+    parser.add_argument("--distillkit", type=Path)
+    wishes = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as folder:
+        teacher, words = load(wishes.teacher)
+        windows = windows_of(wishes, words, Path(folder))
+        fitted = range(wishes.windows, len(windows))
+        examples = sample(teacher, Some(windows, fitted), seed=0)
+        codings = {f"threshold, {b:g} bytes": solve(examples, "threshold", b, POSITIONS) for b in wishes.budgets}
+        codings |= {f"RS-KD, {n} draws": coding_of(Scheme("rs-kd", n), examples) for n in wishes.draws}
+        codings |= {f"top-{k}": coding_of(Scheme("top-k", k), examples) for k in wishes.k}
+        methods = [method for name, coding in codings.items() for method in ours(name, coding)]
+        if wishes.distillkit is not None:
+            methods += distillkit(wishes.distillkit, teacher.vocabulary_size)
+        measure(teacher, windows, range(wishes.windows), methods)
+    show(methods, teacher.vocabulary_size)
+    near_30 = f"threshold, {min(wishes.budgets, key=lambda budget: abs(budget - 30)):g} bytes"
+    drawn = sampling.join(next(method for method in methods if method.name == near_30).drawn)
+    show_codes(codings[near_30], drawn)
+    show_speed(codings[near_30], drawn, teacher)
+
+
+# --- what is compared ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Method:
+    """A way to store targets: from logits [N, V] at positions [N], with a seed, to what a student reads back."""
+
+    name: str
+    read: Callable[[Tensor, np.ndarray, int], tuple[SparseDistributions, float, Draw | None]]  # and its bytes
+    random: bool
+    plain_bits: float = 0.0  # of a token, as published
+    setting: str = ""
+
+    def __post_init__(self) -> None:
+        self.tokens = self.bytes = self.error = self.square = self.bias = self.seconds = 0.0
+        self.positions = 0
+        self.drawn: list[Draw] = []
+
+
+def ours(name: str, coding: Coding) -> Iterator[Method]:
+    """Through the file's own blocks; a top-k with the rest dropped, and renormalised."""
+    kind = coding.scheme.kind
+
+    def read(logits: Tensor, positions: np.ndarray, seed: int, rest: Any = None) -> Any:
+        draw = coding.scheme.draw(logits, seed, positions)
+        block = coding.encode(draw, positions, seed)
+        found = coding.decode(block, len(draw))
+        return (
+            (found if rest is None else with_rest(found, rest)),
+            len(block) + INDEX.itemsize * len(draw) / BLOCK,
+            draw,
+        )
+
+    setting = f"tau 1/{1 / coding.scheme.setting:.1f}" if kind == "threshold" else ""
+    if kind == "top-k":
+        for rest in ("dropped", "renormalised"):
+            yield Method(f"{name}, {rest}", lambda *a, rest=rest: read(*a, rest), False, setting=setting)
+    else:
+        bits = math.ceil(math.log2(coding.vocabulary_size)) + int(coding.scheme.size).bit_length()
+        yield Method(name, read, True, bits if kind == "rs-kd" else 0.0, setting)
+
+
+def distillkit(folder: Path, vocabulary_size: int) -> list[Method]:
+    """Its two settings: "budget pick" and "recommended configuration"."""
+    sys.path.insert(0, str(folder))
+    from distillkit.compression import DistributionQuantizationConfig, LogprobCompressor
+
+    shared = {"d": vocabulary_size, "exact_dtype": "bfloat16", "term_dtype": "float32", "residual_bins": []}
+    plain = {"delta_encoding": False, "error_diffusion": False}
+    budget = {"k": 50, "exact_k": 1, "polynomial_terms": [0, 1, "sqrt"]}
+    recommended = {"k": 128, "exact_k": 16, "polynomial_terms": [0, 1, 2, 3, 4, "sqrt"]}
+    methods = []
+    for name, own in (("budget", budget), ("recommended", recommended)):
+        config = DistributionQuantizationConfig(**shared, **plain, **own)
+        compressor = LogprobCompressor(config)
+
+        def read(logits: Tensor, _: np.ndarray, __: int, compressor: Any = compressor) -> Any:
+            row = compressor.compress(torch.log_softmax(logits, dim=-1)[None])
+            size = sum(value.numel() * value.element_size() for value in row.values())
+            ids, logprobs = (value[0] for value in compressor.decompress_to_sparse(row))
+            offsets = torch.arange(len(ids) + 1) * ids.shape[1]
+            return SparseDistributions(offsets, ids.reshape(-1).long(), logprobs.float().exp().reshape(-1)), size, None
+
+        methods.append(Method(f"DistillKit, {name}", read, False))
+    return methods
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def measure(teacher: Any, windows: Windows, numbers: range, methods: list[Method]) -> None:
+    """Fills in each method's sums over the positions of these windows."""
+    for number in numbers:
+        for logits, positions in expect(teacher, windows, [number]):
+            q, p = torch.softmax(logits / TEMPERATURE, dim=-1), torch.softmax(logits, dim=-1)
+            student, truth = q @ teacher.weight, p @ teacher.weight  # [N, D]
+            del q, p
+            for method in methods:
+                started = time.perf_counter()
+                _measure_one(method, logits, positions, teacher.weight, student, truth)
+                method.seconds += time.perf_counter() - started
+        print(f"window {number + 1} of {len(numbers)}", file=sys.stderr)
+
+
+def _measure_one(
+    method: Method, logits: Tensor, positions: np.ndarray, weight: Tensor, student: Tensor, truth: Tensor
+) -> None:
+    off = []
+    for seed in range(DRAWS if method.random else 1):
+        found, size, draw = method.read(logits, positions, seed)
+        if seed == 0:
+            method.bytes += size
+            method.tokens += len(found.ids)
+            if draw is not None:
+                method.drawn.append(draw)
+        mass = torch.zeros(len(found)).index_add_(0, found.rows, found.probabilities)
+        sampled = torch.nn.functional.embedding_bag(
+            found.ids, weight, found.offsets[:-1], mode="sum", per_sample_weights=found.probabilities
+        )
+        # the gradient of -sum p log q: mass q - p, through the head
+        off.append(((mass - 1)[:, None] * student - (sampled - truth)).double())
+    errors = torch.stack(off)  # [draws, N, D]
+    n = len(errors)
+    square = errors.square().sum().item()
+    method.error += square / n
+    method.bias += (errors.sum(0).square().sum().item() - square) / (n * (n - 1)) if n > 1 else square
+    method.square += (student - truth).double().square().sum().item()
+    method.positions += len(truth)
+
+
+def show(methods: list[Method], vocabulary_size: int) -> None:
+    table = Table("targets", "setting", "tokens", "bytes per token", "as published", "squared error", "squared bias")
+    for method in methods:
+        once = bytes_held_once(vocabulary_size) / POSITIONS if method.drawn else 0.0
+        plain = f"{method.tokens / method.positions * method.plain_bits / 8:.1f}" if method.plain_bits else ""
+        table.add_row(
+            method.name,
+            method.setting,
+            f"{method.tokens / method.positions:.1f}",
+            f"{method.bytes / method.positions + once:.1f}",
+            plain,
+            f"{method.error / method.square:.4f}",
+            f"{method.bias / method.square:.5f}",
+        )
+    common.show(table)
+    print(f"{methods[0].positions} positions, {DRAWS} draws of each random target")
+
+
+# --- codes for the ids -----------------------------------------------------------------------------------------------
+
+
+def show_codes(coding: Coding, draw: Draw) -> None:
+    """The ids of the same draws under other codes: bytes per position, and how fast they are read."""
+    import constriction
+    from backports import zstd
+
+    from gemmule.distill import packing
+
+    blocks = [draw[start : start + BLOCK] for start in range(0, len(draw) // BLOCK * BLOCK, BLOCK)]
+    entries = [packing._entries(block, coding.rank) for block in blocks]
+    table = Table("code of the ids", "bytes per position", "positions/s read", "what is timed")
+    rows = BLOCK * len(blocks)
+
+    def add(
+        name: str, encoded: list[Any], decode: Callable[[Any], object], size: Callable[[Any], int], what: str
+    ) -> None:
+        for one in encoded[:1]:
+            decode(one)
+        best = math.inf
+        for _ in range(5):
+            started = time.process_time()
+            for one in encoded:
+                decode(one)
+            best = min(best, time.process_time() - started)
+        total = sum(size(one) for one in encoded)
+        table.add_row(name, f"{total / rows:.2f}", f"{rows / best:,.0f}", what)
+
+    whole = [coding.encode(block, np.arange(BLOCK), 0) for block in blocks]
+    add("Rice, whole blocks", whole, lambda block: coding.decode(block, BLOCK), len, "the block: ids, values, entropy")
+    rice = []
+    for _, _, counts, gaps, _ in entries:
+        k = coding._parameters_of(counts)
+        rice.append((packing._pack_fields(gaps & ((1 << k) - 1), k), packing._pack_unary(gaps >> k), counts))
+
+    def read_rice(one: Any) -> object:
+        k = coding._parameters_of(one[2])
+        return (packing._unpack_unary(one[1], len(k)) << k) + packing._unpack_fields(one[0], k)
+
+    add("Rice", rice, read_rice, lambda one: len(one[0]) + len(one[1]), "the gaps")
+    for level in (3, 19):
+        packed = [zstd.compress(_varint(gaps), level) for _, _, _, gaps, _ in entries]
+        add(
+            f"varint, zstd {level}",
+            packed,
+            lambda one: np.frombuffer(zstd.decompress(one), np.uint8),
+            len,
+            "zstd alone",
+        )
+    # Elias: the gap's length in bits by a range coder, by its place in the row; the bits below it as they are
+    lengths = [np.frexp(gaps + 1.0)[1].astype(np.int32) - 1 for _, _, _, gaps, _ in entries]
+    places = [packing._contexts(counts)[0] for _, _, counts, _, _ in entries]
+    models = []
+    for place in range(packing.PLACES):
+        some = np.concatenate([one[where == place] for one, where in zip(lengths, places, strict=True)])
+        chances = np.bincount(some, minlength=20) + 0.1
+        models.append(constriction.stream.model.Categorical(chances / chances.sum(), perfect=False))
+    ranged = []
+    for length, place in zip(lengths, places, strict=True):
+        streams = []
+        for number, model in enumerate(models):
+            coder = constriction.stream.queue.RangeEncoder()
+            coder.encode(length[place == number], model)
+            streams.append((coder.get_compressed(), int((place == number).sum())))
+        ranged.append((streams, int(length.sum())))
+
+    def read_ranged(one: Any) -> object:
+        return [
+            constriction.stream.queue.RangeDecoder(words).decode(model, count)
+            for (words, count), model in zip(one[0], models, strict=True)
+        ]
+
+    add(
+        "range coder (constriction)",
+        ranged,
+        read_ranged,
+        lambda one: sum(4 * len(words) for words, _ in one[0]) + -(-one[1] // 8),
+        "the lengths alone",
+    )
+    common.show(table)
+
+
+def show_speed(coding: Coding, draw: Draw, teacher: Any) -> None:
+    """What sampling and coding take beside the head's own multiplications, taken in turn: CPU time of a position."""
+    hidden = torch.randn(64, teacher.weight.shape[1])
+    logits = hidden @ teacher.weight.T / teacher.weight.shape[1] ** 0.5
+    positions, rows = np.arange(64), draw[:BLOCK]
+    block = coding.encode(rows, np.arange(BLOCK), 0)
+    work: dict[str, tuple[int, Callable[[], object]]] = {
+        "the head's multiplications": (64, lambda: hidden @ teacher.weight.T),
+        "softmax": (64, lambda: torch.softmax(logits, dim=-1)),
+        "sampling (with its own softmax and entropy)": (64, lambda: coding.scheme.draw(logits, 0, positions)),
+        "encoding": (BLOCK, lambda: coding.encode(rows, np.arange(BLOCK), 0)),
+        "decoding": (BLOCK, lambda: coding.decode(block, BLOCK)),
+    }
+    best = dict.fromkeys(work, math.inf)
+    for _ in range(5):
+        for name, (count, do) in work.items():
+            started = time.process_time()
+            do()
+            best[name] = min(best[name], (time.process_time() - started) / count)
+    table = Table("of one position", "CPU microseconds", "positions/s")
+    for name, seconds in best.items():
+        table.add_row(name, f"{seconds * 1e6:,.1f}", f"{1 / seconds:,.0f}")
+    common.show(table)
+
+
+def _varint(gaps: np.ndarray) -> bytes:
+    out = bytearray()
+    for gap in gaps.tolist():
+        while gap > 127:
+            out.append(gap & 127 | 128)
+            gap >>= 7
+        out.append(gap)
+    return bytes(out)
+
+
+# --- the teacher and the text ----------------------------------------------------------------------------------------
+
+
+class HuggingFaceTeacher:
+    """Any causal LM of transformers with a plain head."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.weight = model.get_output_embeddings().weight.detach().float()
+        self.cap = getattr(model.config, "final_logit_softcapping", None)
+        self.vocabulary_size = len(self.weight)
+
+    @torch.no_grad()
+    def expect(self, ids: Tensor, documents: Tensor | None = None) -> DenseTeacher:
+        return DenseTeacher(self.model.base_model(input_ids=ids).last_hidden_state.flatten(0, 1), self.weight, self.cap)
+
+
+class Words:
+    """As much of a tokenizer as the token shards need."""
+
+    def __init__(self, tokenizer: Any, vocabulary_size: int) -> None:
+        self.tokenizer, self.vocabulary_size, self.content_hash = tokenizer, vocabulary_size, ""
+        self.eos_id, self.bos_id = tokenizer.eos_token_id, tokenizer.bos_token_id
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return list(self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+
+def load(path: Path) -> tuple[HuggingFaceTeacher, Words]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, more = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **more).eval()
+    teacher = HuggingFaceTeacher(model)
+    return teacher, Words(AutoTokenizer.from_pretrained(folder, **more), teacher.vocabulary_size)
+
+
+class Some(Windows):
+    """Some of the windows of a stream, by their numbers."""
+
+    def __init__(self, windows: Windows, numbers: range) -> None:
+        self.__dict__.update(windows.__dict__)
+        self.numbers = np.array(numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def window_batch(self, indices: Any) -> Any:
+        whole = Windows(self.shards, self.sequence_length, self.bos_id, self.pad_id)
+        return whole.window_batch(self.numbers[np.asarray(indices)])
+
+
+def windows_of(wishes: argparse.Namespace, words: Words, folder: Path) -> Windows:
+    """As many windows as wished, of all texts in turn, each from the middle of its text."""
+    files = [file for text in wishes.text for file in sources.resolve([str(text)], Path())]
+    wanted = LENGTH * (wishes.windows + wishes.fitted)
+    pieces, share = [], 4 * LENGTH
+    for number in range(-(-wanted // LENGTH)):
+        file = files[number % len(files)]
+        text = "\n\n".join(document.text for document in sources.read_documents(file, wishes.field, lambda _: None))
+        start = len(text) // 2 + share * (number // len(files))
+        ids = words.encode_batch([text[start : start + 3 * share]])[0][:LENGTH]
+        pieces.append(ids)
+    shards = write_shards(["x"] * len(pieces), Pieces(pieces, words), folder)
+    return Windows(shards, LENGTH, words.bos_id, words.eos_id)
+
+
+class Pieces(Words):
+    """Gives the ids that are already there, without the `<eos>` that would move the windows."""
+
+    def __init__(self, pieces: list[list[int]], words: Words) -> None:
+        self.__dict__.update(words.__dict__)
+        self.pieces = iter(pieces)
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return [next(self.pieces)[: LENGTH - 1] for _ in texts]
+
+
+if __name__ == "__main__":
+    main()

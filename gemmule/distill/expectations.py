@@ -1,0 +1,57 @@
+"""A teacher's logits at positions of the stream, a few rows at a time: there may be 262,144 of them in each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gemmule.data.loader import Windows
+from gemmule.distill.teachers import Expected, Teacher
+from gemmule.model.head import SparseDistributions
+
+LOGITS_AT_ONCE = 2**25
+
+
+def expect(
+    teacher: Teacher,
+    windows: Windows,
+    numbers: Sequence[int] | NDArray[np.int64] | range,
+    temperature: float = 1.0,
+    rows: NDArray[np.int64] | None = None,
+) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+    """What the teacher expects in the windows of these numbers, in all of their rows or some.
+
+    Gives logits [N, V] float32, divided by the temperature (arXiv 1503.02531), and the positions [N] that they are for.
+    """
+    batch = windows.window_batch(numbers)
+    expected = teacher.expect(**batch.model_inputs(teacher.device))
+    positions = (batch.starts[:, None] + np.arange(batch.inputs.shape[1])).ravel()  # [B * T]
+    wanted = np.arange(len(positions)) if rows is None else rows[rows < len(positions)]
+    wanted = wanted[positions[wanted] < len(windows.shards)]
+    for some in np.array_split(wanted, -(-len(wanted) * teacher.vocabulary_size // LOGITS_AT_ONCE) or 1):
+        logits = _logits(expected, torch.from_numpy(some), teacher.vocabulary_size)
+        yield (logits if temperature == 1.0 else logits.div_(temperature)), positions[some]
+
+
+def _logits(expected: Expected, rows: Tensor, vocabulary_size: int) -> Tensor:
+    """The logits [N, V] of some of the rows, on the CPU."""
+    if isinstance(expected, SparseDistributions):
+        return _spread(expected.to("cpu"), rows, vocabulary_size)
+    return expected[rows].logits().cpu()
+
+
+def _spread(top: SparseDistributions, rows: Tensor, vocabulary_size: int) -> Tensor:
+    """Of a teacher that gives its top k: the rest of the mass lies evenly on the other tokens, none above the k."""
+    place = torch.full((len(top),), -1)
+    place[rows] = torch.arange(len(rows))
+    entries = place[top.rows] >= 0
+    row, ids, p = place[top.rows][entries], top.ids[entries], top.probabilities[entries]
+    mass = torch.zeros(len(rows)).index_add_(0, row, p)
+    others = vocabulary_size - torch.bincount(row, minlength=len(rows))
+    logits = ((1 - mass).clamp(min=0) / others.clamp(min=1)).log()[:, None].repeat(1, vocabulary_size)
+    logits[row, ids] = p.log()
+    return logits
