@@ -27,7 +27,8 @@ from gemmule.data.documents import read_split, write_documents
 from gemmule.data.loader import Windows
 from gemmule.data.shards import write_shards
 from gemmule.distill import huggingface
-from gemmule.distill.targets import sample, solve, write_targets
+from gemmule.distill.parts import Parts
+from gemmule.distill.solving import sample, solve
 from gemmule.tokenizer.load import load_tokenizer
 
 LENGTH, TOP = 256, 64
@@ -45,13 +46,13 @@ def main() -> None:
     flops = huggingface.sizes(teacher, LENGTH)["flops_per_token"]
     with tempfile.TemporaryDirectory() as folder:
         windows = read_windows(wishes.tokenizer or wishes.teacher, Path(folder), wishes.windows)
-        coding = solve(sample(teacher, windows), 30, 10**8)
-        (targets := Path(folder) / "targets").mkdir()
+        parts = Parts(Path(folder) / "parts", windows, {})
+        parts.prepare(solve(sample(teacher, windows), "threshold", 30, 10**8), 1.0, "bucket")
         batches = [windows.window_batch([i]).model_inputs("cpu") for i in range(len(windows))]
         head = teacher.model.get_output_embeddings().weight.detach()
 
         def ours() -> None:
-            write_targets(targets, teacher, windows, coding, windows_per_batch=1)
+            parts.teach(teacher, range(len(parts)), seed=0)
 
         @torch.no_grad()
         def theirs() -> None:

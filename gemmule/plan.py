@@ -257,14 +257,11 @@ class Plan:
         return origin, f"hub: {origin}"
 
     def _outside_shape(self, origin: str) -> dict[str, Any] | None:
-        """The architecture of a folder from outside, in the recipe's words; None where it isn't to be read."""
+        """The architecture of a Gemma 2 folder, in the recipe's words; None where there is no folder to read."""
         folder = self.base / Path(origin).expanduser()
         if not (folder / "config.json").is_file():
             return None
-        try:
-            config = _read_config(folder, origin)
-        except RequestError:
-            return None  # refused where the key is known
+        config = _read_config(folder, f"start_from = {origin!r}")
         return {key: getattr(config, key) or 0 for key in recipes.Architecture.model_fields if key != "query_scale"} | (
             {"query_scale": config.query_scale}
         )

@@ -388,7 +388,8 @@ def _fill_in(raw: dict[str, Any], outside: OutsideShape) -> None:
     for name, model in models.items():
         if not isinstance(model, dict):
             continue
-        _fill_in_shape(name, models, sequence_length, outside)
+        if "from" not in model:
+            _fill_in_shape(name, models, sequence_length, outside)
         shape, train = model.get("architecture"), model.get("train")
         if isinstance(train, dict):
             train.setdefault(

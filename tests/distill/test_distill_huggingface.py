@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from stored_targets import write_targets
 import transformers
+from stored_targets import write_targets
 from torch.nn import functional as F
 
 from gemmule import tokenizer
@@ -123,7 +123,7 @@ def test_stored_targets_say_what_transformers_says(texts, tmp_path, bos, apart):
         log_p = logits.log_softmax(-1)
         torch.testing.assert_close(stored.entropy, -(log_p.exp() * log_p).sum(-1), rtol=2e-3, atol=2e-3)
         dense = torch.zeros_like(logits).index_put_((stored.rows, stored.ids), stored.probabilities, accumulate=True)
-        assert (dense - log_p.exp()).abs().max() < 2 * coding.tau
+        assert (dense - log_p.exp()).abs().max() < 2 * store.coding.scheme.setting
     figures = measure(teacher, windows, shards.text_bytes, None, "t")
     if not apart:
         losses = []

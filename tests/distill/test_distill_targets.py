@@ -8,7 +8,6 @@ from stored_targets import write_targets
 from gemmule import tokenizer
 from gemmule.data.loader import Windows
 from gemmule.data.shards import write_shards
-from gemmule.distill.parts import Parts
 from gemmule.distill.solving import FINEST, Sample, sample, solve
 from gemmule.distill.targets import TargetStore
 from gemmule.distill.teachers import Gemma2Teacher, probabilities

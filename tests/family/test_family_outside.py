@@ -79,6 +79,19 @@ def test_starting_weights_that_do_not_fit_are_refused(run, finished, text_folder
     assert not (text_folder.parent / "run").exists()
 
 
+def test_another_architecture_cannot_be_cut(run, finished, text_folder, capsys):
+    llama = text_folder.parent / "llama"
+    llama.mkdir()
+    (llama / "config.json").write_text('{"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 32}')
+    (llama / "model.safetensors").write_bytes(b"")
+    final = finished / "run" / "models" / "teacher" / "final"
+    more = "[models.longer]\nstart_from = 'llama'\narchitecture = { layers = 2 }\ntrain = { tokens = 512 }"
+    recipe = outside_recipe(text_folder.parent / "o.toml", final, more)
+    assert run("run", recipe, "--out", text_folder.parent / "run") == 2
+    assert "start_from = 'llama'" in (said := capsys.readouterr().err)
+    assert "model_type is 'llama'; only 'gemma2'" in said
+
+
 def test_a_student_is_cut_from_an_outside_teacher_and_cut_again(run, finished, text_folder, capsys):
     final = finished / "run" / "models" / "teacher" / "final"  # 2 layers of 4 heads, width 32, ffn width 128
     more = f"""

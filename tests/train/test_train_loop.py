@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from stored_targets import write_targets
 from safetensors.torch import load_file
+from stored_targets import write_targets
 
 from gemmule import artifact, tokenizer
 from gemmule.data.loader import Batch, Windows
