@@ -3,7 +3,7 @@
     python benchmarks/fidelity.py --teacher gemma3-270m.gguf --text A.txt B.jsonl [--distillkit FOLDER]
 
 The teacher is any transformers folder or a GGUF file; windows of 256 tokens with `<bos>`, from all texts alike. The
-student is the teacher at temperature 1.5, and the gradient is that of its hidden state, before the head. Squared error
+student is the teacher at a temperature, and the gradient is that of its hidden state, before the head. Squared error
 and squared bias are relative to the true gradient's square; the bias is that of eight draws, less what their variance
 alone would give. Bytes are those of blocks, index and checksums, and of the tokens' order shared by ten million
 positions. What is fitted is fitted on other windows than those measured.
@@ -43,7 +43,6 @@ from gemmule.distill.targets import BLOCK, INDEX, bytes_held_once, with_rest
 from gemmule.model.head import DenseTeacher, SparseDistributions
 
 LENGTH = 256
-TEMPERATURE = 1.5
 DRAWS = 8
 POSITIONS = 10_000_000  # that share the tokens' order
 
@@ -58,6 +57,9 @@ def main() -> None:
     parser.add_argument("--budgets", type=float, nargs="*", default=[9.0, 18.0, 30.0, 45.0])
     parser.add_argument("--draws", type=int, nargs="*", default=[12, 25, 50], help="of RS-KD")
     parser.add_argument("--k", type=int, nargs="*", default=[12, 64], help="of the top-k")
+    parser.add_argument(
+        "--temperature", type=float, default=1.5, help="of the student; near 1 it is nearly its teacher"
+    )
     parser.add_argument("--distillkit", type=Path)
     wishes = parser.parse_args()
 
@@ -72,7 +74,7 @@ def main() -> None:
         methods = [method for name, coding in codings.items() for method in ours(name, coding)]
         if wishes.distillkit is not None:
             methods += distillkit(wishes.distillkit, teacher.vocabulary_size)
-        measure(teacher, windows, range(wishes.windows), methods)
+        measure(teacher, windows, range(wishes.windows), methods, wishes.temperature)
     show(methods, teacher.vocabulary_size)
     near_30 = f"threshold, {min(wishes.budgets, key=lambda budget: abs(budget - 30)):g} bytes"
     drawn = sampling.join(next(method for method in methods if method.name == near_30).drawn)
@@ -151,11 +153,11 @@ def distillkit(folder: Path, vocabulary_size: int) -> list[Method]:
 
 
 @torch.no_grad()
-def measure(teacher: Any, windows: Windows, numbers: range, methods: list[Method]) -> None:
+def measure(teacher: Any, windows: Windows, numbers: range, methods: list[Method], temperature: float) -> None:
     """Fills in each method's sums over the positions of these windows."""
     for number in numbers:
         for logits, positions in expect(teacher, windows, [number]):
-            q, p = torch.softmax(logits / TEMPERATURE, dim=-1), torch.softmax(logits, dim=-1)
+            q, p = torch.softmax(logits / temperature, dim=-1), torch.softmax(logits, dim=-1)
             student, truth = q @ teacher.weight, p @ teacher.weight  # [N, D]
             del q, p
             for method in methods:
