@@ -111,6 +111,9 @@ class Plan:
             )
         origin = section.from_ if model is None or model.from_ is None else model.from_
         source, digest = self._locate(origin, "tokenizer.from", ("tokenizer.json",))
+        if section.prune:
+            settings = {"tokenizer.from": digest, "tokenizer.prune": True}
+            return Step("tokenizer", path, settings, {"documents": documents}, source=source)
         return Step("tokenizer", path, {"tokenizer.from": digest}, source=source)
 
     def _outside(self, name: str, origin: str, key: str, place: str) -> Step:
@@ -118,7 +121,8 @@ class Plan:
         source, digest = self._locate(origin, key, ("config.json", "*.safetensors", "*.safetensors.index.json"))
         if isinstance(source, Path):
             _read_config(source, key)  # a Gemma 2, or refused now
-        return Step("outside", self.out / "models" / name / place, {key: digest}, model=name, source=source)
+        path = self.out / "models" / name / place
+        return Step("outside", path, {key: digest}, {"tokenizer": self.tokenizer}, model=name, source=source)
 
     def _training(self, name: str, tokenizer: Step) -> Step:
         recipe, model = self.recipe, self.recipe.models[name]

@@ -67,11 +67,14 @@ class TokenizerSection(Section):
 
     vocabulary_size: Annotated[Count, Field(ge=SMALLEST_VOCABULARY)] | None = None
     from_: Annotated[str | None, Field(alias="from")] = None
+    prune: bool = False  # whether to keep only the tokens that the recipe's text uses
 
     @model_validator(mode="after")
     def _one_of_two(self) -> TokenizerSection:
         if (self.vocabulary_size is None) == (self.from_ is None):
             raise ValueError('needs either vocabulary_size (train one here) or from = "<model or path>"')
+        if self.prune and self.from_ is None:
+            raise ValueError('prune is for a tokenizer with from = "<model or path>": one trained here has no more')
         return self
 
 

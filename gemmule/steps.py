@@ -10,10 +10,12 @@ import json
 import os
 import shlex
 import sys
-from itertools import islice
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from gemmule import artifact, tokenizer
@@ -23,7 +25,8 @@ from gemmule.data.documents import read_split, write_documents
 from gemmule.data.loader import Windows
 from gemmule.data.shards import TokenShards, write_shards
 from gemmule.distill.targets import sample, solve, write_targets
-from gemmule.distill.teachers import check_same_vocabulary, load_teacher
+from gemmule.distill.teachers import load_teacher
+from gemmule.distill.vocabulary import TEACHER_IDS, align, keep_rows, restrict, say_lost_mass
 from gemmule.errors import RequestError
 from gemmule.evaluate.figures import measure
 from gemmule.generate.sampling import generate
@@ -33,6 +36,7 @@ from gemmule.model.device import choose_device
 from gemmule.plan import Plan, Step, gemma2_config
 from gemmule.progress import Meter, human, say
 from gemmule.tokenizer.load import Tokenizer, load_tokenizer
+from gemmule.tokenizer.prune import prune, used_ids
 from gemmule.train import metrics
 from gemmule.train.loop import Job, train
 
@@ -76,21 +80,32 @@ def _tokenizer(step: Step, plan: Plan) -> None:
             made = load_tokenizer(step.source)
         else:
             made = tokenizer.train(read_split(step.inputs["documents"].path, "train"), wanted)
-        tokenizer.save(made, folder)
-    say(f"tokenizer: {made.vocabulary_size:,} tokens")
+        if plan.recipe.tokenizer.prune:
+            made, whole = prune(made, used_ids(_all_text(step.inputs["documents"].path), made), folder), made
+            kept = f", of {whole.vocabulary_size:,}: those that the text uses, and what they need"
+        else:
+            tokenizer.save(made, folder)
+            kept = ""
+    say(f"tokenizer: {made.vocabulary_size:,} tokens{kept}")
+
+
+def _all_text(documents: Path) -> Iterator[str]:
+    """The documents of a run, those to validate on too: there as well a teacher is to read its own tokens."""
+    return chain.from_iterable(read_split(documents, split) for split in ("train", "validation"))
 
 
 def _outside(step: Step, plan: Plan) -> None:
-    """Records where an outside model lies and that its tokenizer is the run's; its files stay where they are."""
+    """Records where an outside model lies and how its vocabulary is the run's; its files stay where they are."""
     assert step.source is not None
     assert step.model is not None
     theirs = load_tokenizer(step.source)
     config = weights.read_config(weights.find_folder(step.source))
     ours = load_tokenizer(plan.tokenizer.path)
-    check_same_vocabulary(
-        step.model, theirs.content_hash, config.vocabulary_size, ours.content_hash, ours.vocabulary_size
-    )
+    teacher_ids = align(step.model, theirs, config.vocabulary_size, ours)
     with _publish(step) as folder:
+        if teacher_ids is not None:
+            say(f"{step.model}: of its {config.vocabulary_size:,} tokens it keeps the {len(teacher_ids):,} of this run")
+            np.save(folder / TEACHER_IDS, teacher_ids)
         artifact.write_json(folder / "source.json", {"source": str(step.source), "config": config.to_huggingface()})
 
 
@@ -107,8 +122,10 @@ def _targets(step: Step, plan: Plan) -> None:
     assert step.model is not None
     distill = plan.recipe.models[step.model].distill
     assert distill.targets is not None
-    teacher = load_teacher(_weights_of(step.inputs["teacher"]), choose_device(plan.recipe.machine.device))
+    source = step.inputs["teacher"]
+    teacher = restrict(load_teacher(_weights_of(source), choose_device(plan.recipe.machine.device)), source.path)
     windows = _windows(step.inputs["tokens"], step.inputs["tokenizer"], plan)
+    say_lost_mass(source.path.parent.name, teacher, windows)
     seed = plan.recipe.seed
     examples = sample(teacher, windows, temperature=distill.temperature, seed=seed)
     coding = solve(examples, distill.targets.bytes_per_token, len(windows.shards), seed)
@@ -144,6 +161,7 @@ def _model(step: Step, plan: Plan) -> None:
         settings=step.settings,
         inputs=step.artifacts,
         teacher=_weights_of(step.inputs["teacher"]) if "teacher" in step.inputs else None,
+        teacher_ids=step.inputs["teacher"].path if "teacher" in step.inputs else None,
         targets=step.inputs["targets"].path if "targets" in step.inputs else None,
         start_from=_weights_of(step.inputs["start_from"]) if "start_from" in step.inputs else None,
     )
@@ -163,6 +181,11 @@ def _config(step: Step, plan: Plan, words: Tokenizer) -> Gemma2Config:
     shape = plan.recipe.models[step.model].architecture
     length = plan.recipe.data.sequence_length
     start = weights.read_config(_weights_of(step.inputs["start_from"])) if "start_from" in step.inputs else None
+    if start is not None and (step.inputs["start_from"].path / TEACHER_IDS).is_file():
+        raise RequestError(
+            f"models.{step.model}.start_from: the rows of its table are not this run's tokens; "
+            "leave tokenizer.prune out"
+        )
     if shape is None:
         assert start is not None
         config = start
@@ -202,8 +225,11 @@ def _evaluation(step: Step, plan: Plan) -> None:
     assert name is not None
     wishes, words = plan.recipe.evaluate, load_tokenizer(step.inputs["tokenizer"].path)
     device = choose_device(plan.recipe.machine.device)
-    model = weights.load(_weights_of(step.inputs["model"])).to(device)
-    teacher = load_teacher(_weights_of(step.inputs["teacher"]), device) if "teacher" in step.inputs else None
+    model = keep_rows(weights.load(_weights_of(step.inputs["model"])), step.inputs["model"].path).to(device)
+    teacher = None
+    if "teacher" in step.inputs:
+        source = step.inputs["teacher"]
+        teacher = restrict(load_teacher(_weights_of(source), device), source.path)
     windows = _windows(step.inputs["validation"], step.inputs["tokenizer"], plan)
     with _publish(step) as folder:
         figures = measure(

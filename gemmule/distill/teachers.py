@@ -13,7 +13,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gemmule.errors import RequestError
 from gemmule.model import weights
 from gemmule.model.head import DenseTeacher
 from gemmule.model.transformer import Gemma2
@@ -55,20 +54,3 @@ def load_teacher(folder: Path, device: torch.device) -> Teacher:
 def probabilities(expected: DenseTeacher, temperature: float = 1.0) -> Tensor:
     """Whole distributions [N, V] (float32). The temperature divides the logits (arXiv 1503.02531)."""
     return torch.softmax(expected.logits() / temperature, dim=-1)
-
-
-def check_same_vocabulary(teacher: str, teacher_hash: str, teacher_rows: int, hash: str, vocabulary_size: int) -> None:
-    """Refuses a teacher whose tokenizer is not, by content, the one that the tokens were made with.
-
-    Raises RequestError naming the teacher.
-    """
-    if teacher_hash != hash:
-        raise RequestError(
-            f"teacher {teacher}: its tokenizer is not the recipe's (their contents differ); "
-            "set tokenizer.from to the teacher's folder, or choose a teacher trained with this tokenizer"
-        )
-    if teacher_rows != vocabulary_size:
-        raise RequestError(
-            f"teacher {teacher}: its table has {teacher_rows} rows and the tokenizer {vocabulary_size} tokens; "
-            "they must be equal to learn from it"
-        )

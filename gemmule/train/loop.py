@@ -23,6 +23,7 @@ from gemmule.artifact import Artifact, Settings
 from gemmule.data.loader import Batch, Windows
 from gemmule.distill.targets import TargetStore
 from gemmule.distill.teachers import load_teacher
+from gemmule.distill.vocabulary import restrict, say_lost_mass
 from gemmule.errors import WorkError
 from gemmule.model import weights
 from gemmule.model.config import Gemma2Config
@@ -57,6 +58,7 @@ class Job:
     settings: Settings  # of the artifact: a checkpoint of other settings is not gone on from
     inputs: dict[str, Artifact]
     teacher: Path | None = None  # a model folder, for a teacher beside the student
+    teacher_ids: Path | None = None  # a folder that says which of its tokens are the student's, if not all
     targets: Path | None = None  # a folder of stored targets
     start_from: Path | None = None  # a model folder of the same shape
 
@@ -151,7 +153,8 @@ def make_signal(job: Job, device: torch.device) -> Signal:
             return store.batch(batch).to(device)
 
     elif job.teacher is not None:
-        teacher = load_teacher(job.teacher, device)
+        teacher = restrict(load_teacher(job.teacher, device), job.teacher_ids)
+        say_lost_mass(f"{job.name}'s teacher", teacher, job.windows)
 
         def soft(batch: Batch) -> Any:
             return teacher.expect(**batch.model_inputs(device))
