@@ -153,7 +153,8 @@ class Model(Section):
     like: str | None = None
     from_: Annotated[str | None, Field(alias="from")] = None
     start_from: str | None = None
-    learn_from: str = "none"
+    top_k: Positive | None = None  # of a served model: how many tokens it is asked for at each place
+    learn_from: str | dict[str, Annotated[float, Field(gt=0, le=1)]] = "none"
     architecture: Architecture | None = None  # None: that of start_from or from
     distill: Distill = Distill()
     train: Train | None = None
@@ -165,12 +166,29 @@ class Model(Section):
             extra += ["learn_from"] if self.learn_from != "none" else []
             if extra:
                 raise ValueError(f"a model with from is not trained: remove {' and '.join(extra)}")
+            if self.top_k is not None and not self.is_served:
+                raise ValueError("top_k is for a model behind a server: remove it")
             return self
+        if self.top_k is not None:
+            raise ValueError("top_k is for a model behind a server: remove it")
+        if isinstance(self.learn_from, dict) and abs(sum(self.learn_from.values()) - 1) > 1e-6:
+            raise ValueError(f"learn_from: weights that sum to {sum(self.learn_from.values()):g}; they must sum to 1")
         if self.train is None:
             raise ValueError('needs train = { tokens = ... }, or from = "<model>" if it is not to be trained')
         if self.architecture is None and self.start_from is None:
             raise ValueError("needs an architecture (layers and width at least), or start_from")
         return self
+
+    @property
+    def teachers(self) -> dict[str, float]:
+        """Whom it learns from, with the weights of their probabilities; nobody, one, or an ensemble."""
+        if isinstance(self.learn_from, dict):
+            return self.learn_from
+        return {} if self.learn_from == "none" else {self.learn_from: 1.0}
+
+    @property
+    def is_served(self) -> bool:
+        return self.from_ is not None and self.from_.startswith(("http://", "https://"))
 
 
 class Evaluate(Section):
@@ -204,7 +222,7 @@ class Recipe(Section):
     def needs(self, name: str) -> list[str]:
         """The models of this recipe that must be there before `name` can be trained."""
         model = self.models[name]
-        needed = [model.learn_from] if model.learn_from != "none" else []
+        needed = list(model.teachers)
         if model.start_from in self.models:
             needed.append(model.start_from)
         return list(dict.fromkeys(needed))
@@ -371,11 +389,35 @@ def default_learning_rate(width: Any) -> float:
 def _check_names(recipe: Recipe, origin: str) -> None:
     for name, model in recipe.models.items():
         key = f"{origin}: models.{name}"
-        if model.learn_from != "none":
-            if model.learn_from not in recipe.models:
-                hint = unknown_name(model.learn_from, recipe.models, "model")
-                raise RequestError(f"{key}.learn_from = {model.learn_from!r}: {hint}")
-            if model.learn_from == name:
+        for teacher in model.teachers:
+            if teacher not in recipe.models:
+                hint = unknown_name(teacher, recipe.models, "model")
+                raise RequestError(f"{key}.learn_from = {teacher!r}: {hint}")
+            if teacher == name:
                 raise RequestError(f"{key}.learn_from = {name!r}: a model can't learn from itself")
+            if recipe.models[teacher].is_served:
+                _check_served(recipe, model, teacher, key)
         if model.start_from == name:
             raise RequestError(f"{key}.start_from = {name!r}: a model can't start from itself")
+
+
+def _check_served(recipe: Recipe, student: Model, teacher: str, key: str) -> None:
+    """A server gives its top k at temperature 1: what can be learned from that."""
+    if len(student.teachers) > 1:
+        raise RequestError(
+            f"{key}.learn_from: {teacher} is served and gives its top k only: it can't be in an ensemble"
+        )
+    if student.distill.loss != "forward_kl" or student.distill.temperature != 1:
+        raise RequestError(
+            f"{key}.distill: {teacher} is served and gives its top k at temperature 1 only: "
+            'loss must be "forward_kl" and temperature 1'
+        )
+    if recipe.data.separate_documents:
+        raise RequestError(
+            f"{key}.learn_from: {teacher} is served and can't keep documents apart: leave data.separate_documents out"
+        )
+    if recipe.tokenizer.from_ is None:
+        raise RequestError(
+            f"{key}.learn_from: {teacher} is served and has a tokenizer of its own: name it by tokenizer.from = "
+            '"<folder or hub id>"'
+        )

@@ -65,13 +65,14 @@ def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer, rows: int, chat
         order = {name: place for place, name in enumerate(dict.fromkeys(left + right for left, right in merges))}
         writer.add_token_scores([float(-order.get(token, len(order))) for token in tokens])
     writer.add_token_types(types)
-    writer.add_bos_token_id(tokenizer.bos_id)
+    if tokenizer.bos_id is not None:
+        writer.add_bos_token_id(tokenizer.bos_id)
     writer.add_eos_token_id(tokenizer.eos_id)
     writer.add_pad_token_id(tokenizer.pad_id)
     for name in ("<unk>", *TURN_ENDS):
         if name in vocabulary:
             (writer.add_unk_token_id if name == "<unk>" else writer.add_eot_token_id)(vocabulary[name])
-    writer.add_add_bos_token(True)
+    writer.add_add_bos_token(tokenizer.bos_id is not None)
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(_puts_a_space_first(_content(tokenizer)["normalizer"]))
     unused = [number for number in range(rows) if number not in names]

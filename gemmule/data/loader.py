@@ -3,6 +3,8 @@
 - Window i holds the stream's tokens [iL, (i+1)L) as targets, L = `sequence_length`; its inputs are `<bos>` and the
   first L - 1 of them. So every token is a target exactly once an epoch, every window starts with the `<bos>` that a
   Gemma teacher needs, and a student sees exactly the context that its teacher saw.
+- A model that expects no token there (Qwen) gets none: inputs are the window's first L - 1 tokens and targets the last
+  L - 1; the window's first token is context only.
 - Each epoch reads all windows in an order of its own. The order is computed, not kept: a permutation by a Feistel
   network over the numbers 0..n-1 (Black and Rogaway 2002, "Ciphers with arbitrary finite domains", FE-1).
 - There is no state: any step is reachable at once, by any number of ranks.
@@ -30,7 +32,7 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class Batch:
-    """B windows of T tokens.
+    """B windows of T tokens; T is one less than the window's length where no `<bos>` goes in front.
 
     inputs, targets: [B, T] int64; mask: [B, T] bool, True where the target is learned; starts: [B] int64, the position
     in the stream of each window's first target; documents: [B, T] int64, the document of each input, where documents
@@ -67,13 +69,16 @@ class Windows:
         self,
         shards: TokenShards,
         sequence_length: int,
-        bos_id: int,
+        bos_id: int | None,
         pad_id: int,
         seed: int = 0,
         *,
         separate_documents: bool = False,
     ) -> None:
-        """Raises RequestError if there are no tokens or `sequence_length` is not positive."""
+        """`bos_id` goes in front of every window; None: nothing does.
+
+        Raises RequestError if there are no tokens or `sequence_length` is not positive.
+        """
         if sequence_length < 1:
             raise RequestError(f"sequence_length {sequence_length}: a window holds at least 1 token")
         if not len(shards):
@@ -118,12 +123,17 @@ class Windows:
             ids = self.shards[start : start + self.sequence_length]
             targets[row, : len(ids)] = ids
             mask[row, : len(ids)] = self.shards.mask(start, start + len(ids))
-        inputs = np.concatenate([np.full((len(windows), 1), self.bos_id, np.int64), targets[:, :-1]], axis=1)
+        if self.bos_id is None:
+            inputs, targets, mask, starts = targets[:, :-1], targets[:, 1:], mask[:, 1:], starts + 1
+        else:
+            inputs = np.concatenate([np.full((len(windows), 1), self.bos_id, np.int64), targets[:, :-1]], axis=1)
         return Batch(inputs, targets, mask, starts, self._documents(starts) if self.separate_documents else None)
 
     def _documents(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
         """The number of the document of each input, [B, T]; `<bos>` belongs to that of the window's first target."""
-        positions = starts[:, None] + np.maximum(np.arange(self.sequence_length) - 1, 0)  # input j is token j - 1
+        before = np.arange(self.sequence_length) - 1  # input j is the token before target j
+        before = np.maximum(before, 0) if self.bos_id is not None else before[:-1]
+        positions = starts[:, None] + before
         return np.searchsorted(self.shards.document_starts, positions, side="right") - 1
 
 

@@ -80,14 +80,17 @@ class ByteAligned:
     def _ask(self, windows: list[NDArray[np.int64]]) -> list[tuple[NDArray[np.int32], Tensor]]:
         """For each window of the student's tokens the chunk of each, or -1, and the teacher's losses of the chunks."""
         aligned = [self._align(tokens) for tokens in windows]
+        opening = (self.tokenizer.opening or [self.tokenizer.eos_id])[0]  # or the first token would have no loss
         length = max(len(ids) for ids, _, _ in aligned)
         inputs = np.full((len(windows), length), self.tokenizer.pad_id)
         targets = inputs.copy()
         for row, (ids, _, _) in enumerate(aligned):
-            inputs[row, : len(ids)] = [self.tokenizer.bos_id, *ids[:-1]]
+            inputs[row, : len(ids)] = [opening, *ids[:-1]]
             targets[row, : len(ids)] = ids
         device = self.teacher.device
         expected = self.teacher.expect(torch.from_numpy(inputs).to(device))
+        if not isinstance(expected, DenseTeacher):
+            raise RequestError("alm needs one teacher that gives whole distributions")
         losses = _next_token_losses(expected, torch.from_numpy(targets).to(device).flatten()).view(targets.shape).cpu()
         answers = []
         for row, (ids, theirs, ours) in enumerate(aligned):
@@ -198,7 +201,7 @@ def alm_loss(
 def _next_token_losses(expected: DenseTeacher, targets: Tensor) -> Tensor:
     """The loss of each target, [N], of which the logits are made some rows at a time."""
     hidden = expected.hidden.flatten(0, -2)
-    rows = max(1, LARGEST_LOGITS // len(expected.weight))
+    rows = max(1, LARGEST_LOGITS // (hidden.shape[-1] if expected.weight is None else len(expected.weight)))
     return torch.cat(
         [
             token_losses(replace(expected, hidden=hidden[first : first + rows]).logits(), targets[first : first + rows])

@@ -182,6 +182,9 @@ def _expect(
     """The distributions [N, V] of a batch's positions in the stream, and these [N]."""
     rows = probabilities(teacher.expect(**batch.model_inputs(teacher.device)), temperature)
     positions = batch.starts[:, None] + np.arange(batch.inputs.shape[1])
+    if windows.bos_id is None:  # nothing is expected at a window's first token: an empty row
+        rows = torch.nn.functional.pad(rows.view(*positions.shape, -1), (0, 0, 1, 0)).flatten(0, 1)
+        positions = np.concatenate([positions[:, :1] - 1, positions], axis=1)
     inside = positions < len(windows.shards)
     return rows[torch.from_numpy(inside.ravel()).to(rows.device)].cpu(), positions[inside]
 

@@ -43,19 +43,30 @@ class Restricted:
         self.vocabulary_size = len(teacher_ids)
         self.device = teacher.device
         self.teacher_ids = teacher_ids.to(self.device)
-        self._weight: Tensor | None = None  # [V, D']: the kept rows of its head, once they are known
+        self._head: tuple[Tensor, Tensor | None] | None = None  # [V, D'] and [V]: the kept rows, once they are known
 
     @torch.no_grad()
     def expect(self, ids: Tensor, documents: Tensor | None = None) -> DenseTeacher:
+        whole = self._whole(ids, documents)
+        if whole.weight is None:
+            return replace(whole, hidden=whole.hidden[..., self.teacher_ids])
+        if self._head is None:
+            bias = None if whole.bias is None else whole.bias[self.teacher_ids]
+            self._head = whole.weight[self.teacher_ids], bias
+        return replace(whole, weight=self._head[0], bias=self._head[1])
+
+    def _whole(self, ids: Tensor, documents: Tensor | None) -> DenseTeacher:
         whole = self.teacher.expect(self.teacher_ids[ids], documents)
-        if self._weight is None:
-            self._weight = whole.weight[self.teacher_ids]
-        return replace(whole, weight=self._weight)
+        if not isinstance(whole, DenseTeacher):
+            raise RequestError(
+                "a teacher that gives only its top k, or an ensemble, can't be restricted to some tokens"
+            )
+        return whole
 
     @torch.no_grad()
     def lost_mass(self, ids: Tensor, documents: Tensor | None = None) -> Tensor:
         """[B * T]: what the whole teacher gives, after each token of `ids`, to the tokens that are left out."""
-        whole = self.teacher.expect(self.teacher_ids[ids], documents)
+        whole = self._whole(ids, documents)
         hidden = whole.hidden.flatten(0, -2)  # [N, D']
         parts = [replace(whole, hidden=hidden[start : start + ROWS]).logits() for start in range(0, len(hidden), ROWS)]
         kept = [part.softmax(-1)[:, self.teacher_ids].sum(-1) for part in parts]

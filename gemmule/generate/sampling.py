@@ -78,7 +78,7 @@ def generate(
     texts = [TextStream(tokenizer, [string for string in stop if string not in control]) for _ in prompts]
     steps = generate_batch(
         model,
-        [[tokenizer.bos_id, *tokenizer.encode(text)] for text in prompts],
+        [[*tokenizer.opening, *tokenizer.encode(text)] or [tokenizer.eos_id] for text in prompts],
         max_new_tokens=max_new_tokens,
         excluded=(set(control.values()) - ends) | set(range(words, rows)),
         stop=ends,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,11 +25,13 @@ from torch.autograd.function import once_differentiable
 from gemmule.model.head import (
     DenseTeacher,
     Divergence,
+    Mixture,
     OneTarget,
     SparseDistributions,
     Targets,
     check_target,
     limit,
+    log_mixture,
     log_probabilities,
 )
 
@@ -124,14 +126,14 @@ def _run(
     N, V = len(hidden), len(weight)
     wide = torch.promote_types(hidden.dtype, torch.float32)
     n = max(1, min(N, CHUNK.get(hidden.device.type, CHUNK_ELSEWHERE) // V))
-    teachers = [target for _, target in loss.parts if isinstance(target, DenseTeacher)]
+    teachers = [member for _, target in loss.parts for _, member in _members(target)]
     buffers = [torch.empty(n, V, dtype=wide, device=hidden.device) for _ in range(1 + len(teachers))]
     total = torch.zeros((), dtype=wide, device=hidden.device)
     with torch.autocast(hidden.device.type, enabled=False):
         for chunk in _slices(0, N, n):
-            logits = _raw_logits(hidden[chunk], weight, loss.cap, buffers[0])
+            logits = _raw_logits(hidden[chunk], weight, loss.cap, None, buffers[0])
             expected = [
-                _raw_logits(teacher.hidden[chunk], teacher.weight, teacher.cap, buffer)
+                _raw_logits(teacher.hidden[chunk], teacher.weight, teacher.cap, teacher.bias, buffer)
                 for teacher, buffer in zip(teachers, buffers[1:], strict=True)
             ]
             for block in _slices(0, len(logits), max(1, BLOCK // V)):
@@ -158,11 +160,15 @@ def _differentiate(logits: Tensor, loss: _Loss, rows: slice, expected: list[Tens
         temperature = 1.0 if hard else loss.temperature
         student = _Student(squashed, loss.cap, temperature)
         if isinstance(target, SparseDistributions):
-            losses, part = _against_sparse(student, target[rows])
-        elif isinstance(target, DenseTeacher):
-            teacher = next(teachers)
-            scores = teacher if target.cap is None else teacher.tanh_().mul_(target.cap)
-            log_p = torch.log_softmax(scores / temperature, -1)
+            against = _against_bucketed if target.rest else _against_sparse
+            losses, part = against(student, target[rows])
+        elif isinstance(target, DenseTeacher | Mixture):
+            scores = [
+                (share, raw if member.cap is None else raw.tanh_().mul_(member.cap))
+                for (share, member), raw in zip(_members(target), teachers, strict=False)
+            ]
+            whole = log_mixture(scores) if isinstance(target, Mixture) else scores[0][1]
+            log_p = torch.log_softmax(whole / temperature, -1)
             losses, part = _against_distributions(student, log_p, loss.divergence, loss.beta)
         elif hard:
             losses, part = _against_tokens(student, target[rows, None])
@@ -222,6 +228,23 @@ def _against_sparse(student: _Student, targets: SparseDistributions) -> tuple[Te
     return losses, student.q.mul_(mass).index_put_(entries, -probabilities, accumulate=True)
 
 
+def _against_bucketed(student: _Student, targets: SparseDistributions) -> tuple[Tensor, Tensor]:
+    """The entries and everything else as one: the mass that the student gives the latter is summed, not subtracted."""
+    rows, p = targets.rows, targets.probabilities.to(student.q.dtype)
+    entries, empty = (rows, targets.ids), student.log_sum.new_zeros(len(targets))
+    scores = student.gain * student.squashed[entries] - student.log_sum[rows, 0]
+    known = empty.index_add(0, rows, torch.xlogy(p, p) - p * scores)[:, None]
+    mass = empty.index_add(0, rows, p)[:, None]
+    left = (1 - mass).clamp_(min=0)  # [k, 1], the teacher's mass elsewhere, and the student's:
+    hit = student.q[entries]
+    student.q[entries] = 0.0
+    student_left = student.q.sum(-1, keepdim=True).clamp_(min=torch.finfo(p.dtype).tiny)
+    losses = known + torch.xlogy(left, left) - left * student_left.log()
+    mass += left
+    gradient = student.q.mul_(mass - left / student_left)
+    return losses, gradient.index_put_(entries, mass[rows, 0] * hit - p, accumulate=True)
+
+
 def _against_distributions(
     student: _Student, log_p: Tensor, divergence: Divergence, beta: float
 ) -> tuple[Tensor, Tensor]:
@@ -246,13 +269,26 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.linalg.vecdot(a, b)[:, None]  # [k, 1]
 
 
-def _raw_logits(hidden: Tensor, weight: Tensor, cap: float | None, buffer: Tensor) -> Tensor:
-    """hidden · weight, divided by the cap if there is one: [n, V] in the buffer."""
+def _raw_logits(
+    hidden: Tensor, weight: Tensor | None, cap: float | None, bias: Tensor | None, buffer: Tensor
+) -> Tensor:
+    """hidden · weight + bias, divided by the cap if there is one: [n, V] in the buffer."""
     raw = buffer[: len(hidden)]
     scaled = hidden if cap is None else hidden / cap
+    if weight is None:
+        return raw.copy_(scaled)
     if scaled.dtype == weight.dtype == raw.dtype:
-        return torch.mm(scaled, weight.mT, out=raw)
-    return raw.copy_(scaled.to(weight.dtype) @ weight.mT)
+        torch.mm(scaled, weight.mT, out=raw)
+    else:
+        raw.copy_(scaled.to(weight.dtype) @ weight.mT)
+    return raw if bias is None else raw.add_(bias if cap is None else bias / cap)
+
+
+def _members(target: OneTarget) -> tuple[tuple[float, DenseTeacher], ...]:
+    """The weighted teachers of which a target is made whose logits are still to be computed."""
+    if isinstance(target, Mixture):
+        return target.members
+    return ((1.0, target),) if isinstance(target, DenseTeacher) else ()
 
 
 def _add_product(weight_gradient: Tensor, gradient: Tensor, hidden: Tensor) -> None:
@@ -267,8 +303,8 @@ def _flattened(target: OneTarget) -> OneTarget:
     """[B, T, ...] as [N, ...]."""
     if isinstance(target, SparseDistributions):
         return target
-    if isinstance(target, DenseTeacher):
-        return replace(target, hidden=target.hidden.flatten(0, -2))
+    if isinstance(target, DenseTeacher | Mixture):
+        return target.flatten()
     return target.flatten(0, 1) if target.is_floating_point() else target.flatten()
 
 

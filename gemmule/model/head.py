@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Literal, Self, TypeAlias
 
 import torch
@@ -29,12 +30,16 @@ class SparseDistributions:
 
     Their mass need not be exactly 1: an unbiased sample of a distribution has that mass only in the mean. `entropy`
     is that of the whole distribution, in nats; None where nobody knows it, and then a loss is a plain cross-entropy.
+
+    With `rest` the entries are exact and the mass that they lack lies elsewhere, nobody knows where (a teacher that
+    gives only its top k): a loss is then the KL over {entries, everything else as one}, which needs no entropy.
     """
 
     offsets: Tensor  # [N + 1] int64, from 0
     ids: Tensor  # [entries] int64
     probabilities: Tensor  # [entries] float32
     entropy: Tensor | None = None  # [N] float32
+    rest: bool = False  # whether the mass not stored is one bucket
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -53,7 +58,8 @@ class SparseDistributions:
         offsets = self.offsets[start : max(start, stop) + 1]
         entries = slice(int(offsets[0]), int(offsets[-1]))
         entropy = None if self.entropy is None else self.entropy[rows]
-        return SparseDistributions(offsets - offsets[0], self.ids[entries], self.probabilities[entries], entropy)
+        probabilities = self.probabilities[entries]
+        return SparseDistributions(offsets - offsets[0], self.ids[entries], probabilities, entropy, self.rest)
 
     @classmethod
     def concatenate(cls, parts: Sequence[SparseDistributions]) -> SparseDistributions:
@@ -65,38 +71,81 @@ class SparseDistributions:
             ids=torch.cat([part.ids for part in parts]),
             probabilities=torch.cat([part.probabilities for part in parts]),
             entropy=torch.cat(entropies) if len(entropies) == len(parts) else None,
+            rest=any(part.rest for part in parts),
         )
 
     def to(self, device: torch.device | str) -> Self:
-        fields = (self.offsets, self.ids, self.probabilities, self.entropy)
-        return type(self)(*(None if field is None else field.to(device) for field in fields))  # type: ignore[arg-type]
+        entropy = None if self.entropy is None else self.entropy.to(device)
+        return type(self)(
+            self.offsets.to(device), self.ids.to(device), self.probabilities.to(device), entropy, self.rest
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class DenseTeacher:
-    """A teacher's whole distributions, as what makes its logits: for these need not exist all at once."""
+    """A teacher's whole distributions, as what makes its logits: for these need not exist all at once.
+
+    Without a `weight` the hidden states are the logits themselves, of a model whose head is no such product.
+    """
 
     hidden: Tensor  # [B, T, D'] or [N, D']: what its backbone gives
-    weight: Tensor  # [V, D']: its head
-    cap: float | None
+    weight: Tensor | None  # [V, D']: its head
+    cap: float | None = None
+    bias: Tensor | None = None  # [V]: its head's
+
+    def __len__(self) -> int:
+        return len(self.hidden)
+
+    def flatten(self) -> DenseTeacher:
+        """[B, T, D'] as [N, D']."""
+        return replace(self, hidden=self.hidden.flatten(0, -2))
 
     def logits(self) -> Tensor:
         """[..., V] float32."""
-        return capped_logits(self.hidden, self.weight, self.cap)
+        if self.weight is None:
+            return self.hidden.float()
+        return capped_logits(self.hidden, self.weight, self.cap, self.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """An ensemble: the mixture of its members' probabilities, sum of weight · p, weights of sum 1.
+
+    It is softened as one teacher is: its logits are the logarithm of the mixture, and the temperature divides these.
+    """
+
+    members: tuple[tuple[float, DenseTeacher], ...]
+
+    def __len__(self) -> int:
+        return len(self.members[0][1])
+
+    def flatten(self) -> Mixture:
+        """[B, T, D'] as [N, D'], in each member."""
+        return Mixture(tuple((weight, member.flatten()) for weight, member in self.members))
+
+    def logits(self) -> Tensor:
+        """[..., V] float32."""
+        return log_mixture([(weight, member.logits()) for weight, member in self.members])
 
 
 # int64 [B, T]: next tokens. float [B, T, V]: a teacher's probabilities. A tuple: weighted parts of these.
-OneTarget: TypeAlias = Tensor | SparseDistributions | DenseTeacher
+OneTarget: TypeAlias = Tensor | SparseDistributions | DenseTeacher | Mixture
 Divergence: TypeAlias = Literal["forward_kl", "reverse_kl", "jsd"]
 Targets: TypeAlias = OneTarget | tuple[tuple[float, OneTarget], ...]
 
 
-def capped_logits(hidden: Tensor, weight: Tensor, cap: float | None) -> Tensor:
+def capped_logits(hidden: Tensor, weight: Tensor, cap: float | None, bias: Tensor | None = None) -> Tensor:
     """Logits [..., V] in float32 of hidden states [..., D] and the embedding [V, D], capped where `cap` is given."""
     if cap is None:
-        return F.linear(hidden, weight).float()
+        return F.linear(hidden, weight, bias).float()
     # hidden / cap is V / D times smaller than logits / cap
-    return F.linear(hidden / cap, weight).float().tanh() * cap
+    return F.linear(hidden / cap, weight, None if bias is None else bias / cap).float().tanh() * cap
+
+
+def log_mixture(members: Sequence[tuple[float, Tensor]]) -> Tensor:
+    """log of the sum of weight · softmax(logits) over (weight, logits [..., V]) pairs."""
+    logs = [F.log_softmax(logits, dim=-1) + math.log(weight) for weight, logits in members]
+    return reduce(torch.logaddexp, logs)
 
 
 def token_losses(
@@ -107,8 +156,9 @@ def token_losses(
     By the form of `targets`:
     - int64 [N]: the cross-entropy of the next token; temperature and divergence do not touch it.
     - float [N, V]: the divergence from a teacher's probabilities p.
-    - DenseTeacher of N rows: the same from the teacher's logits.
-    - SparseDistributions of N rows: the forward KL from the entries stored, less the entropy stored.
+    - DenseTeacher or Mixture of N rows: the same from the teacher's logits.
+    - SparseDistributions of N rows: the forward KL from the entries stored, less the entropy stored; where the rest is
+      one bucket, sum p log(p / q) + (1 - P) log((1 - P) / (1 - Q)) with P and Q the entries' mass in both.
     - (weight, targets) pairs: the weighted sum.
 
     Divergences from p to the student's q: "forward_kl" is KL(p || q), "reverse_kl" KL(q || p), "jsd"
@@ -116,9 +166,9 @@ def token_losses(
     1). That vanishes as beta nears 0 or 1, so within 0.001 of them the limits of JSD / beta and JSD / (1 - beta) stand
     in: the forward and the reverse KL.
 
-    Against a distribution the student's logits are divided by the temperature (as the teacher's must be, except a
-    DenseTeacher's) and the loss is multiplied by its square, which keeps the gradient's size (Hinton et al., arXiv
-    1503.02531, section 2).
+    Against a distribution the student's logits are divided by the temperature (as the teacher's must be, except where
+    its logits are given) and the loss is multiplied by its square, which keeps the gradient's size (Hinton et al.,
+    arXiv 1503.02531, section 2).
 
     Raises ValueError for targets of another length, and for sparse ones with another loss than the forward KL: a
     sample is unbiased only for what is linear in p.
@@ -133,7 +183,7 @@ def token_losses(
     if isinstance(targets, SparseDistributions):
         losses = _sparse_forward_kl(targets, log_q)
     else:
-        if isinstance(targets, DenseTeacher):
+        if isinstance(targets, DenseTeacher | Mixture):
             log_p = F.log_softmax(targets.logits() / temperature, dim=-1)
         else:
             log_p = log_probabilities(targets.to(log_q.dtype))
@@ -148,9 +198,8 @@ def log_probabilities(p: Tensor) -> Tensor:
 
 def check_target(target: OneTarget, tokens: int, divergence: Divergence, beta: float) -> None:
     """Raises ValueError where `target` is not one of `tokens` positions, or can't serve the divergence."""
-    length = len(target.hidden) if isinstance(target, DenseTeacher) else len(target)
-    if length != tokens:
-        raise ValueError(f"targets of {length} positions for logits of {tokens}")
+    if len(target) != tokens:
+        raise ValueError(f"targets of {len(target)} positions for logits of {tokens}")
     if divergence not in ("forward_kl", "reverse_kl", "jsd"):
         raise ValueError(f"divergence {divergence!r}: must be forward_kl, reverse_kl or jsd")
     if not 0 <= beta <= 1:
@@ -184,7 +233,14 @@ def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 def _sparse_forward_kl(targets: SparseDistributions, log_q: Tensor) -> Tensor:
     """A stored mass other than 1 comes out right: -sum p log q is mass · logsumexp(z) - sum p z."""
-    rows = targets.rows
-    terms = targets.probabilities * log_q[rows, targets.ids]
-    cross_entropy = -log_q.new_zeros(len(targets)).index_add(0, rows, terms)
+    rows, empty = targets.rows, log_q.new_zeros(len(targets))
+    entries = (rows, targets.ids)
+    if targets.rest:
+        p = targets.probabilities.to(log_q.dtype)
+        known = empty.index_add(0, rows, torch.xlogy(p, p) - p * log_q[entries])
+        left = (1 - empty.index_add(0, rows, p)).clamp(min=0)  # [N], the teacher's mass elsewhere, and the student's:
+        log_left = log_q.index_put(entries, log_q.new_tensor(-math.inf)).logsumexp(-1)
+        return known + torch.xlogy(left, left) - left * log_left.clamp(min=math.log(torch.finfo(log_q.dtype).tiny))
+    terms = targets.probabilities * log_q[entries]
+    cross_entropy = -empty.index_add(0, rows, terms)
     return cross_entropy if targets.entropy is None else cross_entropy - targets.entropy

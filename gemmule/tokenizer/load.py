@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -28,28 +28,47 @@ FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
     "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
+CONTROL_NAMES = {"bos_token", "eos_token", "pad_token"}
+TURNS = ["<start_of_turn>", "<end_of_turn>"]
 
 
 class Tokenizer:
-    """A `tokenizers.Tokenizer` (`.inner`) with the ids that gemmule needs, found by name.
+    """A `tokenizers.Tokenizer` (`.inner`) with the ids that gemmule needs.
 
-    `bos_id` and `eos_id` are those of `<bos>` and `<eos>`; `pad_id` is that of `<pad>`, or of `<eos>` where there is
-    no `<pad>` (padding is never learned from, so any id serves). `vocabulary_size` is one more than the largest id.
+    Which tokens begin and end a text is said by `names` (`bos_token`, `eos_token`, `pad_token`, as Hugging Face's files
+    have them); what is not named there is `<bos>`, `<eos>` and `<pad>`. `bos_id` is None where texts begin with no
+    token of their own (Qwen); `pad_id` is `eos_id` where there is none (padding is never learned from, so any id
+    serves). `vocabulary_size` is one more than the largest id.
 
-    Raises RequestError if `inner` has no `<bos>` or no `<eos>`.
+    Raises RequestError if `inner` has no token that ends a document.
     """
 
-    def __init__(self, inner: tokenizers.Tokenizer, folder: Path | None = None) -> None:
+    def __init__(
+        self, inner: tokenizers.Tokenizer, folder: Path | None = None, names: Mapping[str, str | None] | None = None
+    ) -> None:
         self.inner = inner
         self.folder = folder  # where its files lie, if it was loaded
+        self.names: dict[str, str | None] = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"}
+        self.names |= names or {}
         inner.no_padding()
         inner.no_truncation()
         inner.encode_special_tokens = True  # control tokens written in text are text
         self.vocabulary_size: int = max(inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
-        self.bos_id = self._control_id("<bos>")
-        self.eos_id = self._control_id("<eos>")
-        pad_id = inner.token_to_id("<pad>")
-        self.pad_id: int = self.eos_id if pad_id is None else pad_id
+        self.bos_id, eos_id, pad_id = (
+            None if name is None else inner.token_to_id(name) for name in self.names.values()
+        )
+        if eos_id is None:
+            raise RequestError(
+                f"{folder or 'this tokenizer'}: its tokenizer has no {self.names['eos_token'] or '<eos>'} to end a "
+                "document; name the token that does as eos_token in its tokenizer_config.json"
+            )
+        self.eos_id: int = eos_id
+        self.pad_id: int = eos_id if pad_id is None else pad_id
+
+    @property
+    def opening(self) -> list[int]:
+        """What stands before a text: `<bos>`, or nothing."""
+        return [] if self.bos_id is None else [self.bos_id]
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, without `<bos>`. Raises RequestError for a lone surrogate, which is no character."""
@@ -89,20 +108,11 @@ class Tokenizer:
         canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
-    def _control_id(self, name: str) -> int:
-        number: int | None = self.inner.token_to_id(name)
-        if number is None:
-            raise RequestError(
-                f"{self.folder or 'this tokenizer'}: its tokenizer has no {name}; a Gemma-style tokenizer is needed: "
-                "every window of text starts with <bos> and every document ends with <eos>"
-            )
-        return number
-
 
 def load_tokenizer(source: str | Path) -> Tokenizer:
     """The tokenizer in a folder (a model folder, a tokenizer artifact) or of a hub id ("owner/name").
 
-    Raises RequestError if there is none or it is not of Gemma's kind, WorkError if its file is damaged.
+    Raises RequestError if there is none or it has no token that ends a document, WorkError if its file is damaged.
     """
     folder = find_folder(source, FILES)
     file = folder / "tokenizer.json"
@@ -112,7 +122,38 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
         inner = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises nothing narrower
         raise WorkError(f"{file}: not a tokenizer, or damaged ({error})") from None
-    return Tokenizer(inner, folder)
+    return Tokenizer(inner, folder, _control_names(folder))
+
+
+def from_gguf(file: Path) -> Tokenizer:
+    """The tokenizer in a GGUF file of any architecture, as transformers rebuilds it.
+
+    Raises RequestError where it can't.
+    """
+    try:
+        import gguf  # noqa: F401
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise RequestError(f"{file}: to read its tokenizer: pip install 'gemmule[gguf,huggingface]'") from None
+    try:
+        theirs = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name, trust_remote_code=False)
+        inner = theirs.backend_tokenizer
+    except Exception as error:  # transformers raises what it comes across
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RequestError(f"{file}: transformers can't read its tokenizer: {reason}") from error
+    return Tokenizer(inner, names={key: getattr(theirs, key) for key in CONTROL_NAMES})
+
+
+def _control_names(folder: Path) -> dict[str, str | None]:
+    """What a folder's files say of the tokens that begin, end and fill up a text; null there is None here."""
+    names: dict[str, str | None] = {}
+    for file in ("special_tokens_map.json", "tokenizer_config.json"):
+        if (folder / file).is_file():
+            content = _read_json(folder / file)
+            for key in CONTROL_NAMES & content.keys():
+                entry = content[key]
+                names[key] = entry.get("content") if isinstance(entry, dict) else entry
+    return names
 
 
 def save(tokenizer: Tokenizer, folder: Path) -> None:
@@ -123,7 +164,7 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer.folder is None:
         tokenizer.inner.save(str(folder / "tokenizer.json"))
-        write_json(folder / "tokenizer_config.json", _transformers_config())
+        write_json(folder / "tokenizer_config.json", _transformers_config(tokenizer))
         return
     if not (tokenizer.folder / "tokenizer.json").is_file():
         raise WorkError(f"{tokenizer.folder / 'tokenizer.json'}: gone since the tokenizer was loaded from there")
@@ -133,24 +174,25 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
             shutil.copyfile(file, folder / name)
 
 
-def _transformers_config() -> dict[str, Any]:
-    """What transformers needs to know.
+def _transformers_config(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What transformers needs to know. Turns of a conversation only where it has tokens for them.
 
     The class must be said, and be this one: without it, transformers rebuilds a SentencePiece tokenizer beside
     `model_type: gemma2`. `additional_special_tokens`: transformers 4 crashes on a list under `extra_special_tokens`.
     """
-    template = resources.files("gemmule.tokenizer").joinpath("chat_template.jinja").read_text(encoding="utf-8")
-    return {
+    config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": "<bos>",
-        "eos_token": "<eos>",
-        "pad_token": "<pad>",
-        "unk_token": "<unk>",
-        "additional_special_tokens": ["<start_of_turn>", "<end_of_turn>"],
+        **tokenizer.names,
+        "unk_token": "<unk>" if tokenizer.inner.token_to_id("<unk>") is not None else None,
         "clean_up_tokenization_spaces": False,
         "padding_side": "left",
-        "chat_template": template,
     }
+    if all(tokenizer.inner.token_to_id(turn) is not None for turn in TURNS):
+        config["additional_special_tokens"] = TURNS
+        config["chat_template"] = (
+            resources.files("gemmule.tokenizer").joinpath("chat_template.jinja").read_text(encoding="utf-8")
+        )
+    return config
 
 
 def _read_json(file: Path) -> dict[str, Any]:

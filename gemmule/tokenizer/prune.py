@@ -30,8 +30,7 @@ from gemmule.tokenizer.load import Tokenizer
 TEXTS = 64  # encoded at once
 FILLER = re.compile(r"unused|reserved", re.IGNORECASE)  # control tokens without a meaning: Gemma has 6,242 of them
 CONFIG_KEYS = (
-    "bos_token", "eos_token", "pad_token", "unk_token", "mask_token", "chat_template", "clean_up_tokenization_spaces",
-    "model_max_length", "padding_side",
+    "unk_token", "mask_token", "chat_template", "model_max_length", "padding_side",
 )  # fmt: skip
 Merge = tuple[str, str]
 
@@ -75,7 +74,7 @@ def prune(tokenizer: Tokenizer, used: Iterable[int], folder: Path) -> Tokenizer:
     write_json(folder / "tokenizer_config.json", _config(tokenizer, added))
     if tokenizer.folder and (template := tokenizer.folder / "chat_template.jinja").is_file():
         (folder / template.name).write_bytes(template.read_bytes())
-    return Tokenizer(inner, folder)
+    return Tokenizer(inner, folder, tokenizer.names)
 
 
 def reaches_every_text(content: Mapping[str, Any]) -> list[str]:
@@ -103,15 +102,11 @@ def _check_kind(content: Mapping[str, Any], tokenizer: Tokenizer) -> None:
 def _wanted(content: Mapping[str, Any], tokenizer: Tokenizer, used: Iterable[int]) -> set[str]:
     """What must be kept by itself: the used tokens, the bytes, and the control tokens that mean something."""
     control = {token["content"] for token in content["added_tokens"] if token["special"]}
-    ids = {*used, *_role_ids(tokenizer)}
+    ids = {*used, *tokenizer.opening, tokenizer.eos_id, tokenizer.pad_id}
     fillers = {name for name in control if FILLER.search(name)} - _named(content["post_processor"])
     names = {name for name, number in tokenizer.inner.get_vocab(with_added_tokens=True).items() if number in ids}
     unknown = {content["model"]["unk_token"]} - {None}
     return (control - fillers) | unknown | names | set(reaches_every_text(content))
-
-
-def _role_ids(tokenizer: Tokenizer) -> Iterable[int]:
-    return tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id
 
 
 def _closure(wanted: set[str], merges: list[Merge]) -> set[str]:
@@ -163,9 +158,8 @@ def _config(tokenizer: Tokenizer, added: list[dict[str, Any]]) -> dict[str, Any]
     """What transformers needs to know. The class must be said, or it rebuilds a tokenizer of the model's family."""
     file = tokenizer.folder / "tokenizer_config.json" if tokenizer.folder else None
     theirs: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else {}
-    config = {key: theirs[key] for key in CONFIG_KEYS if theirs.get(key) is not None}
-    for role, number in zip(("bos_token", "eos_token", "pad_token"), _role_ids(tokenizer), strict=True):
-        config.setdefault(role, tokenizer.inner.id_to_token(number))
+    config = {key: theirs[key] for key in CONFIG_KEYS if theirs.get(key) is not None} | tokenizer.names
+    config["pad_token"] = tokenizer.inner.id_to_token(tokenizer.pad_id)
     roles = {str(value.get("content") if isinstance(value, dict) else value) for value in config.values()}
     config["tokenizer_class"] = "PreTrainedTokenizerFast"
     config["clean_up_tokenization_spaces"] = False

@@ -10,7 +10,7 @@ import torch
 
 from gemmule.model import fused_head
 from gemmule.model.fused_head import fused_loss
-from gemmule.model.head import DenseTeacher, SparseDistributions, capped_logits, token_losses
+from gemmule.model.head import DenseTeacher, Mixture, SparseDistributions, capped_logits, token_losses
 
 B, T, V, D = 2, 7, 23, 6
 N = B * T
@@ -35,13 +35,20 @@ def tensors(dtype, scale=3.0):
     ids = torch.randint(V, (int(offsets[-1]),), generator=random)  # some twice in a row
     sparse = SparseDistributions(offsets, ids, normal(len(ids)).abs(), normal(N).abs())
     teacher = DenseTeacher(normal(B, T, 4), normal(V, 4), 10.0)
+    other = DenseTeacher(normal(B, T, 3), normal(V, 3), None, bias=normal(V))
+    top = teacher.logits().softmax(-1).flatten(0, 1).topk(3)
+    known = SparseDistributions(torch.arange(N + 1) * 3, top.indices.flatten(), top.values.flatten(), rest=True)
     tokens = torch.randint(V, (B, T), generator=random)
     targets = {
         "tokens": tokens,
         "probabilities": teacher.logits().softmax(-1).to(dtype),
         "teacher": teacher,
         "uncapped teacher": DenseTeacher(teacher.hidden, teacher.weight, None),
+        "teacher with a bias": other,
+        "teacher's logits": DenseTeacher(normal(B, T, V), None),
+        "ensemble": Mixture(((0.7, teacher), (0.3, other))),
         "sparse": sparse,
+        "top k and the rest": known,
         "mixture": ((0.3, tokens), (0.5, sparse), (0.2, teacher)),
     }
     mask = torch.rand(B, T, generator=random) < 0.7
@@ -52,8 +59,8 @@ def plain(hidden, weight, cap, targets, *, mask, temperature=1.0, denominator=No
     def flat(target):
         if isinstance(target, tuple):
             return tuple((share, flat(part)) for share, part in target)
-        if isinstance(target, DenseTeacher):
-            return DenseTeacher(target.hidden.flatten(0, 1), target.weight, target.cap)
+        if isinstance(target, DenseTeacher | Mixture):
+            return target.flatten()
         return target if isinstance(target, SparseDistributions) else target.flatten(0, 1)
 
     logits = capped_logits(hidden.flatten(0, 1), weight, cap)
@@ -74,7 +81,8 @@ def assert_equal_to_plain(cap, targets, hidden, weight, **settings):
         assert (mine - right).abs().max() <= 1e-5 * right.abs().max()
 
 
-FORMS = ("tokens", "probabilities", "teacher", "uncapped teacher", "sparse", "mixture")
+WHOLE = ("probabilities", "teacher", "uncapped teacher", "teacher with a bias", "teacher's logits", "ensemble")
+FORMS = ("tokens", *WHOLE, "sparse", "top k and the rest", "mixture")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -86,7 +94,7 @@ def test_equal_to_the_plain_formulas(form, cap, temperature):
     assert_equal_to_plain(cap, targets[form], hidden, weight, mask=mask, temperature=temperature)
 
 
-@pytest.mark.parametrize("form", ["probabilities", "teacher", "uncapped teacher"])
+@pytest.mark.parametrize("form", WHOLE)
 @pytest.mark.parametrize("cap", [None, 30.0])
 @pytest.mark.parametrize(
     ("divergence", "beta"), [("reverse_kl", 0.5), *(("jsd", beta) for beta in (0, 1e-6, 0.3, 0.5, 1))]
@@ -100,7 +108,7 @@ def test_other_divergences_equal_to_the_plain_formulas(form, cap, divergence, be
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd"])
 def test_gradients_by_finite_differences(form, divergence):
-    if divergence != "forward_kl" and form in ("sparse", "mixture"):
+    if divergence != "forward_kl" and form in ("sparse", "top k and the rest", "mixture"):
         pytest.skip("a sample serves the forward KL only")
     hidden, weight, targets, mask = tensors(torch.float64, scale=0.5)
     settings = {"mask": mask, "temperature": 1.3, "divergence": divergence, "beta": 0.4}

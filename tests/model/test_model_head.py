@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gemmule.model.head import SparseDistributions, capped_logits, token_losses
+from gemmule.model.head import DenseTeacher, Mixture, SparseDistributions, capped_logits, token_losses
 
 N, V = 6, 9
 RANDOM = np.random.default_rng(0)
@@ -211,3 +211,38 @@ def test_logits_are_capped():
     logits = capped_logits(hidden, weight, 30.0)
     assert logits[0].tolist() == pytest.approx([30 * np.tanh(1), 30 * np.tanh(-2), 30 * np.tanh(-1 / 30)])
     assert capped_logits(hidden, weight, None)[0].tolist() == [30, -60, -1]
+
+
+def top_two(entropy=None):
+    """verl#7856: of the teacher's (0.5, 0.3, 0.1, 0.1) the first two are known."""
+    probabilities = torch.tensor([0.5, 0.3], dtype=torch.float64)
+    return SparseDistributions(torch.tensor([0, 2]), torch.tensor([0, 1]), probabilities, entropy, rest=True)
+
+
+def test_the_mass_outside_the_top_k_is_one_bucket():
+    logits = torch.tensor([[0.6, 0.35, 0.025, 0.025]], dtype=torch.float64).log().requires_grad_()
+    losses = token_losses(logits, top_two())
+    assert losses.item() == pytest.approx(0.1398, abs=1e-4)  # the bare two: -0.1374; renormalised: 0.0001
+    (gradient,) = torch.autograd.grad(losses.sum(), logits)
+    q, p = logits.detach().exp()[0], torch.tensor([0.5, 0.3, 0.1, 0.1])  # the bucket splits as the student's does
+    assert torch.allclose(gradient[0], q - p, atol=1e-7)
+    assert gradient.abs().max() > 0.05
+    same = token_losses(torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log(), top_two())
+    assert same.item() == pytest.approx(0, abs=1e-6)  # whatever lies in the bucket
+
+
+def test_a_student_sure_of_the_top_k_has_a_finite_loss():
+    logits = torch.tensor([[200.0, 199.0, 0.0, 0.0]])
+    loss = token_losses(logits, top_two()).item()
+    assert 0.2 * 80 < loss < 0.2 * 200
+    empty = SparseDistributions(torch.tensor([0, 0]), torch.zeros(0, dtype=torch.int64), torch.zeros(0), rest=True)
+    assert token_losses(logits, empty).item() == pytest.approx(0, abs=1e-6)  # nothing known, nothing to learn
+
+
+def test_an_ensemble_is_the_mixture_of_probabilities_softened_as_one():
+    members = tuple((share, DenseTeacher(torch.tensor(LOGITS * share), None)) for share in (0.7, 0.3))
+    p = 0.7 * softmax(LOGITS * 0.7) + 0.3 * softmax(LOGITS * 0.3)
+    soft = p ** (1 / 2) / (p ** (1 / 2)).sum(-1, keepdims=True)
+    q = softmax(RANDOM.permuted(LOGITS) / 2)
+    losses = token_losses(torch.tensor(np.log(q) * 2).float(), Mixture(members), temperature=2.0)
+    np.testing.assert_allclose(losses, 4 * (soft * np.log(soft / q)).sum(-1), rtol=1e-4, atol=1e-5)

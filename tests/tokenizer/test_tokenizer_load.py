@@ -134,7 +134,7 @@ def foreign_tokenizer(folder: Path, *names: str) -> None:
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"x": 0, "y": 1, "[?]": 2}, unk_token="[?]"))
     words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     words.add_special_tokens(list(names))
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     words.save(str(folder / "tokenizer.json"), pretty=False)
     (folder / "tokenizer.model").write_bytes(b"\x0a\x00sentencepiece")
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "GemmaTokenizerFast", "odd": 1}')
@@ -155,11 +155,32 @@ def test_a_foreign_tokenizer_keeps_its_files(tmp_path: Path) -> None:
         save(theirs, tmp_path / "elsewhere")
 
 
-@pytest.mark.parametrize(("names", "missing"), [(["<eos>"], "<bos>"), (["<bos>"], "<eos>"), ([], "<bos>")])
-def test_without_bos_or_eos_it_is_refused(tmp_path: Path, names: list[str], missing: str) -> None:
-    foreign_tokenizer(tmp_path / "theirs", *names)
-    with pytest.raises(RequestError, match=f"theirs.*{missing}"):
+def test_without_a_token_that_ends_a_document_it_is_refused(tmp_path: Path) -> None:
+    foreign_tokenizer(tmp_path / "theirs", "<bos>")
+    with pytest.raises(RequestError, match=r"theirs.*<eos>.*eos_token"):
         load_tokenizer(tmp_path / "theirs")
+
+
+@pytest.mark.parametrize(
+    ("files", "ids"),
+    [
+        ({"tokenizer_config.json": {"bos_token": "<|b|>", "eos_token": {"content": "<|e|>"}}}, (3, 4, 4)),
+        ({"tokenizer_config.json": {"bos_token": None, "eos_token": "<|e|>", "pad_token": "<|p|>"}}, (None, 4, 5)),
+        ({"special_tokens_map.json": {"bos_token": "<|e|>", "eos_token": "<|e|>"}}, (4, 4, 4)),
+        ({"tokenizer_config.json": {"eos_token": "<|e|>"}}, (None, 4, 4)),
+    ],
+)
+def test_which_tokens_begin_and_end_a_text_is_read_from_its_files(
+    tmp_path: Path, files: dict[str, dict[str, object]], ids: tuple[int | None, int, int]
+) -> None:
+    foreign_tokenizer(tmp_path, "<|b|>", "<|e|>", "<|p|>")
+    (tmp_path / "tokenizer_config.json").unlink()
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    theirs = load_tokenizer(tmp_path)
+    assert (theirs.bos_id, theirs.eos_id, theirs.pad_id) == ids
+    assert theirs.opening == ([] if ids[0] is None else [ids[0]])
+    assert not {3, 4, 5} & set(theirs.encode("x<|b|>y<|e|> <|p|>"))  # inert, by whatever name
 
 
 def test_what_is_no_tokenizer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
