@@ -50,10 +50,8 @@ class Family:
             return list(self.plan.steps)
         ends = [step for step in self.plan.steps if step.kind == VERBS[verb]]
         if wanted and verb == "teach":
-            ends = [
-                self.plan.targets[t]
-                for t in {self.plan.recipe.models[name].learn_from for name in wanted} & set(self.plan.targets)
-            ]
+            taught_by = {recipes.join_names(self.plan.recipe.models[name].teachers) for name in wanted}
+            ends = [step for teachers, step in self.plan.targets.items() if teachers in taught_by]
         elif wanted:
             ends = [step for step in ends if step.model is None or step.model in wanted]
         if not ends:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gemmule import artifact
+from gemmule import artifact, outside
 from gemmule import recipe as recipes
 from gemmule.artifact import Artifact, Settings
 from gemmule.data import sources
@@ -110,6 +110,10 @@ class Plan:
                 "name an outside model, a folder or a hub id"
             )
         origin = section.from_ if model is None or model.from_ is None else model.from_
+        if outside.is_url(origin):
+            raise RequestError(
+                f"tokenizer.from = {section.from_!r}: a server gives no tokenizer; name a folder or hub id"
+            )
         source, digest = self._locate(origin, "tokenizer.from", ("tokenizer.json",))
         if section.prune:
             settings = {"tokenizer.from": digest, "tokenizer.prune": True}
@@ -117,12 +121,24 @@ class Plan:
         return Step("tokenizer", path, {"tokenizer.from": digest}, source=source)
 
     def _outside(self, name: str, origin: str, key: str, place: str) -> Step:
-        """A model from elsewhere, recorded by the hashes of its files."""
+        """A model from elsewhere, recorded by the hashes of its files. Weights to start from are a Gemma 2's."""
         source, digest = self._locate(origin, key, ("config.json", "*.safetensors", "*.safetensors.index.json"))
-        if isinstance(source, Path):
-            _read_config(source, key)  # a Gemma 2, or refused now
+        settings: Settings = {key: digest}
+        if isinstance(source, Path) and source.is_dir():
+            if place == "start":
+                _read_config(source, key)
+            try:
+                outside.check_folder(source, self.recipe.data.sequence_length)
+            except RequestError as error:
+                raise RequestError(f"{key} = {origin!r}: {error}") from None
+        elif outside.is_url(origin):
+            if place == "start":
+                raise RequestError(f"{key} = {origin!r}: a server gives no weights")
+            settings[f"models.{name}.top_k"] = self.recipe.models[name].top_k
+        if place == "source" and self.recipe.aligned_by_bytes(name):
+            settings["vocabulary"] = "its own"
         path = self.out / "models" / name / place
-        return Step("outside", path, {key: digest}, {"tokenizer": self.tokenizer}, model=name, source=source)
+        return Step("outside", path, settings, {"tokenizer": self.tokenizer}, model=name, source=source)
 
     def _training(self, name: str, tokenizer: Step) -> Step:
         recipe, model = self.recipe, self.recipe.models[name]
@@ -136,12 +152,12 @@ class Plan:
             start = self._start(name, model.start_from)
             inputs["start_from"] = start
             settings[f"models.{name}.start_from"] = model.start_from
-        if model.learn_from != "none":
+        if model.teachers:
             settings |= flatten(model.distill, f"models.{name}.distill")
-            teacher = self.model_step(model.learn_from)
-            inputs["teacher" if model.distill.targets is None else "targets"] = (
-                teacher if model.distill.targets is None else self._targets(name, teacher, tokenizer)
-            )
+            if model.distill.targets is None:
+                inputs |= self._teachers(model.teachers)
+            else:
+                inputs["targets"] = self._targets(name, tokenizer)
         for key in NOT_IDENTITY:
             settings.pop(f"models.{name}.{key}", None)
         return Step("model", folder / "final", settings, inputs, model=name)
@@ -158,14 +174,19 @@ class Plan:
             return step
         step = self._add(self._outside(name, origin, key, "start"))
         mine = self.recipe.models[name].architecture
-        if mine is not None and isinstance(step.source, Path):
+        if mine is not None and isinstance(step.source, Path) and step.source.is_dir():
             config = _read_config(step.source, key)
             same = gemma2_config(mine, config.vocabulary_size, config.context_length)
             if same != config:
                 raise RequestError(f"{key} = {origin!r}: {_shape_difference(name, same, config)}")
         return step
 
-    def _targets(self, name: str, teacher: Step, tokenizer: Step) -> Step:
+    def _teachers(self, weights: Mapping[str, float]) -> dict[str, Step]:
+        """The steps of one teacher, or of the members of an ensemble, by their roles."""
+        roles = ["teacher"] if len(weights) == 1 else [f"teacher {name}" for name in weights]
+        return dict(zip(roles, map(self.model_step, weights), strict=True))
+
+    def _targets(self, name: str, tokenizer: Step) -> Step:
         """The stored targets of a teacher: one folder, which all of its students read."""
         model = self.recipe.models[name]
         assert model.distill.targets is not None
@@ -174,17 +195,18 @@ class Plan:
             **self._window_settings(),
             "distill.temperature": model.distill.temperature,
             **flatten(model.distill.targets, "distill.targets"),
+            **({"learn_from": model.teachers} if len(model.teachers) > 1 else {}),
         }
-        step = self.targets.get(model.learn_from)
+        taught_by = recipes.join_names(model.teachers)
+        step = self.targets.get(taught_by)
         if step is None:
-            path = self.out / "targets" / model.learn_from
-            inputs = {"tokens": self.tokens["train"], "tokenizer": tokenizer, "teacher": teacher}
-            step = self._add(Step("targets", path, settings, inputs, model=name))
-            self.targets[model.learn_from] = step
+            inputs = {"tokens": self.tokens["train"], "tokenizer": tokenizer, **self._teachers(model.teachers)}
+            step = self._add(Step("targets", self.out / "targets" / taught_by, settings, inputs, model=name))
+            self.targets[taught_by] = step
         elif step.settings != settings:
             raise RequestError(
-                f"models.{step.model} and models.{name} learn from stored targets of {model.learn_from} with other "
-                "distill.targets or distill.temperature: one teacher has one folder of targets in a run"
+                f"models.{step.model} and models.{name} learn from stored targets of {taught_by} with other "
+                "distill.targets, distill.temperature or weights: one teacher has one folder of targets in a run"
             )
         return step
 
@@ -193,9 +215,9 @@ class Plan:
         settings |= flatten(self.recipe.evaluate, "evaluate")
         inputs = {"model": self.model_step(name), "validation": self.tokens["validation"], "tokenizer": tokenizer}
         inputs["documents"] = self.steps[0]
-        teacher = self.teacher_of(name)
-        if teacher is not None:
-            inputs["teacher"] = self.model_step(teacher)
+        teachers = self.teachers_of(name)
+        if not any(map(self.recipe.aligned_by_bytes, teachers)):  # there is no KL between different tokens
+            inputs |= self._teachers(teachers)
         return Step("evaluation", self.out / "models" / name / "evaluation", settings, inputs, model=name)
 
     def _window_settings(self) -> Settings:
@@ -207,32 +229,34 @@ class Plan:
     def model_step(self, name: str) -> Step:
         return self.outside[name] if name in self.outside else self.trained[name]
 
-    def teacher_of(self, name: str) -> str | None:
-        """The teacher that a model is held against: its own, or that of the students that it is the control of."""
+    def teachers_of(self, name: str) -> Mapping[str, float]:
+        """Those that a model is held against: its own, or those of the students that it is the control of."""
         model = self.recipe.models[name]
-        if model.learn_from != "none":
-            return model.learn_from
+        if model.teachers:
+            return model.teachers
         kin = [other for other, entry in self.recipe.models.items() if name in (entry.like,) or other == model.like]
-        teachers = {self.recipe.models[other].learn_from for other in kin} - {"none", name}
-        return teachers.pop() if len(teachers) == 1 else None
+        found = [weights for other in kin if (weights := self.recipe.models[other].teachers) and name not in weights]
+        return found[0] if found and all(weights == found[0] for weights in found) else {}
 
     # --- things from outside -------------------------------------------------------------------------------------
 
     def _locate(self, origin: str, key: str, patterns: Iterable[str]) -> tuple[Path | str, str]:
-        """Where something from outside lies, and what identifies it: the hashes of its files, or its hub id."""
-        folder = self.base / Path(origin).expanduser()
-        if folder.is_dir():
-            paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
+        """Where something from outside lies, and what identifies it: the hashes of its files, its hub id or address."""
+        if outside.is_url(origin):
+            return origin, f"server: {origin}"
+        place = self.base / Path(origin).expanduser()
+        if place.is_dir():
+            paths = sorted(path for pattern in patterns for path in place.glob(pattern))
             if not paths:
-                raise RequestError(f"{key} = {origin!r}: {folder} has no {' or '.join(patterns)}")
-            return folder, self._digest([sources.SourceFile(path, str(path)) for path in paths])
-        if folder.exists() or origin.startswith(("http://", "https://")):
-            raise RequestError(
-                f"{key} = {origin!r}: only a Gemma 2 folder or hub id can be used so far, no GGUF file "
-                "(gemmule import makes a folder of it) and no server"
-            )
+                raise RequestError(f"{key} = {origin!r}: {place} has no {' or '.join(patterns)}")
+            return place, self._digest([sources.SourceFile(path, str(path)) for path in paths])
+        if place.is_file():
+            with place.open("rb") as file:
+                if file.read(4) != b"GGUF":
+                    raise RequestError(f"{key} = {origin!r}: not a GGUF file; name a folder, a GGUF file or a hub id")
+            return place, self._digest([sources.SourceFile(place, str(place))])
         if origin.count("/") != 1 or origin.startswith((".", "/", "~")):
-            raise RequestError(f"{key} = {origin!r}: no such folder (looked in {self.base})")
+            raise RequestError(f"{key} = {origin!r}: no such folder or file (looked in {self.base})")
         return origin, f"hub: {origin}"
 
     def _text_digest(self) -> str:

@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from gemmule import artifact, tokenizer
+from gemmule import artifact, outside, tokenizer
+from gemmule import recipe as recipes
 from gemmule.artifact import publish
 from gemmule.convert.card import model_card
+from gemmule.convert.folder import find_source
+from gemmule.convert.gguf_names import ARCHITECTURE
+from gemmule.convert.importing import gguf_architecture, gguf_tokenizer, import_model
 from gemmule.data.documents import read_split, write_documents
 from gemmule.data.loader import Windows
 from gemmule.data.shards import TokenShards, write_shards
+from gemmule.distill import huggingface
+from gemmule.distill.alm import ByteAligned
+from gemmule.distill.served import ServedTeacher
 from gemmule.distill.targets import sample, solve, write_targets
-from gemmule.distill.teachers import load_teacher
-from gemmule.distill.vocabulary import TEACHER_IDS, align, keep_rows, restrict, say_lost_mass
+from gemmule.distill.teachers import Ensemble, Gemma2Teacher, Teacher, load_teacher
+from gemmule.distill.vocabulary import TEACHER_IDS, Restricted, align, restrict, say_lost_mass
 from gemmule.errors import RequestError
 from gemmule.evaluate.figures import measure
 from gemmule.generate.sampling import generate
@@ -35,12 +43,17 @@ from gemmule.model.config import Gemma2Config
 from gemmule.model.device import choose_device
 from gemmule.plan import Plan, Step, gemma2_config
 from gemmule.progress import Meter, human, say
+from gemmule.recipe import Evaluate
 from gemmule.tokenizer.load import Tokenizer, load_tokenizer
 from gemmule.tokenizer.prune import prune, used_ids
 from gemmule.train import metrics
 from gemmule.train.loop import Job, train
 
 PROMPT_LENGTH = 48  # characters, about
+UNKNOWN_OF_SERVED = (
+    "perplexity", "bits_per_byte", "ece", "accuracy", "kl_to_teacher", "agreement", "parameters",
+    "embedding_parameters", "flops_per_token",
+)  # fmt: skip
 
 
 def make(step: Step, plan: Plan) -> None:
@@ -77,7 +90,7 @@ def _tokenizer(step: Step, plan: Plan) -> None:
     with _publish(step) as folder:
         if wanted is None:
             assert step.source is not None
-            made = load_tokenizer(step.source)
+            made = _read_tokenizer(step.source)
         else:
             made = tokenizer.train(read_split(step.inputs["documents"].path, "train"), wanted)
         if plan.recipe.tokenizer.prune:
@@ -95,18 +108,87 @@ def _all_text(documents: Path) -> Iterator[str]:
 
 
 def _outside(step: Step, plan: Plan) -> None:
-    """Records where an outside model lies and how its vocabulary is the run's; its files stay where they are."""
+    """Records where an outside model lies and that its tokenizer is the run's; its files stay where they are.
+
+    A Gemma 2's GGUF file is imported into the run.
+    """
     assert step.source is not None
     assert step.model is not None
-    theirs = load_tokenizer(step.source)
-    config = weights.read_config(weights.find_folder(step.source))
-    ours = load_tokenizer(plan.tokenizer.path)
-    teacher_ids = align(step.model, theirs, config.vocabulary_size, ours)
+    source, ours = step.source, load_tokenizer(plan.tokenizer.path)
+    if not outside.is_url(source) and not Path(source).is_file():
+        source = weights.find_folder(source) if isinstance(source, Path) else find_source(source)
+        outside.check_folder(source, plan.recipe.data.sequence_length)
+    kind = outside.kind_of(source)
+    record = {"source": str(step.source), "kind": kind}
     with _publish(step) as folder:
-        if teacher_ids is not None:
-            say(f"{step.model}: of its {config.vocabulary_size:,} tokens it keeps the {len(teacher_ids):,} of this run")
-            np.save(folder / TEACHER_IDS, teacher_ids)
-        artifact.write_json(folder / "source.json", {"source": str(step.source), "config": config.to_huggingface()})
+        if kind == "gguf" and (step.path.name == "start" or gguf_architecture(Path(source)) == ARCHITECTURE):
+            import_model(source, folder / "model")
+            record["kind"] = "gemma2"
+        if kind == "served":
+            served = ServedTeacher(str(source), ours.vocabulary_size, torch.device("cpu"), _top_k(step, plan))
+            served.expect(torch.tensor([[ours.eos_id, ours.eos_id]]))  # whether it gives what is needed
+            record["model"] = served.name
+        else:
+            whole = step.source == plan.tokenizer.source and not plan.recipe.tokenizer.prune
+            theirs = ours if whole else _read_tokenizer(source)
+            rows = _rows(folder / "model" if (folder / "model").is_dir() else Path(source), theirs)
+            own = "vocabulary" in step.settings
+            teacher_ids = None if own else align(step.model, theirs, rows, ours)
+            if own:
+                tokenizer.save(theirs, folder / "tokenizer")
+            if teacher_ids is not None:
+                say(f"{step.model}: of its {rows:,} tokens it keeps the {len(teacher_ids):,} of this run")
+                np.save(folder / TEACHER_IDS, teacher_ids)
+                tokenizer.save(theirs, folder / "tokenizer")
+        artifact.write_json(folder / "source.json", record)
+
+
+def _rows(source: Path, words: Tokenizer) -> int:
+    """The rows of a model's table, as far as they can be known without loading it."""
+    if source.is_file():
+        return words.vocabulary_size
+    config = outside.read_config(source)
+    return int(config.get("text_config", config).get("vocab_size", words.vocabulary_size))
+
+
+def _read_tokenizer(source: Path | str) -> Tokenizer:
+    return gguf_tokenizer(Path(source)) if Path(source).is_file() else load_tokenizer(source)
+
+
+def _top_k(step: Step, plan: Plan) -> int | None:
+    assert step.model is not None
+    return plan.recipe.models[step.model].top_k
+
+
+def _load(step: Step, plan: Plan, device: torch.device) -> Teacher:
+    """A model of this run or from outside, to be asked what it expects."""
+    record = _record(step)
+    if record["kind"] == "gemma2":
+        return restrict(load_teacher(_weights_of(step), device), step.path)
+    if record["kind"] == "served":
+        words = load_tokenizer(plan.tokenizer.path)
+        return ServedTeacher(record["source"], words.vocabulary_size, device, _top_k(step, plan))
+    source = record["source"]
+    return restrict(huggingface.load(Path(source) if Path(source).exists() else find_source(source), device), step.path)
+
+
+def _load_teachers(step: Step, plan: Plan, device: torch.device) -> Teacher:
+    """The teacher that a step's model learns from or is held against; an ensemble, if there are several."""
+    assert step.model is not None
+    shares = plan.teachers_of(step.model)
+    members = [(share, _load(plan.model_step(name), plan, device)) for name, share in shares.items()]
+    return members[0][1] if len(members) == 1 else Ensemble(members)
+
+
+def _load_aligned(step: Step, plan: Plan, device: torch.device) -> ByteAligned:
+    """The teacher of a step's model, which has a tokenizer of its own."""
+    teacher = _load_teachers(step, plan, device)
+    theirs = load_tokenizer(step.inputs["teacher"].path / "tokenizer")
+    return ByteAligned(teacher, theirs, load_tokenizer(step.inputs["tokenizer"].path))
+
+
+def _has_teacher(step: Step) -> bool:
+    return any(role.startswith("teacher") for role in step.inputs)
 
 
 def _tokens(step: Step, plan: Plan) -> None:
@@ -122,10 +204,9 @@ def _targets(step: Step, plan: Plan) -> None:
     assert step.model is not None
     distill = plan.recipe.models[step.model].distill
     assert distill.targets is not None
-    source = step.inputs["teacher"]
-    teacher = restrict(load_teacher(_weights_of(source), choose_device(plan.recipe.machine.device)), source.path)
+    teacher = _load_teachers(step, plan, choose_device(plan.recipe.machine.device))
     windows = _windows(step.inputs["tokens"], step.inputs["tokenizer"], plan)
-    say_lost_mass(source.path.parent.name, teacher, windows)
+    say_lost_mass(step.path.name, teacher, windows)
     seed = plan.recipe.seed
     examples = sample(teacher, windows, temperature=distill.temperature, seed=seed)
     coding = solve(examples, distill.targets.bytes_per_token, len(windows.shards), seed)
@@ -148,6 +229,7 @@ def _model(step: Step, plan: Plan) -> None:
     recipe, words = plan.recipe, load_tokenizer(step.inputs["tokenizer"].path)
     model = recipe.models[name]
     assert model.train is not None
+    load = _load_aligned if model.distill.loss == "alm" else _load_teachers
     job = Job(
         name=name,
         folder=step.path.parent,
@@ -160,12 +242,11 @@ def _model(step: Step, plan: Plan) -> None:
         validation=_windows(step.inputs["validation"], step.inputs["tokenizer"], plan),
         settings=step.settings,
         inputs=step.artifacts,
-        teacher=_weights_of(step.inputs["teacher"]) if "teacher" in step.inputs else None,
-        teacher_ids=step.inputs["teacher"].path if "teacher" in step.inputs else None,
+        teacher=partial(load, step, plan) if _has_teacher(step) else None,
         targets=step.inputs["targets"].path if "targets" in step.inputs else None,
         start_from=_weights_of(step.inputs["start_from"]) if "start_from" in step.inputs else None,
     )
-    taught = f", learning from {model.learn_from}" if model.learn_from != "none" else ""
+    taught = f", learning from {recipes.join_names(model.teachers)}" if model.teachers else ""
     say(f"{name}: {human(job.config.parameters)} parameters, {job.steps} steps{taught}")
     trained = train(job)
     with _publish(step) as folder:
@@ -213,11 +294,18 @@ def _windows(tokens: Step, words: Step, plan: Plan) -> Windows:
     )
 
 
-def _weights_of(step: Step) -> Path:
-    """The folder with a model's weights: its own, or the outside one that the step records."""
+def _record(step: Step) -> dict[str, Any]:
+    """Where a model's weights lie and of which kind it is."""
     if step.kind != "outside":
-        return step.path
-    return weights.find_folder(json.loads((step.path / "source.json").read_text(encoding="utf-8"))["source"])
+        return {"source": str(step.path), "kind": "gemma2"}
+    record: dict[str, Any] = json.loads((step.path / "source.json").read_text(encoding="utf-8"))
+    return {"kind": "gemma2"} | record  # which it was before there were others
+
+
+def _weights_of(step: Step) -> Path:
+    """The folder with a Gemma 2's weights: its own, the outside one that the step records, or what was imported."""
+    imported = step.path / "model"
+    return imported if step.kind == "outside" and imported.is_dir() else weights.find_folder(_record(step)["source"])
 
 
 def _evaluation(step: Step, plan: Plan) -> None:
@@ -225,36 +313,53 @@ def _evaluation(step: Step, plan: Plan) -> None:
     assert name is not None
     wishes, words = plan.recipe.evaluate, load_tokenizer(step.inputs["tokenizer"].path)
     device = choose_device(plan.recipe.machine.device)
-    model = keep_rows(weights.load(_weights_of(step.inputs["model"])), step.inputs["model"].path).to(device)
-    teacher = None
-    if "teacher" in step.inputs:
-        source = step.inputs["teacher"]
-        teacher = restrict(load_teacher(_weights_of(source), device), source.path)
+    model = _load(step.inputs["model"], plan, device)
+    teacher = _load_teachers(step, plan, device) if _has_teacher(step) else None
     windows = _windows(step.inputs["validation"], step.inputs["tokenizer"], plan)
+    text_bytes = TokenShards(step.inputs["validation"].path).text_bytes
+    prompts = wishes.prompts or _openings(step.inputs["documents"].path)
     with _publish(step) as folder:
-        figures = measure(
-            model, windows, TokenShards(step.inputs["validation"].path).text_bytes, teacher, f"evaluating {name}"
-        )
-        prompts = wishes.prompts or _openings(step.inputs["documents"].path)
-        figures["samples"] = [
-            {
-                "prompt": prompt,
-                "text": generate(
-                    model,
-                    words,
-                    prompt,
-                    max_new_tokens=wishes.sample_tokens,
-                    temperature=wishes.temperature,
-                    seed=plan.recipe.seed,
-                ),
-            }
-            for prompt in prompts
-        ]
-        figures["parameters"] = model.config.parameters
-        figures["embedding_parameters"] = model.config.embedding_parameters
-        figures["flops_per_token"] = model.config.flops_per_token(windows.sequence_length)
+        own_tokens = "vocabulary" in step.inputs["model"].settings
+        if own_tokens or isinstance(model, ServedTeacher):
+            figures: dict[str, Any] = dict.fromkeys(UNKNOWN_OF_SERVED) | {"calibration": [], "samples": []}
+        else:
+            figures = measure(model, windows, text_bytes, teacher, f"evaluating {name}")
+            figures |= _sizes(model.teacher if isinstance(model, Restricted) else model, windows.sequence_length)
+            if isinstance(model, Restricted):  # it writes in all of its own tokens
+                model, words = model.teacher, load_tokenizer(step.inputs["model"].path / "tokenizer")
+            write = partial(_write_on, model, words, wishes, plan.recipe.seed)
+            figures["samples"] = [{"prompt": prompt, "text": write(prompt)} for prompt in prompts]
         artifact.write_json(folder / "evaluation.json", figures)
-    say(f"{name}: perplexity {figures['perplexity']:.2f}")
+    if own_tokens:
+        say(f"{name}: not evaluated: its tokens are its own")
+    elif isinstance(model, ServedTeacher):
+        say(f"{name}: not evaluated: a server gives only its top {model.top_k} at each token")
+    else:
+        say(f"{name}: perplexity {figures['perplexity']:.2f}")
+
+
+def _sizes(model: Teacher, sequence_length: int) -> dict[str, int | float]:
+    if isinstance(model, huggingface.HuggingFaceTeacher):
+        return huggingface.sizes(model, sequence_length)
+    assert isinstance(model, Gemma2Teacher)
+    config = model.model.config
+    return {
+        "parameters": config.parameters,
+        "embedding_parameters": config.embedding_parameters,
+        "flops_per_token": config.flops_per_token(sequence_length),
+    }
+
+
+def _write_on(model: Teacher, words: Tokenizer, wishes: Evaluate, seed: int, prompt: str) -> str:
+    """What a model writes after a prompt."""
+    sampling: dict[str, Any] = {
+        "max_new_tokens": wishes.sample_tokens, "temperature": wishes.temperature, "seed": seed
+    }  # fmt: skip
+    if isinstance(model, huggingface.HuggingFaceTeacher):
+        ids = [*words.opening, *words.encode(prompt)] or [words.eos_id]
+        return words.decode(huggingface.write_on(model, ids, **sampling))
+    assert isinstance(model, Gemma2Teacher)
+    return str(generate(model.model, words, prompt, **sampling))
 
 
 def _openings(documents: Path) -> list[str]:
@@ -277,14 +382,15 @@ def write_summary_and_report(plan: Plan) -> None:
         if step.kind == "evaluation"
     }
     flops = {name: evaluation["flops_per_token"] for name, evaluation in evaluations.items()}
-    teachers = {model.learn_from for model in plan.recipe.models.values()}
+    teachers = {teacher for model in plan.recipe.models.values() for teacher in model.teachers}
     models, summary = {}, {}
     for name, model in plan.recipe.models.items():
         evaluation = evaluations[name]
         records = metrics.read(plan.out / "models" / name)
         steps = [record for record in records if "loss" in record]
         tokens = steps[-1]["tokens"] if steps else None
-        taught = model.learn_from != "none"
+        taught = bool(model.teachers)
+        asked = [flops[teacher] for teacher in model.teachers]
         figures = {
             key: evaluation[key]
             for key in ("perplexity", "bits_per_byte", "ece", "accuracy", "kl_to_teacher", "agreement",
@@ -293,7 +399,7 @@ def write_summary_and_report(plan: Plan) -> None:
         figures |= {
             "train_tokens": tokens,
             "train_flops": 3 * flops[name] * tokens if tokens else None,
-            "teacher_flops": flops[model.learn_from] * tokens if taught and tokens else None,
+            "teacher_flops": sum(asked) * tokens if taught and tokens and None not in asked else None,
             "seconds": steps[-1]["seconds"] if steps else None,
         }
         summary[name] = figures
@@ -301,7 +407,7 @@ def write_summary_and_report(plan: Plan) -> None:
         step = plan.model_step(name)
         models[name] = ModelReport(
             role=role,
-            learn_from=model.learn_from if taught else None,
+            learn_from=recipes.join_names(model.teachers) if taught else None,
             start_from=model.start_from,
             like=model.like,
             origin=model.from_,

@@ -14,9 +14,10 @@ from typing import Any
 
 from gemmule.artifact import refuse_existing, sha256_file
 from gemmule.convert.folder import Written, check_vocabulary, find_source, publish_folder
-from gemmule.convert.gguf_names import require_gguf
+from gemmule.convert.gguf_names import ARCHITECTURE, require_gguf
+from gemmule.errors import WorkError
 from gemmule.model import weights
-from gemmule.tokenizer.load import load_tokenizer
+from gemmule.tokenizer.load import Tokenizer, from_gguf, load_tokenizer
 
 
 def import_model(source: str | Path, out: Path) -> Written:
@@ -35,6 +36,29 @@ def import_model(source: str | Path, out: Path) -> Written:
     check_vocabulary(source, checkpoint.config.vocabulary_size, words)
     settings = _origin(source, sorted(folder.glob("*.safetensors")))
     return publish_folder(out, checkpoint, words, folder, settings)
+
+
+def gguf_architecture(file: Path) -> str:
+    """What a GGUF file says that it holds, as "gemma3". Raises WorkError where it is damaged."""
+    require_gguf()
+    from gemmule.convert.gguf_read import Reader, value
+
+    try:
+        return str(value(Reader(file), "general.architecture"))
+    except Exception as error:  # gguf trusts its file
+        raise WorkError(f"{file}: damaged or cut short ({error})") from error
+
+
+def gguf_tokenizer(file: Path) -> Tokenizer:
+    """The tokenizer in a GGUF file: one that gemmule wrote exactly, any other as transformers rebuilds it."""
+    if gguf_architecture(file) == ARCHITECTURE:
+        from gemmule.convert.gguf_read import open_reader
+        from gemmule.convert.gguf_tokenizer import read_tokenizer
+
+        words = read_tokenizer(open_reader(file))
+        if words is not None:
+            return words
+    return from_gguf(file)
 
 
 def _import_gguf(file: Path, out: Path) -> Written:

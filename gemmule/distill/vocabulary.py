@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from gemmule.data.loader import Windows
 from gemmule.distill.teachers import Teacher
 from gemmule.errors import RequestError
 from gemmule.model.head import DenseTeacher
-from gemmule.model.transformer import Gemma2
 from gemmule.progress import say
 from gemmule.tokenizer.load import Tokenizer
 
@@ -80,16 +79,6 @@ def restrict(teacher: Teacher, folder: Path | None) -> Teacher:
     return Restricted(teacher, torch.from_numpy(np.load(folder / TEACHER_IDS)))
 
 
-def keep_rows(model: Gemma2, folder: Path) -> Gemma2:
-    """The same as a whole model, whose table is its head: only the rows of the run's tokens are kept."""
-    if (folder / TEACHER_IDS).is_file():
-        teacher_ids = torch.from_numpy(np.load(folder / TEACHER_IDS))
-        table = model.model.embed_tokens
-        table.weight = nn.Parameter(table.weight[teacher_ids])
-        model.config = replace(model.config, vocabulary_size=len(teacher_ids))
-    return model
-
-
 def say_lost_mass(name: str, teacher: Teacher, windows: Windows) -> None:
     """Says what a restricted teacher gives to the tokens left out, on a few windows spread over the text."""
     if not isinstance(teacher, Restricted):
@@ -128,7 +117,7 @@ def _teacher_ids(name: str, theirs: Tokenizer, ours: Tokenizer) -> NDArray[np.in
     if difference:
         raise RequestError(
             f"teacher {name}: its tokenizer is not the recipe's ({difference}); set tokenizer.from to it, with "
-            "tokenizer.prune = true for a small vocabulary, or choose a teacher with this tokenizer"
+            'tokenizer.prune = true for a small vocabulary, or distill.loss = "alm" to learn across tokenizers'
         )
     numbers = theirs.inner.get_vocab(with_added_tokens=True)
     names = ours.inner.get_vocab(with_added_tokens=True)

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from gemmule.data.loader import Windows
-from gemmule.distill.teachers import Teacher, probabilities
+from gemmule.distill.teachers import Expected, Teacher, probabilities
 from gemmule.errors import RequestError
-from gemmule.model.head import token_losses
-from gemmule.model.transformer import Gemma2
+from gemmule.model.head import SparseDistributions, token_losses
 from gemmule.progress import Meter
 
 BINS = 15
@@ -59,10 +58,11 @@ class Calibration:
 
 
 @torch.no_grad()
-def measure(model: Gemma2, windows: Windows, text_bytes: int, teacher: Teacher | None, title: str) -> dict[str, Any]:
+def measure(model: Teacher, windows: Windows, text_bytes: int, teacher: Teacher | None, title: str) -> dict[str, Any]:
     """Runs the model, and the teacher beside it if there is one, over all windows.
 
     Args:
+        model: gives whole distributions, as any but a served one does.
         text_bytes: the bytes of the text that the windows hold, for bits per byte.
         teacher: its vocabulary must be the model's.
         title: for the progress line.
@@ -73,27 +73,27 @@ def measure(model: Gemma2, windows: Windows, text_bytes: int, teacher: Teacher |
 
     Raises RequestError if the validation text has no token to predict.
     """
-    device = model.model.embed_tokens.weight.device
     calibration = Calibration()
     tokens, loss, hits, divergence, agreements = 0, 0.0, 0, 0.0, 0
-    per_batch = max(1, LARGEST_LOGITS // model.config.vocabulary_size // windows.sequence_length)
+    per_batch = max(1, LARGEST_LOGITS // model.vocabulary_size // windows.sequence_length)
     total = len(windows) * windows.sequence_length
     with Meter(title, total) as meter:
         for first in range(0, len(windows), per_batch):
             batch = windows.window_batch(range(first, min(first + per_batch, len(windows))))
-            read = batch.model_inputs(device)
-            counted = torch.from_numpy(batch.mask).to(device).flatten()
-            targets = torch.from_numpy(batch.targets).to(device).flatten()[counted]  # [N]
-            logits = model(**read).flatten(0, 1)[counted]  # [N, V]
+            counted = torch.from_numpy(batch.mask).to(model.device).flatten()
+            targets = torch.from_numpy(batch.targets).to(model.device).flatten()[counted]  # [N]
+            logits = _logits(model.expect(**batch.model_inputs(model.device)))  # of all positions
+            all_logits, logits = logits, logits[counted]  # [N, V]
             loss += float(token_losses(logits, targets).double().sum())
             top = torch.softmax(logits, dim=-1).max(dim=-1)
             calibration.add(top.values, top.indices == targets)
             hits += int((top.indices == targets).sum())
             tokens += len(targets)
             if teacher is not None:
-                expected = probabilities(teacher.expect(**read))[counted]
-                divergence += float(token_losses(logits, expected).double().sum())
-                agreements += int((expected.argmax(-1) == top.indices).sum())
+                expected = teacher.expect(**batch.model_inputs(teacher.device))
+                known = expected if isinstance(expected, SparseDistributions) else probabilities(expected)
+                divergence += float(token_losses(all_logits, known)[counted].double().sum())
+                agreements += int((likeliest(known)[counted] == top.indices).sum())
             meter.update(min(total, (first + per_batch) * windows.sequence_length))
     if not tokens:
         raise RequestError("the validation text has no token to predict: all of it is masked")
@@ -106,3 +106,22 @@ def measure(model: Gemma2, windows: Windows, text_bytes: int, teacher: Teacher |
         "agreement": agreements / tokens if teacher is not None else None,
         "calibration": calibration.bins(),
     }
+
+
+def likeliest(expected: Tensor | SparseDistributions) -> Tensor:
+    """The id of each distribution's likeliest token, [N]; -1 where none is known."""
+    if isinstance(expected, Tensor):
+        return expected.argmax(-1)
+    largest = expected.probabilities.new_zeros(len(expected)).index_reduce(
+        0, expected.rows, expected.probabilities, "amax"
+    )
+    is_largest = expected.probabilities == largest[expected.rows]
+    found = expected.offsets.new_full((len(expected),), -1)
+    found[expected.rows[is_largest]] = expected.ids[is_largest]
+    return found
+
+
+def _logits(expected: Expected) -> Tensor:
+    if isinstance(expected, SparseDistributions):
+        raise RequestError("a model that gives only its top k can't be measured")
+    return expected.logits()

@@ -12,7 +12,7 @@ import torch
 from large_tokenizers import like_gemma, read_work
 
 from gemmule.distill.teachers import Gemma2Teacher, probabilities
-from gemmule.distill.vocabulary import TEACHER_IDS, Restricted, align, keep_rows, restrict
+from gemmule.distill.vocabulary import TEACHER_IDS, Restricted, align, restrict
 from gemmule.errors import RequestError
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
@@ -112,18 +112,3 @@ def test_the_restricted_teacher_is_the_teacher_given_the_kept_tokens(
     lost = restricted.lost_mass(ids)
     assert 0.1 < lost.mean() < 0.9
     torch.testing.assert_close(lost.double(), 1 - kept.sum(-1), rtol=1e-4, atol=1e-6)
-
-
-def test_a_gemma_2_with_fewer_rows_is_the_restricted_teacher(
-    teacher: Gemma2Teacher, theirs: Tokenizer, ours: Tokenizer, tmp_path: Path
-) -> None:
-    teacher_ids = align("t", theirs, ROWS, ours)
-    assert teacher_ids is not None
-    restricted = Restricted(teacher, torch.from_numpy(teacher_ids))
-    np.save(tmp_path / TEACHER_IDS, teacher_ids)
-    smaller = Gemma2(teacher.model.config)
-    smaller.load_state_dict(teacher.model.state_dict())
-    smaller = keep_rows(smaller, tmp_path)
-    assert smaller.config.vocabulary_size == ours.vocabulary_size
-    ids = torch.tensor([ours.encode(TEXT)])
-    torch.testing.assert_close(smaller(ids).flatten(0, 1), restricted.expect(ids).logits())

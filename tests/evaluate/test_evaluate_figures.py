@@ -23,7 +23,7 @@ def windows(texts, tmp_path_factory):
 
 def test_figures_by_hand(windows):
     model, teacher = (Gemma2(Gemma2Config(300, 2, 16, 2, 1, 8, 32, 8)).initialise(seed).eval() for seed in (0, 1))
-    figures = measure(model, windows, windows.shards.text_bytes, Gemma2Teacher(teacher), "m")
+    figures = measure(Gemma2Teacher(model), windows, windows.shards.text_bytes, Gemma2Teacher(teacher), "m")
     losses, divergences, hits, agreements, bins = [], [], [], [], [[] for _ in range(15)]
     stream = windows.shards[:]
     for start in range(0, len(stream), 32):  # one window at a time, without padding
@@ -52,7 +52,7 @@ def test_figures_by_hand(windows):
 
 def test_without_a_teacher_there_is_no_divergence(windows):
     model = Gemma2(Gemma2Config(300, 1, 8, 2, 1, 4, 16, 8)).initialise(0).eval()
-    figures = measure(model, windows, windows.shards.text_bytes, None, "m")
+    figures = measure(Gemma2Teacher(model), windows, windows.shards.text_bytes, None, "m")
     assert figures["kl_to_teacher"] is None
     assert figures["agreement"] is None
 

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_micro_batches_change_neither_loss_nor_gradients(job, windows, teacher_f
         job = replace(job, targets=tmp_path / "targets")
     elif kind != "hard":
         share = 0.3 if kind == "mixed" else 0.0
-        job = replace(job, teacher=teacher_folder, distill=Distill(next_token_weight=share))
+        job = replace(job, teacher=partial(load_teacher, teacher_folder), distill=Distill(next_token_weight=share))
     targets_of = make_signal(job, torch.device("cpu"))
     batch = masked_batch(windows)
     results = {}
