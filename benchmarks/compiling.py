@@ -19,9 +19,9 @@ import common
 import torch
 from rich.table import Table
 
+from gemmule.model import compiling
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
-from gemmule.train import compiling
 from gemmule.train.optimizer import make_optimizer
 
 WINDOWS, LENGTH = 8, 256

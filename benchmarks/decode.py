@@ -2,9 +2,10 @@
 
     python benchmarks/decode.py [--sizes 16M 100M] [--batches 1 8] [--prompt 512] [--tokens 256] [--repeats 3]
 
-Both sides in one process, by turns; medians. A side's time is that from its first new token to its last, so the
-prompt is not in it. The share of bandwidth is what gemmule's steps read (all weights, and each row's cached keys and
-values) over what the memory gives, measured around each turn by summing a tensor of the weights' size.
+Both sides in one process, by turns; medians. A side's time is that from its first new token to its last, so neither the
+prompt is in it nor compiling gemmule's step, whose seconds stand beside. The share of bandwidth is what gemmule's steps
+read (all weights, and each row's cached keys and values) over what the memory gives, measured around each turn by
+summing a tensor of the weights' size.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from transformers import Gemma2Config as TheirConfig
 from transformers import Gemma2ForCausalLM as TheirModel
 from transformers.generation.streamers import BaseStreamer
 
-from gemmule.generate.layout import lay_out_for_decoding
 from gemmule.generate.logits import Sampling
 from gemmule.generate.sampling import generate_batch
 from gemmule.model.config import Gemma2Config
@@ -58,10 +58,21 @@ def time_theirs(model: TheirModel, ids: torch.Tensor, tokens: int) -> tuple[floa
 
 def time_ours(model: Gemma2, ids: torch.Tensor, tokens: int) -> tuple[float, list[list[int | None]]]:
     moments, steps = [], []
-    for step in generate_batch(model, ids.tolist(), max_new_tokens=tokens, sampling=Sampling(temperature=0)):
+    for step in generate_batch(
+        model, ids.tolist(), max_new_tokens=tokens, compile=True, sampling=Sampling(temperature=0)
+    ):
         moments.append(time.perf_counter())
         steps.append(step)
     return moments[-1] - moments[0], [list(row) for row in zip(*steps, strict=True)]
+
+
+def compile_step(model: Gemma2, ids: torch.Tensor, tokens: int) -> float:
+    """Seconds until the first compiled step is done: generating compiles when it first reads a single token."""
+    steps = generate_batch(model, ids.tolist(), max_new_tokens=tokens, compile=True)
+    next(steps)
+    start = time.perf_counter()
+    next(steps)
+    return time.perf_counter() - start
 
 
 def bandwidth(weights: torch.Tensor) -> float:
@@ -77,13 +88,14 @@ def bandwidth(weights: torch.Tensor) -> float:
 def measure(size: str, batch: int, prompt: int, tokens: int, repeats: int) -> list[str]:
     """A row of the table."""
     config = SIZES[size]
-    ours = lay_out_for_decoding(Gemma2(config).eval())
+    ours = Gemma2(config).eval()
     theirs = TheirModel._from_config(TheirConfig(**config.to_huggingface()), attn_implementation="eager").eval()
     theirs.load_state_dict(ours.state_dict(), strict=False)
     ids = torch.randint(config.vocabulary_size, (batch, prompt), generator=torch.Generator().manual_seed(0))
     blank = torch.zeros(config.parameters)
     read = 4 * config.parameters + ours.kv_cache_bytes(batch, prompt + tokens // 2)
     found: dict[str, list[float]] = {"theirs": [], "ours": [], "share": []}
+    compiling = compile_step(ours, ids, tokens)
     with torch.inference_mode():
         for turn in range(repeats):
             seconds, expected = time_theirs(theirs, ids, tokens)
@@ -98,7 +110,7 @@ def measure(size: str, batch: int, prompt: int, tokens: int, repeats: int) -> li
     middle = {name: statistics.median(values) for name, values in found.items()}
     return [
         f"{size}, {config.parameters:,}", str(batch), f"{middle['theirs']:,.0f}", f"{middle['ours']:,.0f}",
-        f"{middle['ours'] / middle['theirs']:.2f}", f"{middle['share']:.0%}",
+        f"{middle['ours'] / middle['theirs']:.2f}", f"{middle['share']:.0%}", f"{compiling:.0f}",
     ]  # fmt: skip
 
 
@@ -111,7 +123,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     wishes = parser.parse_args()
     logging.disable(logging.WARNING)
-    table = Table("parameters", "batch", "transformers, tokens/s", "gemmule, tokens/s", "ratio", "share of bandwidth")
+    table = Table(
+        "parameters",
+        "batch",
+        "transformers, tokens/s",
+        "gemmule, tokens/s",
+        "ratio",
+        "share of bandwidth",
+        "s to compile",
+    )
     for size in wishes.sizes:
         for batch in wishes.batches:
             table.add_row(*measure(size, batch, wishes.prompt, wishes.tokens, wishes.repeats))

@@ -138,10 +138,9 @@ def generate(
 ) -> None:
     """Streams a prompt and what a model makes of it."""
     import gemmule
-    from gemmule.generate.layout import lay_out_for_decoding
 
     words = gemmule.load_tokenizer(model)
-    weights = lay_out_for_decoding(gemmule.load(model))
+    weights = gemmule.load(model)
     wishes: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,

@@ -250,7 +250,7 @@ def _model(step: Step, plan: Plan) -> None:
     say(f"{name}: {human(job.config.parameters)} parameters, {job.steps} steps{taught}")
     trained = train(job)
     with _publish(step) as folder:
-        weights.save(trained, folder)
+        weights.save(trained, folder, words.control_ids)
         tokenizer.save(words, folder)
         card = model_card(name, job.config, step.settings, step.artifacts)
         (folder / "README.md").write_text(card, encoding="utf-8")

@@ -124,6 +124,9 @@ def test_overrides_are_toml_or_bare_words(tmp_path):
             ["models.student.learn_from", "'techer'", "did you mean 'teacher'"],
         ),
         ({"models__student__learn_from": "student"}, ["models.student.learn_from", "itself"]),
+        ({"models__student__learn_from": {"teacher": 0.6}}, ["models.student", "sum to 0.6", "sum to 1"]),
+        ({"models__student__learn_from": {"techer": 1.0}}, ["models.student.learn_from", "did you mean 'teacher'"]),
+        ({"models__student__learn_from": {"teacher": -1.0}}, ["models.student.learn_from"]),
         ({"models__teacher__learn_from": "student"}, ["circle", "teacher -> student -> teacher"]),
         ({"models__control__like": "studnt"}, ["models.control.like", "studnt", "did you mean 'student'"]),
         ({"models__student__like": "control"}, ["circle", "student -> control -> student"]),
@@ -151,6 +154,15 @@ def test_what_is_refused_is_named(overrides, words):
     for word in words:
         assert word in message
     assert len(message.splitlines()) <= 2
+
+
+def test_an_ensemble_needs_all_its_members_first():
+    raw = changed(models__student__learn_from={"teacher": 0.7, "second": 0.3})
+    raw["models"]["second"] = {**raw["models"]["teacher"]}
+    parsed = recipe.parse(raw)
+    assert parsed.models["student"].teachers == {"teacher": 0.7, "second": 0.3}
+    assert parsed.models["control"].teachers == {}
+    assert parsed.order().index("second") < parsed.order().index("student")
 
 
 def test_a_mistake_that_like_repeats_is_said_once():

@@ -61,7 +61,7 @@ class HuggingFaceTeacher:
             ours = self._plain_head(self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state).logits()
         except (AttributeError, RuntimeError):  # a backbone of another kind
             return False
-        tolerance = 1e-4 if own.dtype == self.model.dtype else 2e-2  # of float32, and of what is narrower
+        tolerance = 1e-4 if self.model.dtype == torch.float32 else 2e-2
         return ours.shape == own.shape and bool((ours - own).abs().max() <= tolerance * own.abs().max())
 
 
@@ -127,10 +127,14 @@ def write_on(
 ) -> list[int]:
     """The ids that the model writes after `ids`, by transformers' own sampling."""
     torch.manual_seed(seed)
-    sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+    sampling = (
+        {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        if temperature > 0
+        else {"do_sample": False}
+    )
     with torch.no_grad():
         whole = teacher.model.generate(
-            torch.tensor([ids], device=teacher.device), max_new_tokens=max_new_tokens, top_k=0, **sampling
+            torch.tensor([ids], device=teacher.device), max_new_tokens=max_new_tokens, **sampling
         )
     written: list[int] = whole[0, len(ids) :].tolist()
     return written

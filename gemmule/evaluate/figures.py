@@ -112,9 +112,8 @@ def likeliest(expected: Tensor | SparseDistributions) -> Tensor:
     """The id of each distribution's likeliest token, [N]; -1 where none is known."""
     if isinstance(expected, Tensor):
         return expected.argmax(-1)
-    largest = expected.probabilities.new_zeros(len(expected)).index_reduce(
-        0, expected.rows, expected.probabilities, "amax"
-    )
+    nothing = expected.probabilities.new_zeros(len(expected))
+    largest = nothing.scatter_reduce(0, expected.rows, expected.probabilities, "amax")
     is_largest = expected.probabilities == largest[expected.rows]
     found = expected.offsets.new_full((len(expected),), -1)
     found[expected.rows[is_largest]] = expected.ids[is_largest]

@@ -2,8 +2,8 @@
 
     sampling   the loop: prompts in, text out, whole or in pieces
     logits     from logits to the next token
+    reading    tokens through the model's cache: a prompt in chunks, a step of one token, compiled
     text       from ids to text as they come
-    layout     weights in the memory order that decoding reads fastest
 
 `gemmule.generate` is this folder and, called, the function of `sampling` by that name: importing any module in here
 makes Python bind the folder to the name `generate` in `gemmule`, and it would hide the function.

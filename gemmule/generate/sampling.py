@@ -16,36 +16,36 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 from torch import Tensor
 
-from gemmule.errors import RequestError, WorkError
+from gemmule.errors import RequestError
 from gemmule.generate.logits import Sampling, draw, penalise
+from gemmule.generate.reading import read
 from gemmule.generate.text import TextStream
+from gemmule.model import compiling
 from gemmule.model.cache import Cache
 from gemmule.model.transformer import Gemma2
 
 if TYPE_CHECKING:
     from gemmule.tokenizer.load import Tokenizer
 
-CHUNK = 512  # tokens of a prompt read at once: scores of a layer are [B, H, CHUNK, S]
-
 
 @overload
 def generate(
     model: Gemma2, tokenizer: Tokenizer, prompt: str, *, max_new_tokens: int = 100, stop: Sequence[str] = (),
-    stream: Literal[False] = False, **sampling: Any,
+    stream: Literal[False] = False, compile: compiling.Wish = "auto", **sampling: Any,
 ) -> str: ...  # fmt: skip
 
 
 @overload
 def generate(
     model: Gemma2, tokenizer: Tokenizer, prompt: str, *, max_new_tokens: int = 100, stop: Sequence[str] = (),
-    stream: Literal[True], **sampling: Any,
+    stream: Literal[True], compile: compiling.Wish = "auto", **sampling: Any,
 ) -> Iterator[str]: ...  # fmt: skip
 
 
 @overload
 def generate(
     model: Gemma2, tokenizer: Tokenizer, prompt: list[str], *, max_new_tokens: int = 100, stop: Sequence[str] = (),
-    stream: Literal[False] = False, **sampling: Any,
+    stream: Literal[False] = False, compile: compiling.Wish = "auto", **sampling: Any,
 ) -> list[str]: ...  # fmt: skip
 
 
@@ -57,13 +57,15 @@ def generate(
     max_new_tokens: int = 100,
     stop: Sequence[str] = (),
     stream: bool = False,
+    compile: compiling.Wish = "auto",
     **sampling: Any,
 ) -> str | list[str] | Iterator[str]:
     """What the model writes after `prompt`, without the prompt; after each, if it is a list.
 
     With `stream`, an iterator of the text's pieces (of one prompt). The text ends with the document, before the first
     of the strings in `stop`, or after `max_new_tokens` tokens; half a character at the end is left out. A control
-    token's name in `stop`, as <end_of_turn>, stands for the token. The other arguments are the fields of `Sampling`.
+    token's name in `stop`, as <end_of_turn>, stands for the token. `compile` is that of `generate_batch`; the other
+    arguments are the fields of `Sampling`.
 
     Raises RequestError at once for an impossible setting, WorkError if the model's logits are no numbers.
     """
@@ -82,6 +84,7 @@ def generate(
         max_new_tokens=max_new_tokens,
         excluded=(set(control.values()) - ends) | set(range(words, rows)),
         stop=ends,
+        compile=compile,
         sampling=Sampling(**sampling),
     )
     pieces = _pieces(texts, steps)
@@ -111,11 +114,18 @@ def generate_ids(
     max_new_tokens: int = 100,
     excluded: Collection[int] = (),
     stop: Collection[int] = (),
+    compile: compiling.Wish = "auto",
     **sampling: Any,
 ) -> Iterator[int]:
     """`generate_batch` of the one prompt ids [1, T] (int64): the ids that the model draws one after the other."""
     steps = generate_batch(
-        model, ids.tolist(), max_new_tokens=max_new_tokens, excluded=excluded, stop=stop, sampling=Sampling(**sampling)
+        model,
+        ids.tolist(),
+        max_new_tokens=max_new_tokens,
+        excluded=excluded,
+        stop=stop,
+        compile=compile,
+        sampling=Sampling(**sampling),
     )
     return (number for (number,) in steps if number is not None)
 
@@ -127,11 +137,13 @@ def generate_batch(
     max_new_tokens: int = 100,
     excluded: Collection[int] = (),
     stop: Collection[int] = (),
+    compile: compiling.Wish = "auto",
     sampling: Sampling | None = None,
 ) -> Iterator[list[int | None]]:
     """At every step the next id of each row; None for a row that has ended. Ends when all have.
 
-    Ids in `excluded` are never drawn. The first id in `stop` ends a row and is not given.
+    Ids in `excluded` are never drawn. The first id in `stop` ends a row and is not given. `compile` makes each step
+    faster and takes seconds before the second one; "auto": if that is likely to pay for this many tokens.
 
     Raises RequestError at once for an impossible setting, WorkError if the model's logits are no numbers.
     """
@@ -139,7 +151,8 @@ def generate_batch(
         raise RequestError(f"max_new_tokens = {max_new_tokens}: must be at least 1")
     if not all(prompts):
         raise RequestError("a prompt has no token: begin it with <bos>")
-    return _steps(model, prompts, max_new_tokens, excluded, frozenset(stop), sampling or Sampling())
+    compiled = compile is True or (compile == "auto" and compiling.pays_for_generating(model, max_new_tokens))
+    return _steps(model, prompts, max_new_tokens, excluded, frozenset(stop), sampling or Sampling(), compiled)
 
 
 def _steps(
@@ -149,6 +162,7 @@ def _steps(
     excluded: Collection[int],
     stop: frozenset[int],
     sampling: Sampling,
+    compiled: bool,
 ) -> Iterator[list[int | None]]:
     if not prompts:
         return
@@ -166,7 +180,7 @@ def _steps(
     ended = [False] * len(prompts)
     for _ in range(max_new_tokens):
         with torch.inference_mode():
-            logits = read(model, unread.to(device), cache)
+            logits = read(model, unread.to(device), cache, compiled=compiled)
             if sampling.repetition_penalty != 1:
                 logits = penalise(logits, seen, sampling.repetition_penalty)
             logits[:, barred] = -torch.inf
@@ -178,13 +192,3 @@ def _steps(
         if all(ended):
             return
         yield [None if over else number for over, number in zip(ended, step, strict=True)]
-
-
-def read(model: Gemma2, ids: Tensor, cache: Cache) -> Tensor:
-    """Reads ids [B, T] through the cache, a chunk at a time. Gives the logits of what follows, [B, V]."""
-    for chunk in ids.split(CHUNK, dim=1):
-        hidden = model.model(chunk, cache)
-    logits = model.logits(hidden[:, -1])
-    if not logits.isfinite().all():
-        raise WorkError("the model's logits are not finite: its weights hold NaN or infinity")
-    return logits

@@ -12,6 +12,10 @@ B batch, T new tokens, S keys seen, H heads, K kv heads, C head_dim.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -30,71 +34,103 @@ class Cache:
     def __init__(self, config: Gemma2Config, padding: Tensor | None = None, capacity: int = 0) -> None:
         self.length = 0
         self._config, self._padding, self._capacity = config, padding, capacity
-        self._longest_padding = 0 if padding is None else int(padding.max())
+        self._slots = {True: 0, False: 0}  # of local and of global layers
         self._buffers: dict[int, tuple[Tensor, Tensor]] = {}  # of a layer: keys and values [B, K, slots, C]
-        self._masks: dict[bool, Tensor] = {}  # of local and of global layers: what to add to the scores
+        self._how: dict[bool, Callable[..., Tensor]] = {}  # new tokens attend in local and in global layers
 
     def start(self, tokens: int, like: Tensor) -> Tensor:
-        """Makes ready to read `tokens` more. Gives their positions [T] and makes masks on the device of `like`."""
-        positions = torch.arange(self.length, self.length + tokens, device=like.device)
-        for local in (True, False):
-            self._masks[local] = self._mask(positions, local=local, dtype=like.dtype)
+        """Makes ready to read `tokens` more, for a batch `like` [B, T, D]. Gives their positions [T]."""
+        config, length = self._config, self.length
+        self._make_room(tokens, like)
+        positions = torch.arange(length, length + tokens, device=like.device)
+        for local, window in ((True, config.window), (False, None)):
+            mask = self._mask(positions, self._keys(positions, local=local), window, like.dtype)
+            how: dict[str, Any] = {"mask": mask, "scale": config.score_scale, "cap": config.attention_cap}
+            if not local:
+                self._how[local] = partial(_write_then_read, slots=positions, **how)
+            elif tokens == 1:
+                self._how[local] = partial(_write_then_read, slots=positions % config.window, **how)
+            else:
+                last = positions[-config.window :] % config.window
+                self._how[local] = partial(_read_then_write, slots=last, kept=min(length, config.window), **how)
         return positions
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Keeps the keys and values [B, K, T, C] of new tokens. Gives what their queries [B, H, T, C] gather."""
-        config, local, tokens = self._config, self._config.is_local(layer), query.shape[2]
-        keys, values = self._room(layer, key)
-        if local and tokens > 1:  # the ring drops keys that the first of the new tokens still see
-            kept = min(self.length, config.window)
-            seen = torch.cat((keys[:, :, :kept], key), 2), torch.cat((values[:, :, :kept], value), 2)
-            last = torch.arange(self.length + max(0, tokens - config.window), self.length + tokens, device=key.device)
-            slots = last % config.window
-            keys.index_copy_(2, slots, key[:, :, -len(slots) :])
-            values.index_copy_(2, slots, value[:, :, -len(slots) :])
-        else:
-            slot = self.length % config.window if local else self.length
-            keys[:, :, slot : slot + tokens] = key
-            values[:, :, slot : slot + tokens] = value
-            filled = min(self.length + tokens, config.window) if local else self.length + tokens
-            seen = keys[:, :, :filled], values[:, :, :filled]
-        return reference(query, *seen, mask=self._masks[local], scale=config.score_scale, cap=config.attention_cap)
+    def attend(self, layer: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """How the new tokens attend in a layer: their query, key and value to what the queries gather."""
+        return partial(self._how[self._config.is_local(layer)], *self._buffers[layer])
 
     def advance(self, tokens: int) -> None:
         """Counts `tokens` as read."""
         self.length += tokens
 
-    def _mask(self, positions: Tensor, *, local: bool, dtype: torch.dtype) -> Tensor:
-        """What to add to the scores of new tokens at `positions` [T]; it broadcasts to [B, H, T, S]."""
-        window = self._config.window
-        oldest = max(0, self.length + 1 - window) if local else 0
-        if len(positions) == 1 and oldest >= self._longest_padding:
-            return torch.zeros((), dtype=dtype, device=positions.device)  # one token sees all that is kept
-        keys = torch.arange(self.length + len(positions), device=positions.device)  # [S]
-        if local and self.length >= window:  # slot by slot, as in the ring: the latest position that fell on each
-            slots = torch.arange(window, device=positions.device)
-            newest = self.length if len(positions) == 1 else self.length - 1
-            ring = newest - (newest - slots) % window
-            keys = ring if len(positions) == 1 else torch.cat((ring, positions))
-        mask = causal_mask(positions, keys, window if local else None, dtype)  # [T, S]
+    def _keys(self, positions: Tensor, *, local: bool) -> Tensor:
+        """The positions [S] of the keys that new tokens at `positions` [T] are held against, slot by slot.
+
+        A single token is held against every slot, so that shapes stay the same from step to step: one that is still
+        empty counts as later than the token, and is masked.
+        """
+        length, window, device = self.length, self._config.window, positions.device
+        if len(positions) == 1:
+            slots = torch.arange(self._slots[local], device=device)
+            return torch.where(slots > length, slots, _latest(length, slots, window)) if local else slots
+        if not local:
+            return torch.arange(length + len(positions), device=device)
+        slots = torch.arange(min(length, window), device=device)
+        return torch.cat((_latest(length - 1, slots, window), positions))
+
+    def _mask(self, positions: Tensor, keys: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
+        """What to add to the scores of new tokens at `positions` [T]: [T, S], or [B, 1, T, S] with padding."""
+        mask = causal_mask(positions, keys, window, dtype)
         if self._padding is None:
             return mask
         padded = keys < self._padding.to(keys.device)[:, None, None, None]  # [B, 1, 1, S]
         # padding sees itself, for the softmax of nothing is no number
         return mask.masked_fill(padded & (keys != positions[:, None]), -torch.inf)
 
-    def _room(self, layer: int, key: Tensor) -> tuple[Tensor, Tensor]:
-        """The buffers of a layer, with slots for the new tokens of `key` too."""
-        B, K, T, C = key.shape
-        needed, most = self.length + T, self._config.window if self._config.is_local(layer) else None
-        old = self._buffers.get(layer)
-        slots = 0 if old is None else old[0].shape[2]
-        if slots < needed and slots != most:
-            slots = max(needed, self._capacity, 2 * slots)
-            slots = slots if most is None else min(slots, most)
-            new = key.new_empty(B, K, slots, C), key.new_empty(B, K, slots, C)
+    def _make_room(self, tokens: int, like: Tensor) -> None:
+        """Slots for `tokens` more, in every layer. What is empty is 0, for a masked NaN would still be one."""
+        config, needed = self._config, self.length + tokens
+        for local in (True, False):
+            if self._slots[local] < (min(needed, config.window) if local else needed):
+                room = max(needed, self._capacity, 2 * self._slots[local])
+                self._slots[local] = min(room, config.window) if local else room
+        for layer in range(config.layers):
+            slots = self._slots[config.is_local(layer)]
+            old = self._buffers.get(layer)
+            if old is not None and old[0].shape[2] == slots:
+                continue
+            new = tuple(like.new_zeros(len(like), config.kv_heads, slots, config.head_dim) for _ in range(2))
             if old is not None:
                 for larger, smaller in zip(new, old, strict=True):
-                    larger[:, :, : self.length] = smaller[:, :, : self.length]
-            self._buffers[layer] = new
-        return self._buffers[layer]
+                    larger[:, :, : smaller.shape[2]] = smaller
+            self._buffers[layer] = new[0], new[1]
+
+
+def _latest(newest: int, slots: Tensor, window: int) -> Tensor:
+    """The latest position up to `newest` that fell on each of the slots of a ring."""
+    return newest - (newest - slots) % window
+
+
+def _write_then_read(
+    keys: Tensor, values: Tensor, query: Tensor, key: Tensor, value: Tensor, *,
+    slots: Tensor, mask: Tensor, scale: float, cap: float | None,
+) -> Tensor:  # fmt: skip
+    """Keeps the new keys and values [B, K, T, C] in `slots` [T]; the queries see the first S slots of the mask."""
+    keys.index_copy_(2, slots, key)
+    values.index_copy_(2, slots, value)
+    seen = mask.shape[-1]
+    return reference(query, keys[:, :, :seen], values[:, :, :seen], mask=mask, scale=scale, cap=cap)
+
+
+def _read_then_write(
+    keys: Tensor, values: Tensor, query: Tensor, key: Tensor, value: Tensor, *,
+    slots: Tensor, kept: int, mask: Tensor, scale: float, cap: float | None,
+) -> Tensor:  # fmt: skip
+    """The same for several tokens and a ring, which drops keys that the first of them still see.
+
+    The queries see the `kept` old keys and all the new ones; the last of these take their `slots`.
+    """
+    seen = torch.cat((keys[:, :, :kept], key), 2), torch.cat((values[:, :, :kept], value), 2)
+    keys.index_copy_(2, slots, key[:, :, -len(slots) :])
+    values.index_copy_(2, slots, value[:, :, -len(slots) :])
+    return reference(query, *seen, mask=mask, scale=scale, cap=cap)

@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gemmule.model.linear import linear
+
 
 @dataclass(frozen=True, eq=False)
 class SparseDistributions:
@@ -137,9 +139,11 @@ Targets: TypeAlias = OneTarget | tuple[tuple[float, OneTarget], ...]
 def capped_logits(hidden: Tensor, weight: Tensor, cap: float | None, bias: Tensor | None = None) -> Tensor:
     """Logits [..., V] in float32 of hidden states [..., D] and the embedding [V, D], capped where `cap` is given."""
     if cap is None:
-        return F.linear(hidden, weight, bias).float()
+        raw = linear(hidden, weight)
+        return raw.float() if bias is None else (raw + bias).float()
     # hidden / cap is V / D times smaller than logits / cap
-    return F.linear(hidden / cap, weight, None if bias is None else bias / cap).float().tanh() * cap
+    raw = linear(hidden / cap, weight)
+    return (raw if bias is None else raw + bias / cap).float().tanh() * cap
 
 
 def log_mixture(members: Sequence[tuple[float, Tensor]]) -> Tensor:

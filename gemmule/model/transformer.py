@@ -13,6 +13,7 @@ B batch, T tokens, V vocabulary, D width, H heads, K kv heads, C head_dim, S key
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Self, TypeAlias
 
 import torch
@@ -24,9 +25,12 @@ from gemmule.model.attention import attention, rotary_angles, rotate
 from gemmule.model.cache import Cache
 from gemmule.model.config import Gemma2Config
 from gemmule.model.fused_head import fused_loss
+from gemmule.model.linear import linear
+from gemmule.model.norm import RMSNorm
 
-# (layer, query [B, H, T, C], key and value [B, K, T, C]) -> what the queries gather, [B, H, T, C]
-Attend: TypeAlias = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+# query [B, H, T, C], key and value [B, K, T, C] -> what the queries gather, [B, H, T, C]
+Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+RunLayer: TypeAlias = Callable[..., Tensor]  # (layer, x, angles, attend) -> what the layer makes of x
 
 
 class Gemma2(nn.Module):
@@ -105,10 +109,17 @@ class Backbone(nn.Module):
         super().__init__()
         self.config = config
         self.embed_tokens = Embedding(config.vocabulary_size, config.width)
-        self.layers = nn.ModuleList(Layer(config, index) for index in range(config.layers))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = RMSNorm(config)
 
-    def forward(self, ids: Tensor, cache: Cache | None = None, documents: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        cache: Cache | None = None,
+        documents: Tensor | None = None,
+        run_layer: RunLayer = nn.Module.__call__,
+    ) -> Tensor:
+        """`run_layer` calls a layer with its arguments: as it is, or compiled."""
         if cache is not None and documents is not None:
             raise ValueError("documents are told apart within whole sequences, without a cache")
         config, tokens = self.config, ids.shape[1]
@@ -120,15 +131,15 @@ class Backbone(nn.Module):
         positions = torch.arange(tokens, device=ids.device) if cache is None else cache.start(tokens, embedding)
         angles = rotary_angles(positions, config.head_dim, config.rope_base, dtype)
 
-        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        def attend(layer: int) -> Attend:
             if cache is not None:
-                return cache.attend(layer, query, key, value)
+                return cache.attend(layer)
             window = config.window if config.is_local(layer) else None
             scale, cap = config.score_scale, config.attention_cap
-            return attention(query, key, value, window=window, scale=scale, cap=cap, documents=documents)
+            return partial(attention, window=window, scale=scale, cap=cap, documents=documents)
 
-        for layer in self.layers:
-            hidden = layer(hidden, angles, attend)
+        for index, layer in enumerate(self.layers):
+            hidden = run_layer(layer, hidden, angles, attend(index))
         if cache is not None:
             cache.advance(tokens)
         return self.norm(hidden)
@@ -137,10 +148,10 @@ class Backbone(nn.Module):
 class Layer(nn.Module):
     """One layer: attention, then feed-forward, each between two norms and added to what came in."""
 
-    def __init__(self, config: Gemma2Config, index: int) -> None:
+    def __init__(self, config: Gemma2Config) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config)
-        self.self_attn = Attention(config, index)
+        self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config)
         self.pre_feedforward_layernorm = RMSNorm(config)
         self.mlp = FeedForward(config)
@@ -154,9 +165,9 @@ class Layer(nn.Module):
 class Attention(nn.Module):
     """Queries, keys and values of x [B, T, D], attention between them, and the projection back to [B, T, D]."""
 
-    def __init__(self, config: Gemma2Config, index: int) -> None:
+    def __init__(self, config: Gemma2Config) -> None:
         super().__init__()
-        self.config, self.index = config, index
+        self.config = config
         self.q_proj = Linear(config.width, config.heads * config.head_dim)
         self.k_proj = Linear(config.width, config.kv_heads * config.head_dim)
         self.v_proj = Linear(config.width, config.kv_heads * config.head_dim)
@@ -167,7 +178,7 @@ class Attention(nn.Module):
         query = rotate(self.q_proj(x).view(shape).transpose(1, 2), angles)  # [B, H, T, C]
         key = rotate(self.k_proj(x).view(shape).transpose(1, 2), angles)  # [B, K, T, C]
         value = self.v_proj(x).view(shape).transpose(1, 2)
-        mixed = attend(self.index, query, key, value)  # [B, H, T, C]
+        mixed = attend(query, key, value)  # [B, H, T, C]
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
 
@@ -184,23 +195,14 @@ class FeedForward(nn.Module):
         return self.down_proj(F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x))
 
 
-class RMSNorm(nn.Module):
-    """x / root-mean-square(x) * (1 + weight) (arXiv 1910.07467), computed in float32."""
-
-    def __init__(self, config: Gemma2Config) -> None:
-        super().__init__()
-        self.epsilon = config.norm_epsilon
-        self.weight = nn.Parameter(torch.zeros(config.width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), self.weight.shape, 1.0 + self.weight.float(), self.epsilon).to(x.dtype)
-
-
 class Linear(nn.Linear):
     """A matrix without bias, and without PyTorch's own initial weights: they come from `initialise` or a file."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight)
 
     def reset_parameters(self) -> None:
         pass

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -77,14 +78,16 @@ def load(source: str | Path, device: torch.device | str = "cpu") -> Gemma2:
     return model.eval()
 
 
-def save(model: Gemma2, folder: Path) -> None:
+def save(model: Gemma2, folder: Path, control: Mapping[str, int | None] = MappingProxyType({})) -> None:
     """Writes config.json, generation_config.json and model.safetensors into `folder`, made if absent.
+
+    `control` are the ids in CONTROL_IDS, where they are others than Gemma's.
 
     Raises WorkError naming the path that can't be written.
     """
     weights = {name: weight.detach() for name, weight in model.state_dict().items()}
     dtypes = {name: weight.dtype for name, weight in weights.items()}
-    write(Checkpoint(model.config, dtypes, lambda name: iter([weights[name]])), folder)
+    write(Checkpoint(model.config, dtypes, lambda name: iter([weights[name]]), control), folder)
 
 
 def write(checkpoint: Checkpoint, folder: Path) -> None:

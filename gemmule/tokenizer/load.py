@@ -70,6 +70,11 @@ class Tokenizer:
         """What stands before a text: `<bos>`, or nothing."""
         return [] if self.bos_id is None else [self.bos_id]
 
+    @property
+    def control_ids(self) -> dict[str, int | None]:
+        """As a model's config.json has them."""
+        return {"bos_token_id": self.bos_id, "eos_token_id": self.eos_id, "pad_token_id": self.pad_id}
+
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, without `<bos>`. Raises RequestError for a lone surrogate, which is no character."""
         try:

@@ -26,13 +26,13 @@ from gemmule.distill.targets import TargetStore
 from gemmule.distill.teachers import Teacher
 from gemmule.distill.vocabulary import say_lost_mass
 from gemmule.errors import WorkError
-from gemmule.model import weights
+from gemmule.model import compiling, weights
 from gemmule.model.config import Gemma2Config
 from gemmule.model.device import choose_device
 from gemmule.model.transformer import Gemma2
 from gemmule.progress import Meter, say
 from gemmule.recipe import Distill, Machine, Train
-from gemmule.train import checkpoint, compiling
+from gemmule.train import checkpoint
 from gemmule.train.metrics import MetricsLog
 from gemmule.train.optimizer import make_optimizer
 from gemmule.train.schedule import learning_rate
@@ -94,9 +94,7 @@ def train(job: Job) -> Gemma2:
     total = job.steps * job.windows_per_batch * job.windows.sequence_length
     if state.step < job.steps:
         targets_of = make_signal(job, device)
-        compiling.prepare(
-            model, job.machine.compile, flops=3 * total * job.config.flops_per_token(job.windows.sequence_length)
-        )
+        compiling.prepare(model, job.machine.compile)
     log = MetricsLog(job.folder, state.step)
 
     def save() -> None:

@@ -12,7 +12,8 @@ from tokenizers import decoders, models, pre_tokenizers
 import gemmule
 import gemmule.generate
 from gemmule.errors import RequestError, WorkError
-from gemmule.generate.sampling import CHUNK, generate, generate_batch, generate_ids
+from gemmule.generate.reading import CHUNK
+from gemmule.generate.sampling import generate, generate_batch, generate_ids
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.tokenizer.load import Tokenizer

@@ -179,6 +179,7 @@ def test_which_tokens_begin_and_end_a_text_is_read_from_its_files(
         (tmp_path / name).write_text(json.dumps(content))
     theirs = load_tokenizer(tmp_path)
     assert (theirs.bos_id, theirs.eos_id, theirs.pad_id) == ids
+    assert tuple(theirs.control_ids.values()) == ids
     assert theirs.opening == ([] if ids[0] is None else [ids[0]])
     assert not {3, 4, 5} & set(theirs.encode("x<|b|>y<|e|> <|p|>"))  # inert, by whatever name
 

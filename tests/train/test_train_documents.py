@@ -66,7 +66,7 @@ def test_training_validation_and_evaluation_read_each_document_by_itself(windows
     loss = accumulate(student, everything, lambda batch: torch.from_numpy(batch.targets), windows_per_micro_batch=3)
     assert loss == pytest.approx(expected, rel=1e-5)
     assert validate(student, windows, CPU) == pytest.approx(expected, rel=1e-5)
-    figures = measure(student, windows, windows.shards.text_bytes, Gemma2Teacher(teacher), "m")
+    figures = measure(Gemma2Teacher(student), windows, windows.shards.text_bytes, Gemma2Teacher(teacher), "m")
     assert figures["perplexity"] == pytest.approx(math.exp(expected), rel=1e-5)
     assert figures["kl_to_teacher"] == pytest.approx((p * (p / q).log()).sum(-1).mean().item(), rel=1e-4)
     packed = Windows(windows.shards, LENGTH, windows.bos_id, windows.pad_id)

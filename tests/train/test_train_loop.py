@@ -120,7 +120,7 @@ def test_stored_targets_teach_what_the_live_teacher_teaches(job, windows, teache
     distill = Distill(temperature=2.0)
     batch = windows.window_batch(range(8))
     losses, gradients = [], []
-    for changes in ({"teacher": teacher_folder}, {"targets": tmp_path / "targets"}):
+    for changes in ({"teacher": partial(load_teacher, teacher_folder)}, {"targets": tmp_path / "targets"}):
         model = Gemma2(SMALL).initialise(0)
         targets_of = make_signal(replace(job, distill=distill, **changes), torch.device("cpu"))
         losses.append(accumulate(model, batch, targets_of, windows_per_micro_batch=8, distill=distill))

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from gemmule.model import compiling
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
-from gemmule.train import compiling
 
 
 @pytest.fixture(autouse=True)
@@ -16,12 +16,13 @@ def fresh(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("wish", "flops", "expected"),
-    [("auto", 1e12, False), ("auto", 1e15, True), (True, 1.0, True), (False, 1e15, False)],
+    ("wish", "device", "expected"),
+    [("auto", "cpu", False), ("auto", "meta", True), (True, "cpu", True), (False, "meta", False)],
 )
-def test_compiling_is_for_long_work_or_on_demand(wish, flops, expected):
-    model = Gemma2(Gemma2Config(300, 1, 8, 2, 1, 4, 16, 8))
-    compiling.prepare(model, wish, flops)
+def test_training_is_compiled_on_demand_or_off_the_cpu(wish, device, expected):
+    with torch.device(device):
+        model = Gemma2(Gemma2Config(300, 1, 8, 2, 1, 4, 16, 8))
+    compiling.prepare(model, wish)
     assert (model.model._compiled_call_impl is not None) is expected
 
 
@@ -38,7 +39,8 @@ def test_a_failure_to_compile_is_said_once_and_the_work_done_uncompiled(capsys):
     assert compiling.eager_if_it_fails(work) == "done"
     assert capsys.readouterr().err.count("uncompiled") == 1
     model = Gemma2(Gemma2Config(300, 1, 8, 2, 1, 4, 16, 8))
-    compiling.prepare(model, True, 1e15)
+    compiling.prepare(model, True)
+    assert not compiling.pays_for_generating(model, 10**12)
     assert model.model._compiled_call_impl is None
 
 
@@ -50,9 +52,7 @@ def test_other_failures_are_not_swallowed():
         compiling.eager_if_it_fails(work)
 
 
-def test_short_work_is_said_to_run_uncompiled_once(capsys):
-    compiling._say_that_it_would_not_pay.cache_clear()
+def test_generating_is_compiled_where_the_tokens_pay_for_it():
     model = Gemma2(Gemma2Config(300, 1, 8, 2, 1, 4, 16, 8))
-    for _ in range(2):
-        compiling.prepare(model, "auto", 1e12)
-    assert capsys.readouterr().err.count("uncompiled") == 1
+    assert not compiling.pays_for_generating(model, 1000)
+    assert compiling.pays_for_generating(model, 10**8)
