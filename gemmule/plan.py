@@ -115,6 +115,9 @@ class Plan:
                 f"tokenizer.from = {section.from_!r}: a server gives no tokenizer; name a folder or hub id"
             )
         source, digest = self._locate(origin, "tokenizer.from", ("tokenizer.json",))
+        if section.prune:
+            settings = {"tokenizer.from": digest, "tokenizer.prune": True}
+            return Step("tokenizer", path, settings, {"documents": documents}, source=source)
         return Step("tokenizer", path, {"tokenizer.from": digest}, source=source)
 
     def _outside(self, name: str, origin: str, key: str, place: str) -> Step:
@@ -132,7 +135,10 @@ class Plan:
             if place == "start":
                 raise RequestError(f"{key} = {origin!r}: a server gives no weights")
             settings[f"models.{name}.top_k"] = self.recipe.models[name].top_k
-        return Step("outside", self.out / "models" / name / place, settings, model=name, source=source)
+        if place == "source" and self.recipe.aligned_by_bytes(name):
+            settings["vocabulary"] = "its own"
+        path = self.out / "models" / name / place
+        return Step("outside", path, settings, {"tokenizer": self.tokenizer}, model=name, source=source)
 
     def _training(self, name: str, tokenizer: Step) -> Step:
         recipe, model = self.recipe, self.recipe.models[name]
@@ -214,7 +220,9 @@ class Plan:
         settings |= flatten(self.recipe.evaluate, "evaluate")
         inputs = {"model": self.model_step(name), "validation": self.tokens["validation"], "tokenizer": tokenizer}
         inputs["documents"] = self.steps[0]
-        inputs |= self._teachers(self.teachers_of(name))
+        teachers = self.teachers_of(name)
+        if not any(map(self.recipe.aligned_by_bytes, teachers)):  # there is no KL between different tokens
+            inputs |= self._teachers(teachers)
         return Step("evaluation", self.out / "models" / name / "evaluation", settings, inputs, model=name)
 
     def _window_settings(self) -> Settings:

@@ -70,11 +70,14 @@ class TokenizerSection(Section):
 
     vocabulary_size: Annotated[Count, Field(ge=SMALLEST_VOCABULARY)] | None = None
     from_: Annotated[str | None, Field(alias="from")] = None
+    prune: bool = False  # whether to keep only the tokens that the recipe's text uses
 
     @model_validator(mode="after")
     def _one_of_two(self) -> TokenizerSection:
         if (self.vocabulary_size is None) == (self.from_ is None):
             raise ValueError('needs either vocabulary_size (train one here) or from = "<model or path>"')
+        if self.prune and self.from_ is None:
+            raise ValueError('prune is for a tokenizer with from = "<model or path>": one trained here has no more')
         return self
 
 
@@ -158,7 +161,7 @@ class Targets(Section):
 class Distill(Section):
     """What a student learns from its teacher."""
 
-    loss: Literal["forward_kl", "reverse_kl", "jsd"] = "forward_kl"
+    loss: Literal["forward_kl", "reverse_kl", "jsd", "alm"] = "forward_kl"
     beta: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the jsd: from the forward KL at 0 to the reverse KL at 1
     temperature: Annotated[float, Field(gt=0)] = 1.0
     next_token_weight: Annotated[float, Field(ge=0, lt=1)] = 0.0  # the next-token loss's share of the whole loss
@@ -166,6 +169,11 @@ class Distill(Section):
 
     @model_validator(mode="after")
     def _servable(self) -> Distill:
+        if self.loss == "alm" and (self.targets is not None or self.temperature != 1):
+            raise ValueError(
+                'loss = "alm" compares how likely stretches of text are, in each model\'s own tokens: there are no '
+                "distributions to store or to soften; remove targets and temperature"
+            )
         if self.targets is not None and self.loss != "forward_kl":
             raise ValueError(
                 f'loss = "{self.loss}" needs a live teacher: stored samples are unbiased for the forward KL only; '
@@ -245,6 +253,10 @@ class Recipe(Section):
     def order(self) -> list[str]:
         """The models' names, each after those that it learns or starts from. Raises RequestError for a cycle."""
         return _order({name: self.needs(name) for name in self.models})
+
+    def aligned_by_bytes(self, teacher: str) -> bool:
+        """Whether a teacher keeps its own tokenizer, and its students learn from it by text alone."""
+        return any(model.distill.loss == "alm" for model in self.models.values() if teacher in model.teachers)
 
     def needs(self, name: str) -> list[str]:
         """The models of this recipe that must be there before `name` can be trained."""
@@ -463,6 +475,22 @@ def _check_names(recipe: Recipe, origin: str) -> None:
                 _check_served(recipe, model, teacher, key)
         if model.start_from == name:
             raise RequestError(f"{key}.start_from = {name!r}: a model can't start from itself")
+        if model.teachers and model.distill.loss == "alm":
+            _check_aligned_by_bytes(recipe, model, key)
+
+
+def _check_aligned_by_bytes(recipe: Recipe, student: Model, key: str) -> None:
+    """A teacher with its own tokenizer: it is one, from outside, and all of its students learn so."""
+    (teacher, *others) = student.teachers
+    if others or recipe.models[teacher].from_ is None:
+        raise RequestError(
+            f'{key}.distill.loss = "alm" is for one teacher from outside with another tokenizer; leave it out here'
+        )
+    if any(model.distill.loss != "alm" for model in recipe.models.values() if teacher in model.teachers):
+        raise RequestError(
+            f'{key}.distill.loss = "alm": {teacher} has students with other losses, which need its tokenizer; '
+            "name the teacher twice"
+        )
 
 
 def _check_served(recipe: Recipe, student: Model, teacher: str, key: str) -> None:

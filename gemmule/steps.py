@@ -10,11 +10,13 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from gemmule import artifact, outside, tokenizer
@@ -28,8 +30,10 @@ from gemmule.data.documents import read_split, write_documents
 from gemmule.data.loader import Windows
 from gemmule.data.shards import TokenShards, write_shards
 from gemmule.distill import huggingface
+from gemmule.distill.alm import ByteAligned
 from gemmule.distill.served import ServedTeacher
-from gemmule.distill.teachers import Ensemble, Gemma2Teacher, Teacher, check_same_vocabulary, load_teacher
+from gemmule.distill.teachers import Ensemble, Gemma2Teacher, Teacher, load_teacher
+from gemmule.distill.vocabulary import TEACHER_IDS, Restricted, align, restrict, say_lost_mass
 from gemmule.errors import RequestError
 from gemmule.evaluate.figures import measure
 from gemmule.generate.sampling import generate
@@ -41,6 +45,7 @@ from gemmule.progress import human, say
 from gemmule.recipe import Evaluate
 from gemmule.teach import Teaching
 from gemmule.tokenizer.load import Tokenizer, load_tokenizer
+from gemmule.tokenizer.prune import prune, used_ids
 from gemmule.train import metrics
 from gemmule.train.loop import Job, train
 
@@ -88,8 +93,18 @@ def _tokenizer(step: Step, plan: Plan) -> None:
             made = _read_tokenizer(step.source)
         else:
             made = tokenizer.train(read_split(step.inputs["documents"].path, "train"), wanted)
-        tokenizer.save(made, folder)
-    say(f"tokenizer: {made.vocabulary_size:,} tokens")
+        if plan.recipe.tokenizer.prune:
+            made, whole = prune(made, used_ids(_all_text(step.inputs["documents"].path), made), folder), made
+            kept = f", of {whole.vocabulary_size:,}: those that the text uses, and what they need"
+        else:
+            tokenizer.save(made, folder)
+            kept = ""
+    say(f"tokenizer: {made.vocabulary_size:,} tokens{kept}")
+
+
+def _all_text(documents: Path) -> Iterator[str]:
+    """The documents of a run, those to validate on too: there as well a teacher is to read its own tokens."""
+    return chain.from_iterable(read_split(documents, split) for split in ("train", "validation"))
 
 
 def _outside(step: Step, plan: Plan) -> None:
@@ -114,18 +129,26 @@ def _outside(step: Step, plan: Plan) -> None:
             served.expect(torch.tensor([[ours.eos_id, ours.eos_id]]))  # whether it gives what is needed
             record["model"], record["top_k"] = served.name, served.top_k
         else:
-            theirs = ours if step.source == plan.tokenizer.source else _read_tokenizer(source)
-            rows = _rows(folder / "model" if (folder / "model").is_dir() else Path(source), ours)
-            check_same_vocabulary(step.model, theirs.content_hash, rows, ours.content_hash, ours.vocabulary_size)
+            whole = step.source == plan.tokenizer.source and not plan.recipe.tokenizer.prune
+            theirs = ours if whole else _read_tokenizer(source)
+            rows = _rows(folder / "model" if (folder / "model").is_dir() else Path(source), theirs)
+            own = "vocabulary" in step.settings
+            teacher_ids = None if own else align(step.model, theirs, rows, ours)
+            if own:
+                tokenizer.save(theirs, folder / "tokenizer")
+            if teacher_ids is not None:
+                say(f"{step.model}: of its {rows:,} tokens it keeps the {len(teacher_ids):,} of this run")
+                np.save(folder / TEACHER_IDS, teacher_ids)
+                tokenizer.save(theirs, folder / "tokenizer")
         artifact.write_json(folder / "source.json", record)
 
 
-def _rows(source: Path, ours: Tokenizer) -> int:
+def _rows(source: Path, words: Tokenizer) -> int:
     """The rows of a model's table, as far as they can be known without loading it."""
     if source.is_file():
-        return ours.vocabulary_size
+        return words.vocabulary_size
     config = outside.read_config(source)
-    return int(config.get("text_config", config).get("vocab_size", ours.vocabulary_size))
+    return int(config.get("text_config", config).get("vocab_size", words.vocabulary_size))
 
 
 def _read_tokenizer(source: Path | str) -> Tokenizer:
@@ -141,12 +164,12 @@ def _load(step: Step, plan: Plan, device: torch.device) -> Teacher:
     """A model of this run or from outside, to be asked what it expects."""
     record = _record(step)
     if record["kind"] == "gemma2":
-        return load_teacher(_weights_of(step), device)
+        return restrict(load_teacher(_weights_of(step), device), step.path)
     if record["kind"] == "served":
         words = load_tokenizer(plan.tokenizer.path)
         return ServedTeacher(record["source"], words.vocabulary_size, device, _top_k(step, plan))
     source = record["source"]
-    return huggingface.load(Path(source) if Path(source).exists() else find_source(source), device)
+    return restrict(huggingface.load(Path(source) if Path(source).exists() else find_source(source), device), step.path)
 
 
 def _load_teachers(step: Step, plan: Plan, device: torch.device) -> Teacher:
@@ -155,6 +178,13 @@ def _load_teachers(step: Step, plan: Plan, device: torch.device) -> Teacher:
     shares = plan.teachers_of(step.model)
     members = [(share, _load(plan.model_step(name), plan, device)) for name, share in shares.items()]
     return members[0][1] if len(members) == 1 else Ensemble(members)
+
+
+def _load_aligned(step: Step, plan: Plan, device: torch.device) -> ByteAligned:
+    """The teacher of a step's model, which has a tokenizer of its own."""
+    teacher = _load_teachers(step, plan, device)
+    theirs = load_tokenizer(step.inputs["teacher"].path / "tokenizer")
+    return ByteAligned(teacher, theirs, load_tokenizer(step.inputs["tokenizer"].path))
 
 
 def _has_teacher(step: Step) -> bool:
@@ -186,12 +216,19 @@ def teaching(step: Step, plan: Plan) -> Teaching:
                 f"models.{step.model}.distill.targets.k = {distill.targets.k}: {teacher} gives its top "
                 f"{record['top_k']} at most (vLLM's --max-logprobs)"
             )
+    windows = _windows(step.inputs["tokens"], step.inputs["tokenizer"], plan)
+
+    def load() -> Teacher:
+        teacher = _load_teachers(step, plan, choose_device(plan.recipe.machine.device))
+        say_lost_mass(step.path.name, teacher, windows)
+        return teacher
+
     return Teaching(
         path=step.path,
         settings=step.settings,
         inputs=step.artifacts,
-        windows=_windows(step.inputs["tokens"], step.inputs["tokenizer"], plan),
-        load=lambda: _load_teachers(step, plan, choose_device(plan.recipe.machine.device)),
+        windows=windows,
+        load=load,
         wish=distill.targets,
         temperature=distill.temperature,
         seed=plan.recipe.seed,
@@ -205,6 +242,7 @@ def _model(step: Step, plan: Plan) -> None:
     recipe, words = plan.recipe, load_tokenizer(step.inputs["tokenizer"].path)
     model = recipe.models[name]
     assert model.train is not None
+    load = _load_aligned if model.distill.loss == "alm" else _load_teachers
     job = Job(
         name=name,
         folder=step.path.parent,
@@ -217,7 +255,7 @@ def _model(step: Step, plan: Plan) -> None:
         validation=_windows(step.inputs["validation"], step.inputs["tokenizer"], plan),
         settings=step.settings,
         inputs=step.artifacts,
-        teacher=partial(_load_teachers, step, plan) if _has_teacher(step) else None,
+        teacher=partial(load, step, plan) if _has_teacher(step) else None,
         targets=step.inputs["targets"].path if "targets" in step.inputs else None,
         start_from=_weights_of(step.inputs["start_from"]) if "start_from" in step.inputs else None,
     )
@@ -239,6 +277,11 @@ def _config(step: Step, plan: Plan, words: Tokenizer) -> Gemma2Config:
     shape = plan.recipe.models[step.model].architecture
     length = plan.recipe.data.sequence_length
     start = weights.read_config(_weights_of(step.inputs["start_from"])) if "start_from" in step.inputs else None
+    if start is not None and (step.inputs["start_from"].path / TEACHER_IDS).is_file():
+        raise RequestError(
+            f"models.{step.model}.start_from: the rows of its table are not this run's tokens; "
+            "leave tokenizer.prune out"
+        )
     if shape is None:
         assert start is not None
         config = start
@@ -301,15 +344,20 @@ def _evaluation(step: Step, plan: Plan) -> None:
     text_bytes = TokenShards(step.inputs["validation"].path).text_bytes
     prompts = wishes.prompts or _openings(step.inputs["documents"].path)
     with _publish(step) as folder:
-        if isinstance(model, ServedTeacher):
+        own_tokens = "vocabulary" in step.inputs["model"].settings
+        if own_tokens or isinstance(model, ServedTeacher):
             figures: dict[str, Any] = dict.fromkeys(UNKNOWN_OF_SERVED) | {"calibration": [], "samples": []}
         else:
             figures = measure(model, windows, text_bytes, teacher, f"evaluating {name}")
-            figures |= _sizes(model, windows.sequence_length)
+            figures |= _sizes(model.teacher if isinstance(model, Restricted) else model, windows.sequence_length)
+            if isinstance(model, Restricted):  # it writes in all of its own tokens
+                model, words = model.teacher, load_tokenizer(step.inputs["model"].path / "tokenizer")
             write = partial(_write_on, model, words, wishes, plan.recipe.seed)
             figures["samples"] = [{"prompt": prompt, "text": write(prompt)} for prompt in prompts]
         artifact.write_json(folder / "evaluation.json", figures)
-    if isinstance(model, ServedTeacher):
+    if own_tokens:
+        say(f"{name}: not evaluated: its tokens are its own")
+    elif isinstance(model, ServedTeacher):
         say(f"{name}: not evaluated: a server gives only its top {model.top_k} at each token")
     else:
         say(f"{name}: perplexity {figures['perplexity']:.2f}")

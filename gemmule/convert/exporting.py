@@ -82,6 +82,10 @@ def _export_gguf(checkpoint: Checkpoint, words: Tokenizer, folder: Path, kind: s
     off = [cap for cap in ("attention_cap", "final_cap") if getattr(config, cap) is None]
     if off:
         notes.append(f"{' and '.join(off)} off: written too large to be felt, as llama.cpp always caps")
+    if words.inner.normalizer is not None and "NFC" in repr(words.inner.normalizer):
+        notes.append(
+            "its tokenizer composes characters first (NFC), which llama.cpp does not: e + U+0301 differs there"
+        )
     unused = config.vocabulary_size - words.vocabulary_size
     if unused:
         notes.append(f"{unused} rows are beyond its tokenizer: marked as unused and never drawn")

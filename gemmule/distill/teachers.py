@@ -83,20 +83,3 @@ def probabilities(expected: Expected, temperature: float = 1.0) -> Tensor:
     if isinstance(expected, SparseDistributions):
         raise RequestError("this teacher gives only its top k: whole distributions can't be had from it")
     return torch.softmax(expected.logits() / temperature, dim=-1)
-
-
-def check_same_vocabulary(teacher: str, teacher_hash: str, teacher_rows: int, hash: str, vocabulary_size: int) -> None:
-    """Refuses a teacher whose tokenizer is not, by content, the one that the tokens were made with.
-
-    Raises RequestError naming the teacher.
-    """
-    if teacher_hash != hash:
-        raise RequestError(
-            f"teacher {teacher}: its tokenizer is not the recipe's (their contents differ); "
-            "set tokenizer.from to the teacher's folder, or choose a teacher trained with this tokenizer"
-        )
-    if teacher_rows != vocabulary_size:
-        raise RequestError(
-            f"teacher {teacher}: its table has {teacher_rows} rows and the tokenizer {vocabulary_size} tokens; "
-            "they must be equal to learn from it"
-        )

@@ -21,8 +21,10 @@ from torch import nn
 
 from gemmule.artifact import Artifact, Settings
 from gemmule.data.loader import Batch, Windows
+from gemmule.distill.alm import ByteAligned, Chunks, alm_loss
 from gemmule.distill.targets import TargetStore
 from gemmule.distill.teachers import Teacher
+from gemmule.distill.vocabulary import say_lost_mass
 from gemmule.errors import WorkError
 from gemmule.model import compiling, weights
 from gemmule.model.config import Gemma2Config
@@ -58,7 +60,7 @@ class Job:
     validation: Windows
     settings: Settings  # of the artifact: a checkpoint of other settings is not gone on from
     inputs: dict[str, Artifact]
-    teacher: Callable[[torch.device], Teacher] | None = None  # loads a teacher, to run beside the student
+    teacher: Callable[[torch.device], Teacher | ByteAligned] | None = None  # loads a teacher, to run beside the student
     targets: Path | None = None  # a folder of stored targets
     start_from: Path | None = None  # a model folder, of the same shape or to be cut down to it
 
@@ -158,6 +160,9 @@ def make_signal(job: Job, device: torch.device) -> Signal:
 
     elif job.teacher is not None:
         teacher = job.teacher(device)
+        if isinstance(teacher, ByteAligned):
+            return teacher.chunks
+        say_lost_mass(f"{job.name}'s teacher", teacher, job.windows)
 
         def soft(batch: Batch) -> Any:
             return teacher.expect(**batch.model_inputs(device))
@@ -190,15 +195,27 @@ def accumulate(
     total = 0.0
     for start in range(0, len(batch.starts), windows_per_micro_batch):
         part = batch[start : start + windows_per_micro_batch]
-        loss = model(
-            **part.model_inputs(device),
-            targets=targets_of(part),
-            mask=torch.from_numpy(part.mask).to(device),
-            denominator=learned,
-            temperature=distill.temperature,
-            divergence=distill.loss,
-            beta=distill.beta,
-        )
+        targets, mask = targets_of(part), torch.from_numpy(part.mask).to(device)
+        if isinstance(targets, Chunks):
+            loss = alm_loss(
+                model,
+                part.model_inputs(device),
+                torch.from_numpy(part.targets).to(device),
+                targets,
+                mask=mask,
+                denominator=learned,
+                next_token_weight=distill.next_token_weight,
+            )
+        else:
+            loss = model(
+                **part.model_inputs(device),
+                targets=targets,
+                mask=mask,
+                denominator=learned,
+                temperature=distill.temperature,
+                divergence="forward_kl" if distill.loss == "alm" else distill.loss,  # a control has its student's
+                beta=distill.beta,
+            )
         loss.backward()
         total += loss.item()
     return total

@@ -1,0 +1,87 @@
+"""A family whose teacher has a tokenizer of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from large_tokenizers import like_gemma, read_work
+
+from gemmule import tokenizer
+from gemmule.model import weights
+from gemmule.model.config import Gemma2Config
+from gemmule.model.transformer import Gemma2
+
+RECIPE = """
+name = "alm"
+[data]
+sources = ["texts"]
+sequence_length = 16
+validation_fraction = 0.2
+[tokenizer]
+vocabulary_size = 280
+[models.big]
+from = "teacher"
+[models.student]
+architecture = { layers = 1, width = 16 }
+learn_from = "big"
+distill = { loss = "alm", next_token_weight = 0.5 }
+train = { tokens = 512, batch_tokens = 256 }
+[models.control]
+like = "student"
+learn_from = "none"
+[evaluate]
+sample_tokens = 3
+[machine]
+compile = false
+"""
+
+
+@pytest.fixture
+def recipe(text_folder: Path) -> Path:
+    teacher = text_folder.parent / "teacher"
+    config = Gemma2Config(
+        vocabulary_size=998, layers=1, width=16, heads=2, kv_heads=1, head_dim=8, ffn_width=32, window=8,
+        context_length=64,
+    )  # fmt: skip
+    weights.save(Gemma2(config).initialise(3), teacher)
+    tokenizer.save(like_gemma(read_work("sonnets"), 1000), teacher)
+    path = text_folder.parent / "alm.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_a_student_with_its_own_tokenizer_learns_from_it(run, recipe, capsys):
+    out = recipe.parent / "run"
+    assert run("run", recipe, "--out", out) == 0
+    assert "big: not evaluated: its tokens are its own" in capsys.readouterr().err
+    models = json.loads((out / "summary.json").read_text())["models"]
+    assert models["student"]["kl_to_teacher"] is None
+    assert models["big"]["perplexity"] is None
+    first = {
+        name: json.loads((out / "models" / name / "metrics.jsonl").read_text().splitlines()[0])["loss"]
+        for name in ("student", "control")
+    }
+    assert (
+        0 < first["student"] < 0.7 * first["control"]
+    )  # half its loss, and a part that is smaller than the other half
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({'loss = "alm"': 'loss = "forward_kl"'}, ["big", "alm", "tokenizer.prune"]),
+        ({'loss = "alm"': 'loss = "alm", targets = {}'}, ["alm", "no distributions to store"]),
+        ({'loss = "alm"': 'loss = "alm", temperature = 2.0'}, ["alm", "soften"]),
+        ({'learn_from = "none"': "distill.loss = 'jsd'"}, ["big has students with other losses"]),
+        ({'from = "teacher"': "architecture = { layers = 1, width = 8 }\ntrain = { tokens = 512 }"}, ["from outside"]),
+    ],
+)
+def test_what_can_not_be_learned_so_is_refused(run, recipe, capsys, change, words):
+    for old, new in change.items():
+        assert old in RECIPE
+        recipe.write_text(RECIPE.replace(old, new))
+    assert run("run", recipe, "--out", recipe.parent / "run") == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in words), said

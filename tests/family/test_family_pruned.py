@@ -1,0 +1,103 @@
+"""A family whose tokenizer is pruned from that of a teacher from outside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from large_tokenizers import like_gemma, read_work
+
+from gemmule import tokenizer
+from gemmule.data.shards import TokenShards
+from gemmule.distill.targets import TargetStore
+from gemmule.distill.vocabulary import TEACHER_IDS
+from gemmule.model import weights
+from gemmule.model.config import Gemma2Config
+from gemmule.model.transformer import Gemma2
+
+RECIPE = """
+name = "pruned"
+[data]
+sources = ["texts"]
+sequence_length = 16
+validation_fraction = 0.2
+[tokenizer]
+from = "big"
+prune = true
+[models.big]
+from = "teacher"
+[models.live]
+architecture = { layers = 1, width = 16 }
+learn_from = "big"
+train = { tokens = 512, batch_tokens = 256 }
+[models.stored]
+like = "live"
+distill = { targets = { bytes_per_token = 30 } }
+[evaluate]
+sample_tokens = 3
+[machine]
+compile = false
+"""
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> Path:
+    """A Gemma 2 folder of 998 tokens whose table has 1,024 rows."""
+    folder = tmp_path_factory.mktemp("outside") / "teacher"
+    config = Gemma2Config(
+        vocabulary_size=1024, layers=2, width=32, heads=4, kv_heads=2, head_dim=8, ffn_width=64, window=8,
+        context_length=64,
+    )  # fmt: skip
+    weights.save(Gemma2(config).initialise(3), folder)
+    tokenizer.save(like_gemma(read_work("sonnets"), 1000), folder)
+    return folder
+
+
+def test_students_learn_in_the_teachers_tokens_that_the_text_uses(run, text_folder, teacher, capsys):
+    base = text_folder.parent
+    (base / "pruned.toml").write_text(RECIPE.replace('"teacher"', f'"{teacher}"'))
+    out = base / "run"
+    assert run("run", base / "pruned.toml", "--out", out) == 0
+    said = capsys.readouterr().err
+    assert "of 998: those that the text uses" in said
+    assert "big: of its 1,024 tokens it keeps the" in said
+    assert said.count("tokens that the student lacks") == 2  # stored and live
+
+    whole, pruned = tokenizer.load_tokenizer(teacher), tokenizer.load_tokenizer(out / "tokenizer")
+    assert pruned.vocabulary_size < 600
+    teacher_ids = np.load(out / "models" / "big" / "source" / TEACHER_IDS)
+    for split in ("train", "validation"):
+        stream = TokenShards(out / "tokens" / split)
+        ids = stream[: len(stream)]
+        text = pruned.decode(ids, skip_special_tokens=True)
+        assert teacher_ids[ids][ids != pruned.eos_id].tolist() == whole.encode(text)
+
+    # what is stored is the teacher given the kept tokens: its expectations, from the whole model itself
+    store, ids = TargetStore(out / "targets" / "big"), TokenShards(out / "tokens" / "train")[:16]
+    inputs = torch.from_numpy(teacher_ids[[pruned.bos_id, *ids[:-1]]])[None]
+    with torch.no_grad():
+        kept = weights.load(teacher)(inputs)[0][:, teacher_ids]  # [16, V]
+    expected = torch.log_softmax(kept, -1)
+    torch.testing.assert_close(store[0:16].entropy, -(expected.exp() * expected).sum(-1), rtol=0, atol=2e-4)
+    models = json.loads((out / "summary.json").read_text())["models"]
+    assert models["live"]["kl_to_teacher"] > 0
+    assert weights.read_config(out / "models" / "live" / "final").vocabulary_size == pruned.vocabulary_size
+    assert run("inspect", out / "models" / "stored" / "final") == 0
+
+
+def test_starting_from_weights_of_other_ids_is_refused(run, text_folder, teacher, capsys):
+    base = text_folder.parent
+    start = RECIPE.replace("architecture = { layers = 1, width = 16 }", 'start_from = "teacher"')
+    (base / "pruned.toml").write_text(start.replace('"teacher"', f'"{teacher}"'))
+    assert run("train", base / "pruned.toml", "--out", base / "run", "--model", "live") == 2
+    said = capsys.readouterr().err
+    assert "models.live.start_from" in said
+    assert "prune" in said
+
+
+def test_prune_needs_a_tokenizer_from_outside(run, recipe, capsys):
+    assert run("run", recipe, "--set", "tokenizer.prune=true") == 2
+    assert "prune is for a tokenizer with from" in capsys.readouterr().err
