@@ -46,6 +46,7 @@ def parse_count(value: Any) -> Any:
 Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
 Positive = Annotated[int, Field(gt=0)]
 Cap = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 OutsideShape: TypeAlias = Callable[[str], dict[str, Any] | None]  # of a folder or hub id
@@ -164,7 +165,9 @@ class Distill(Section):
     loss: Literal["forward_kl", "reverse_kl", "jsd", "alm"] = "forward_kl"
     beta: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the jsd: from the forward KL at 0 to the reverse KL at 1
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    next_token_weight: Annotated[float, Field(ge=0, lt=1)] = 0.0  # the next-token loss's share of the whole loss
+    # the next-token loss's share of the whole loss; of two, from the first step's to the last's
+    next_token_weight: Share | Annotated[list[Share], Field(min_length=2, max_length=2)] = 0.0
+    token_weights: Literal["equal", "entropy"] = "equal"  # a token counts by the teacher's entropy there
     targets: Targets | None = None  # None: the teacher runs beside its student
 
     @model_validator(mode="after")
@@ -178,6 +181,11 @@ class Distill(Section):
             raise ValueError(
                 f'loss = "{self.loss}" needs a live teacher: stored samples are unbiased for the forward KL only; '
                 "remove targets"
+            )
+        if self.token_weights == "entropy" and self.targets is None:
+            raise ValueError(
+                'token_weights = "entropy" needs stored targets: the entropies of a whole batch must be known before '
+                "its first part is learned; add targets"
             )
         return self
 

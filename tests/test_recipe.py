@@ -245,3 +245,11 @@ def test_targets_that_are_none_are_refused_by_key(targets, said):
     with pytest.raises(RequestError, match=r"models\.student\.distill\.targets") as refused:
         wished(**targets)
     assert said in str(refused.value)
+
+
+def test_token_weights_need_stored_targets():
+    assert recipe.Distill(token_weights="entropy", targets={}).token_weights == "entropy"
+    with pytest.raises(RequestError, match=r"models.student.*needs stored targets"):
+        recipe.parse(changed(models__student__distill={"token_weights": "entropy"}))
+    with pytest.raises(RequestError, match="next_token_weight"):
+        recipe.parse(changed(models__student__distill={"next_token_weight": [0.5, 1.0]}))

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from gemmule.artifact import Artifact, Settings
 from gemmule.data.loader import Batch, Windows
@@ -36,7 +38,7 @@ from gemmule.recipe import Distill, Machine, Train
 from gemmule.train import checkpoint
 from gemmule.train.metrics import MetricsLog
 from gemmule.train.optimizer import make_optimizer
-from gemmule.train.schedule import learning_rate
+from gemmule.train.schedule import learning_rate, next_token_weight
 
 LARGEST_MICRO_BATCH = 8192  # tokens whose activations are kept at once, unless the recipe says otherwise
 IMPORTANCE_TOKENS = 8192  # on which it is measured what a model can do without
@@ -150,28 +152,25 @@ def _initial_model(job: Job, device: torch.device) -> Gemma2:
 
 def make_signal(job: Job, device: torch.device) -> Signal:
     """What the student learns at each token of a micro-batch."""
-    share = job.distill.next_token_weight
-    soft: Signal
     if job.targets is not None:
         store = TargetStore(job.targets)
-
-        def soft(batch: Batch) -> Any:
-            return store.batch(batch).to(device)
-
-    elif job.teacher is not None:
-        teacher = job.teacher(device)
-        if isinstance(teacher, ByteAligned):
-            return teacher.chunks
-        say_lost_mass(f"{job.name}'s teacher", teacher, job.windows)
-
-        def soft(batch: Batch) -> Any:
-            return teacher.expect(**batch.model_inputs(device))
-
-    else:
+        return lambda batch: store.batch(batch).to(device)
+    if job.teacher is None:
         return lambda batch: torch.from_numpy(batch.targets).to(device)
-    if share == 0:
-        return soft
-    return lambda batch: ((1 - share, soft(batch)), (share, torch.from_numpy(batch.targets).to(device)))
+    teacher = job.teacher(device)
+    if isinstance(teacher, ByteAligned):
+        return teacher.chunks
+    say_lost_mass(f"{job.name}'s teacher", teacher, job.windows)
+    return lambda batch: teacher.expect(**batch.model_inputs(device))
+
+
+def token_weights(store: TargetStore, batch: Batch) -> NDArray[np.float32]:
+    """What each position of the batch counts, [B, T]: the teacher's entropy there, over the mean of those learned."""
+    entropy = store.batch(batch).entropy
+    assert entropy is not None  # whatever is stored has it
+    weights = entropy.numpy().reshape(batch.mask.shape) * batch.mask
+    total = float(weights.sum())
+    return weights * float(batch.mask.sum() / total) if total else batch.mask.astype(np.float32)
 
 
 def accumulate(
@@ -181,11 +180,17 @@ def accumulate(
     *,
     windows_per_micro_batch: int,
     distill: Distill | None = None,
+    next_token_weight: float = 0.0,
+    weights: NDArray[np.float32] | None = None,
     device: torch.device | str = "cpu",
 ) -> float:
     """Adds to the gradients those of the mean loss over the batch's learned tokens, a micro-batch at a time.
 
     Each micro-batch is divided by the whole batch's count of learned tokens, so its size changes nothing.
+
+    Args:
+        next_token_weight: the next-token loss's share, where there is a teacher.
+        weights: [B, T], what each position counts; None: those that are learned count 1.
 
     Returns:
         The loss, nats per learned token.
@@ -195,18 +200,22 @@ def accumulate(
     total = 0.0
     for start in range(0, len(batch.starts), windows_per_micro_batch):
         part = batch[start : start + windows_per_micro_batch]
-        targets, mask = targets_of(part), torch.from_numpy(part.mask).to(device)
+        rows = slice(start, start + windows_per_micro_batch)
+        mask = torch.from_numpy(part.mask if weights is None else weights[rows]).to(device)
+        targets, next_tokens = targets_of(part), torch.from_numpy(part.targets).to(device)
         if isinstance(targets, Chunks):
             loss = alm_loss(
                 model,
                 part.model_inputs(device),
-                torch.from_numpy(part.targets).to(device),
+                next_tokens,
                 targets,
                 mask=mask,
                 denominator=learned,
-                next_token_weight=distill.next_token_weight,
+                next_token_weight=next_token_weight,
             )
         else:
+            if next_token_weight and not isinstance(targets, Tensor):
+                targets = ((1 - next_token_weight, targets), (next_token_weight, next_tokens))
             loss = model(
                 **part.model_inputs(device),
                 targets=targets,
@@ -240,9 +249,12 @@ def _step(
             targets_of,
             windows_per_micro_batch=job.windows_per_micro_batch,
             distill=job.distill,
+            next_token_weight=next_token_weight(step, job.steps, job.distill),
+            weights=token_weights(store, batch) if store is not None else None,
             device=device,
         )
 
+    store = TargetStore(job.targets) if job.targets and job.distill.token_weights == "entropy" else None
     loss = compiling.eager_if_it_fails(gradients)
     norm = float(nn.utils.clip_grad_norm_(model.parameters(), job.train.clip))
     if not math.isfinite(loss) or not math.isfinite(norm):

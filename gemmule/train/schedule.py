@@ -1,8 +1,12 @@
-"""The learning rate over training: a linear warm-up, then a cosine (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
+"""What changes over training: the learning rate, and the next-token loss's share of the loss.
+
+The rate warms up linearly, then falls by a cosine (Loshchilov and Hutter 2017, arXiv 1608.03983); the share goes from
+one value to another in a straight line.
+"""
 
 import math
 
-from gemmule.recipe import Train
+from gemmule.recipe import Distill, Train
 
 
 def learning_rate(step: int, steps: int, train: Train) -> float:
@@ -13,3 +17,11 @@ def learning_rate(step: int, steps: int, train: Train) -> float:
     progress = (step - warmup) / max(1, steps - 1 - warmup)
     floor = train.final_learning_rate_fraction
     return train.learning_rate * (floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2)
+
+
+def next_token_weight(step: int, steps: int, distill: Distill) -> float:
+    """The next-token loss's share at step `step` (from 0) of `steps`."""
+    if not isinstance(distill.next_token_weight, list):
+        return distill.next_token_weight
+    first, last = distill.next_token_weight
+    return first + (last - first) * step / max(1, steps - 1)

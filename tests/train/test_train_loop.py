@@ -26,9 +26,9 @@ from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Distill, Machine, Train
 from gemmule.train import checkpoint, loop, metrics
-from gemmule.train.loop import Job, accumulate, make_signal
+from gemmule.train.loop import Job, accumulate, make_signal, token_weights
 from gemmule.train.optimizer import make_optimizer
-from gemmule.train.schedule import learning_rate
+from gemmule.train.schedule import learning_rate, next_token_weight
 
 LENGTH = 16
 SMALL = Gemma2Config(300, 2, 16, 2, 1, 8, 32, 8)
@@ -79,23 +79,24 @@ def masked_batch(windows):
     return Batch(batch.inputs, batch.targets, mask, batch.starts)
 
 
-@pytest.mark.parametrize("kind", ["hard", "live", "stored", "mixed"])
+@pytest.mark.parametrize("kind", ["hard", "live", "stored", "mixed", "weighted"])
 def test_micro_batches_change_neither_loss_nor_gradients(job, windows, teacher_folder, tmp_path, kind):
     """verl#7200: the mean is over the learned tokens of the whole batch, however it is cut."""
-    if kind == "stored":
+    how = {"next_token_weight": 0.3 if kind == "mixed" else 0.0}
+    batch = masked_batch(windows)
+    if kind in ("stored", "weighted"):
         (tmp_path / "targets").mkdir()
         teacher = load_teacher(teacher_folder, torch.device("cpu"))
-        write_targets(tmp_path / "targets", teacher, windows, positions=10**6)
+        store = write_targets(tmp_path / "targets", teacher, windows, positions=10**6)
         job = replace(job, targets=tmp_path / "targets")
+        how["weights"] = token_weights(store, batch) if kind == "weighted" else None
     elif kind != "hard":
-        share = 0.3 if kind == "mixed" else 0.0
-        job = replace(job, teacher=partial(load_teacher, teacher_folder), distill=Distill(next_token_weight=share))
+        job = replace(job, teacher=partial(load_teacher, teacher_folder))
     targets_of = make_signal(job, torch.device("cpu"))
-    batch = masked_batch(windows)
     results = {}
     for size in (16, 4, 1):
         model = Gemma2(SMALL).initialise(0).double()
-        loss = accumulate(model, batch, targets_of, windows_per_micro_batch=size)
+        loss = accumulate(model, batch, targets_of, windows_per_micro_batch=size, **how)
         results[size] = loss, [parameter.grad for parameter in model.parameters()]
     for size in (4, 1):
         assert results[size][0] == pytest.approx(results[16][0], rel=1e-6)
@@ -110,6 +111,36 @@ def test_the_loss_is_the_mean_over_learned_tokens(job, windows):
     log_probabilities = torch.log_softmax(model(torch.from_numpy(batch.inputs)).double(), -1)
     picked = log_probabilities.gather(-1, torch.from_numpy(batch.targets)[..., None])[..., 0]
     assert loss == pytest.approx(-picked[torch.from_numpy(batch.mask)].mean().item(), rel=1e-5)
+
+
+def test_tokens_count_by_the_teachers_entropy(windows, teacher_folder, tmp_path):
+    store = write_targets(
+        tmp_path / "t", load_teacher(teacher_folder, torch.device("cpu")), windows, bytes_per_token=100, positions=10**6
+    )
+    batch = masked_batch(windows)
+    weights = token_weights(store, batch)
+    model = load_teacher(teacher_folder, torch.device("cpu")).model
+    p = model(torch.from_numpy(batch.inputs)).softmax(-1)
+    entropy = torch.special.entr(p).sum(-1)[torch.from_numpy(batch.mask)]
+    assert (weights[~batch.mask] == 0).all()
+    assert weights.sum() == pytest.approx(batch.mask.sum())
+    torch.testing.assert_close(
+        torch.from_numpy(weights[batch.mask]), entropy.detach() / entropy.mean().item(), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_the_next_token_weight_changes_the_signal_over_training(job, teacher_folder):
+    """At 1 less a little the student learns the text, at 0 the teacher: both ends, and the middle of the schedule."""
+    distill = Distill(next_token_weight=[0.8, 0.2])
+    assert [next_token_weight(step, 4, distill) for step in range(4)] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    assert next_token_weight(0, 1, distill) == 0.8
+    assert next_token_weight(3, 9, Distill(next_token_weight=0.3)) == 0.3
+    seen = []
+    real = loop.accumulate
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "accumulate", lambda *a, **k: seen.append(k["next_token_weight"]) or real(*a, **k))
+        loop.train(replace(job, teacher=partial(load_teacher, teacher_folder), distill=distill))
+    assert seen == pytest.approx([0.8 - 0.6 * step / (job.steps - 1) for step in range(job.steps)])
 
 
 def test_stored_targets_teach_what_the_live_teacher_teaches(job, windows, teacher_folder, tmp_path):
