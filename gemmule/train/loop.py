@@ -168,9 +168,9 @@ def token_weights(store: TargetStore, batch: Batch) -> NDArray[np.float32]:
     """What each position of the batch counts, [B, T]: the teacher's entropy there, over the mean of those learned."""
     entropy = store.batch(batch).entropy
     assert entropy is not None  # whatever is stored has it
-    weights = entropy.numpy().reshape(batch.mask.shape) * batch.mask
-    total = float(weights.sum())
-    return weights * float(batch.mask.sum() / total) if total else batch.mask.astype(np.float32)
+    weights: NDArray[np.float32] = entropy.numpy().reshape(batch.mask.shape) * batch.mask
+    total = weights.sum()
+    return weights * (np.float32(batch.mask.sum()) / total) if total else batch.mask.astype(np.float32)
 
 
 def accumulate(
