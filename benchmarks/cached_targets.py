@@ -1,17 +1,21 @@
 """What stored targets cost a student: live teacher, stored targets, shuffled targets, no teacher.
 
-    python benchmarks/cached_targets.py [--recipe recipes/demo.toml] [--run runs/demo] [--bytes 15 30]
+    python benchmarks/cached_targets.py [--recipe recipes/demo.toml] [--run runs/demo] [--seed 0]
+        [--distill '{ targets = { bytes_per_token = 30 } }' '{ targets = { kind = "rs-kd", draws = 50 } }' ...]
 
-All four students are the recipe's, with the same initial weights and tokens in the same order. "Shuffled" are the
+All students are the recipe's, with the same initial weights and tokens in the same order. "Shuffled" are the
 stored targets moved along the stream by half its length: the same distributions, at the wrong places; if distillation
-is what helps, such a student must lose to the one without a teacher. Prints one table.
+is what helps, such a student must lose to the one without a teacher. They are those of the first way to distil that
+is given. Prints one table.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import re
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +33,30 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=common.DEMO)
     parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="where the recipe's teacher is, or goes")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/work/cached_targets"))
-    parser.add_argument("--bytes", type=float, nargs="+", default=[30.0], help="budgets, bytes per token")
+    parser.add_argument("--seed", type=int, help="the recipe's, if left out")
+    parser.add_argument("--distill", nargs="+", default=["{ targets = { bytes_per_token = 30 } }"], help="in TOML")
     wishes = parser.parse_args()
 
     family, student, teacher = common.student_and_teacher(wishes.recipe, wishes.run)
+    if wishes.seed is not None:
+        family.raw["seed"] = wishes.seed
 
     rows: list[tuple[str, float | None, dict[str, Any]]] = []
     plain = {"live": {"learn_from": "teacher"}, "no teacher": {"learn_from": "none"}}
     summary = run(family.raw, wishes.recipe, student, teacher, plain, wishes.out / "plain")
     rows += [(name, None, summary[name]) for name in plain]
-    for budget in wishes.bytes:
-        stored = {"stored": {"learn_from": "teacher", "distill": {"targets": {"bytes_per_token": budget}}}}
-        out = wishes.out / f"stored-{budget:g}"
+    ways = [tomllib.loads(f"distill = {text}")["distill"] for text in wishes.distill]
+    for text, way in zip(wishes.distill, ways, strict=True):
+        stored = {"stored": {"learn_from": "teacher", "distill": way}}
+        out = wishes.out / slug(text)
         figures = run(family.raw, wishes.recipe, student, teacher, stored, out)["stored"]
         spent = TargetStore(out / "targets" / "teacher").bytes_per_token
-        rows.append(("stored", spent, figures))
-    shuffled_out = wishes.out / f"shuffled-{wishes.bytes[0]:g}"
-    shuffle(wishes.out / f"stored-{wishes.bytes[0]:g}", shuffled_out)
-    stored["stored"]["distill"]["targets"]["bytes_per_token"] = wishes.bytes[0]
+        rows.append((text.strip("{ }"), spent, figures))
+    shuffled_out = wishes.out / f"shuffled-{slug(wishes.distill[0])}"
+    shuffle(wishes.out / slug(wishes.distill[0]), shuffled_out)
+    stored = {"stored": {"learn_from": "teacher", "distill": ways[0]}}
     figures = run(family.raw, wishes.recipe, student, teacher, stored, shuffled_out)["stored"]
-    rows.append(("shuffled", TargetStore(shuffled_out / "targets" / "teacher").bytes_per_token, figures))
+    rows.append(("the first, shuffled", TargetStore(shuffled_out / "targets" / "teacher").bytes_per_token, figures))
 
     table = Table("targets", "bytes per token", "perplexity", "against live", "ECE", "training seconds")
     for name, spent, figures in rows:
@@ -61,6 +69,10 @@ def main() -> None:
             f"{figures['seconds']:.0f}",
         )
     common.show(table)
+
+
+def slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
 
 
 def run(
