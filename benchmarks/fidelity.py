@@ -16,6 +16,7 @@ second table `constriction` and `backports.zstd`.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import sys
 import tempfile
@@ -34,7 +35,7 @@ from torch import Tensor
 from gemmule.data import sources
 from gemmule.data.loader import Windows
 from gemmule.data.shards import write_shards
-from gemmule.distill import sampling
+from gemmule.distill import packing, sampling
 from gemmule.distill.expectations import expect
 from gemmule.distill.packing import Coding
 from gemmule.distill.sampling import Draw, Scheme
@@ -219,8 +220,6 @@ def show_codes(coding: Coding, draw: Draw) -> None:
     import constriction
     from backports import zstd
 
-    from gemmule.distill import packing
-
     blocks = [draw[start : start + BLOCK] for start in range(0, len(draw) // BLOCK * BLOCK, BLOCK)]
     entries = [packing._entries(block, coding.rank) for block in blocks]
     table = Table("code of the ids", "bytes per position", "positions/s read", "what is timed")
@@ -241,17 +240,27 @@ def show_codes(coding: Coding, draw: Draw) -> None:
         table.add_row(name, f"{total / rows:.2f}", f"{rows / best:,.0f}", what)
 
     whole = [coding.encode(block, np.arange(BLOCK), 0) for block in blocks]
-    add("Rice, whole blocks", whole, lambda block: coding.decode(block, BLOCK), len, "the block: ids, values, entropy")
-    rice = []
-    for _, _, counts, gaps, _ in entries:
-        k = coding._parameters_of(counts)
-        rice.append((packing._pack_fields(gaps & ((1 << k) - 1), k), packing._pack_unary(gaps >> k), counts))
+    add("whole blocks", whole, lambda block: coding.decode(block, BLOCK), len, "the block: ids, values, entropy")
+    codes = {
+        "these classes": coding,
+        "Rice alone": dataclasses.replace(coding, doubling=np.zeros_like(coding.doubling)),
+    }
+    for name, code in codes.items():
+        if name == "Rice alone":  # fitted to these very draws
+            code = dataclasses.replace(code, parameters=_rice(entries))
+        packed = []
+        for _, _, counts, gaps, _ in entries:
+            contexts = packing._contexts(counts)
+            classes, first, widths = packing._classes(gaps, code.parameters[contexts], code.doubling[contexts])
+            packed.append((packing._pack_unary(classes), packing._pack_fields(gaps - first, widths), counts))
 
-    def read_rice(one: Any) -> object:
-        k = coding._parameters_of(one[2])
-        return (packing._unpack_unary(one[1], len(k)) << k) + packing._unpack_fields(one[0], k)
+        def read(one: Any, code: Coding = code) -> object:
+            contexts = packing._contexts(one[2])
+            classes, _ = packing._unpack_unary(one[0], len(contexts[0]))
+            first, widths = packing._class_starts(classes, code.parameters[contexts], code.doubling[contexts])
+            return first + packing._unpack_fields(one[1], widths)
 
-    add("Rice", rice, read_rice, lambda one: len(one[0]) + len(one[1]), "the gaps")
+        add(name, packed, read, lambda one: len(one[0]) + len(one[1]), "the gaps")
     for level in (3, 19):
         packed = [zstd.compress(_varint(gaps), level) for _, _, _, gaps, _ in entries]
         add(
@@ -317,6 +326,18 @@ def show_speed(coding: Coding, draw: Draw, teacher: Any) -> None:
     for name, seconds in best.items():
         table.add_row(name, f"{seconds * 1e6:,.1f}", f"{1 / seconds:,.0f}")
     common.show(table)
+
+
+def _rice(entries: list[Any]) -> np.ndarray:
+    """The Rice parameter that is best for these gaps, by their place and their row's length."""
+    contexts = [packing._contexts(counts) for _, _, counts, _, _ in entries]
+    places, lengths = (np.concatenate(parts) for parts in zip(*contexts, strict=True))
+    gaps = np.concatenate([entry[3] for entry in entries])
+    best = np.zeros((packing.PLACES, packing.LENGTHS), np.int64)
+    for place, length in set(zip(places.tolist(), lengths.tolist(), strict=True)):
+        some = gaps[(places == place) & (lengths == length)]
+        best[place, length] = int(np.argmin([((some >> k) + k).sum() for k in range(20)]))
+    return best
 
 
 def _varint(gaps: np.ndarray) -> bytes:

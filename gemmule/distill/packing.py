@@ -1,19 +1,22 @@
 """The bytes of sampled distributions: about one for a drawn token, two for an exact one.
 
 A row's tokens are numbered by how often the teacher expects them anywhere (rank 0: most often) and put in that order.
-Then only the gaps between their ranks are kept, Golomb-Rice coded (Golomb 1966; Rice 1979): the quotient by 2^k in
-unary, the remainder in k bits. k follows from a token's place in its row and the row's length, by a small table fitted
-to a sample. On the demo's targets that is within 2% of the entropy of a model that knows every token's frequency.
+Then only the gaps between their ranks are kept, each as a class in unary and its place in the class in plain bits.
+Classes are of equal size, 2^k (Golomb 1966; Rice 1979), or each is twice as large as the one before, from 2^k on
+(exponential Golomb; Teuhola 1978), which suits the long tails of large vocabularies. Which of the two, and k, follows
+from a token's place in its row and the row's length, by small tables fitted to a sample. On the demo's targets that is
+within 2% of the entropy of a model that knows every token's frequency, on Gemma 3's near a range coder of the classes
+(`benchmarks/fidelity.py`).
 
-Everything is decoded by whole arrays, for no field's place depends on another's value. A block of rows is
+Everything is decoded by whole arrays. A block of rows is
 
     counts     [rows] uint8 or uint16   tokens of each row
     entropy    [rows] uint16            of the teacher's whole distribution: nats * 65535 / log(vocabulary size)
     flags      1 bit a token            whether it has a value of its own, or weighs what all the others do
     values     a few bits for each such a level: of a logarithmic grid up to 1, rounded stochastically, so unbiased; of
                                         RS-KD how often it was drawn
-    remainders k bits a token
-    quotients  unary: that many zeros, then a one
+    classes    of the tokens' gaps, unary: that many zeros, then a one
+    places     in their classes: k bits, and one more for each class before if classes double
 
 each array padded to whole bytes; bits from the highest down, numbers little-endian.
 """
@@ -49,6 +52,7 @@ class Coding:
     scheme: Scheme
     order: Integers  # [V] token ids
     parameters: Integers  # [PLACES, LENGTHS]: k
+    doubling: NDArray[np.bool_]  # [PLACES, LENGTHS]: whether classes double
 
     @cached_property
     def rank(self) -> Integers:
@@ -80,15 +84,16 @@ class Coding:
         exact = probabilities > 0
         counter = (positions[row] * self.vocabulary_size + ids)[exact]
         levels = self._to_levels(probabilities[exact], sampling.uniform(seed, counter, stream=1))
-        k = self._parameters_of(counts)
+        contexts = _contexts(counts)
+        classes, first, widths = _classes(gaps, self.parameters[contexts], self.doubling[contexts])
         entropy = np.rint(draw.entropy.numpy() * (ENTROPY_SCALE / math.log(self.vocabulary_size)))
         arrays = (
             counts.astype(self.count_dtype),
             entropy.astype("<u2"),
             np.packbits(exact),
             _pack_fields(levels, np.full(len(levels), self.value_bits)),
-            _pack_fields(gaps & ((1 << k) - 1), k),
-            _pack_unary(gaps >> k),
+            _pack_unary(classes),
+            _pack_fields(gaps - first, widths),
         )
         return b"".join(array.tobytes() for array in arrays)
 
@@ -109,9 +114,13 @@ class Coding:
         exact = np.unpackbits(take(-(-entries // 8)), count=entries).astype(bool)
         widths = np.full(int(exact.sum()), self.value_bits)
         levels = _unpack_fields(take(-(-int(widths.sum()) // 8)), widths)
-        k = self._parameters_of(counts)
-        remainders = _unpack_fields(take(-(-int(k.sum()) // 8)), k)
-        gaps = (_unpack_unary(rest, entries) << k) + remainders
+        classes, size = _unpack_unary(rest, entries)
+        take(size)
+        contexts = _contexts(counts)
+        first, widths = _class_starts(classes, self.parameters[contexts], self.doubling[contexts])
+        if len(rest) != -(-int(widths.sum()) // 8):
+            raise ValueError("the block is not as long as its tokens take")
+        gaps = first + _unpack_fields(rest, widths)
 
         offsets = np.concatenate([[0], np.cumsum(counts)])
         steps = np.concatenate([[0], np.cumsum(gaps + 1)])  # ranks + 1, if all rows were one
@@ -126,10 +135,6 @@ class Coding:
             probabilities=torch.from_numpy(probabilities),
             entropy=torch.from_numpy(entropy * np.float32(math.log(self.vocabulary_size) / ENTROPY_SCALE)),
         )
-
-    def _parameters_of(self, counts: Integers) -> Integers:
-        """The Rice parameter of each entry of rows of these lengths."""
-        return self.parameters[_contexts(counts)]
 
     def _to_levels(self, probabilities: Floats, uniform: Floats) -> Integers:
         """Points of the grid, for each p one of the two around it, so that the mean is p."""
@@ -152,18 +157,36 @@ class Coding:
 
 
 def fit(scheme: Scheme, order: Integers, draw: Draw) -> Coding:
-    """The coding with the Rice parameters that are best for a draw."""
+    """The coding with the classes that are best for a draw."""
     _, _, counts, gaps, _ = _entries(draw, _inverse(order))
     places, lengths = _contexts(counts)
-    parameters = np.empty((PLACES, LENGTHS), np.int64)
+    parameters, doubling = np.empty((PLACES, LENGTHS), np.int64), np.zeros((PLACES, LENGTHS), bool)
     for length in range(LENGTHS):  # what the draw does not show: as if the row's tokens lay evenly
         tokens = 2 ** (length // 2) * (1 + length % 2 / 2)
         parameters[:, length] = max(0, int(math.log2(len(order) / tokens)))
     for place, length in set(zip(places.tolist(), lengths.tolist(), strict=True)):
         some = gaps[(places == place) & (lengths == length)]
-        bits = [(some >> k).sum() + (1 + k) * len(some) for k in range(LARGEST_PARAMETER + 1)]
-        parameters[place, length] = int(np.argmin(bits))
-    return Coding(scheme, order, parameters)
+        bits = []
+        for kind in (False, True):
+            for k in range(LARGEST_PARAMETER + 1):
+                classes, _, widths = _classes(some, np.full(len(some), k), np.full(len(some), kind))
+                bits.append((classes + 1 + widths).sum())
+        doubling[place, length], parameters[place, length] = divmod(int(np.argmin(bits)), LARGEST_PARAMETER + 1)
+    return Coding(scheme, order, parameters, doubling)
+
+
+def _classes(gaps: Integers, k: Integers, doubling: NDArray[np.bool_]) -> tuple[Integers, Integers, Integers]:
+    """For each gap its class, the first gap of that class, and the bits of its place there."""
+    classes = gaps >> k
+    classes = np.where(doubling, np.frexp(classes + 1.0)[1].astype(np.int64) - 1, classes)
+    return classes, *_class_starts(classes, k, doubling)
+
+
+def _class_starts(classes: Integers, k: Integers, doubling: NDArray[np.bool_]) -> tuple[Integers, Integers]:
+    exponents = classes * doubling
+    if len(classes) and (exponents + k).max() > LARGEST_PARAMETER:
+        raise ValueError("the block holds a token outside the vocabulary")
+    return np.where(doubling, (1 << exponents) - 1, classes) << k, exponents + k
 
 
 def _inverse(order: Integers) -> Integers:
@@ -223,8 +246,9 @@ def _pack_unary(values: Integers) -> Bytes:
     return np.packbits(bits)
 
 
-def _unpack_unary(packed: Bytes, count: int) -> Integers:
-    ones = np.flatnonzero(np.unpackbits(packed))
+def _unpack_unary(packed: Bytes, count: int) -> tuple[Integers, int]:
+    """That many numbers from the beginning, and the bytes that they take."""
+    ones = np.flatnonzero(np.unpackbits(packed))[:count]
     if len(ones) != count:
         raise ValueError(f"the block holds {len(ones)} tokens where its counts say {count}")
-    return np.diff(ones, prepend=-1) - 1
+    return np.diff(ones, prepend=-1) - 1, int(ones[-1]) // 8 + 1 if count else 0

@@ -101,15 +101,15 @@ def solve(sample: Sample, kind: Kind, bytes_per_token: float, positions: int, se
 
 
 def coding_of(scheme: Scheme, sample: Sample, seed: int = 0) -> Coding:
-    """The coding of a scheme: the tokens' order by the whole sample, the Rice parameters by half and half."""
+    """The coding of a scheme: the tokens' order by the whole sample, the rest by half and half."""
     learned, judged = sample.kept
-    parameters = packing.fit(
+    fitted = packing.fit(
         scheme,
         order_for(scheme, learned, sample.mean[0]),
         draw_again(scheme, judged, seed),
-    ).parameters
+    )
     order = order_for(scheme, sampling.join(sample.kept), (sample.mean[0] + sample.mean[1]) / 2)
-    return Coding(scheme, order, parameters)
+    return replace(fitted, order=order)
 
 
 def order_for(scheme: Scheme, kept: Draw, mean: Tensor) -> Integers:

@@ -146,6 +146,7 @@ def write_coding(folder: Path, coding: Coding, positions: int, temperature: floa
         "value_bits": coding.value_bits,
         "count_bytes": coding.count_dtype.itemsize,
         "parameters": coding.parameters.tolist(),
+        "doubling": coding.doubling.astype(int).tolist(),
     }
     artifact.write_json(folder / INFO, info)
 
@@ -159,13 +160,17 @@ def read_coding(folder: Path) -> tuple[Coding, dict[str, Any]]:
         if info["kind"] not in get_args(Kind) or info["rest"] not in get_args(Rest):
             raise ValueError(f"kind {info['kind']!r} with rest {info['rest']!r} is unknown")
         order = np.fromfile(folder / ORDER, _id_dtype(info["vocabulary_size"])).astype(np.int64)
-        coding = Coding(Scheme(info["kind"], info["setting"]), order, np.array(info["parameters"]))
+        coding = Coding(Scheme(info["kind"], info["setting"]), order, *_tables(info))
         info["positions"] = int(info["positions"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WorkError(f"{folder}: not a folder of targets that can be read ({error})") from None
     if len(order) != info["vocabulary_size"]:
         raise _cut_short(folder)
     return coding, info
+
+
+def _tables(info: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array(info["parameters"]), np.array(info["doubling"], bool)
 
 
 def bytes_held_once(vocabulary_size: int) -> int:

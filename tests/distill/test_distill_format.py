@@ -78,15 +78,23 @@ def read(folder):
         flags, bits = take(bits, [1] * sum(counts))
         levels, bits = take(bits, [b] * sum(flags))
         levels = iter(levels)
-        ks = [info["parameters"][8 * j // n][2 * (n.bit_length() - 1) + (n > 1 and n >> (n.bit_length() - 2) & 1)]
+        contexts = [(8 * j // n, 2 * (n.bit_length() - 1) + (n > 1 and n >> (n.bit_length() - 2) & 1))
               for n in counts for j in range(n)]  # fmt: skip
-        remainders, bits = take(bits, ks)
-        tokens = zip(flags, ks, remainders, (len(zeros) for zeros in bits.split("1")), strict=False)
+        classes = [len(zeros) for zeros in bits.split("1")[: sum(counts)]]
+        bits = bits[-(-(sum(classes) + len(classes)) // 8) * 8 :]
+        ks = [info["parameters"][eighth][length] for eighth, length in contexts]
+        twice = [info["doubling"][eighth][length] for eighth, length in contexts]
+        places, bits = take(bits, [k + c * e for k, c, e in zip(ks, classes, twice, strict=True)])
+        assert not bits
+        gaps = [
+            (((1 << c) - 1 if e else c) << k) + place for k, c, e, place in zip(ks, classes, twice, places, strict=True)
+        ]
+        tokens = zip(flags, gaps, strict=True)
         for count, entropy in zip(counts, entropies, strict=True):
             row, rank = {}, -1
             for _ in range(count):
-                flag, k, low, high = next(tokens)
-                rank += 1 + (high << k) + low
+                flag, gap = next(tokens)
+                rank += 1 + gap
                 level = next(levels) if flag else None
                 value = w if level is None else level * w if info["kind"] == "rs-kd" else w ** (1 - level / (2**b - 1))
                 row[order[rank]] = value

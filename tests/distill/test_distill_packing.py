@@ -48,7 +48,7 @@ def rows_of(draw):
 def test_what_is_decoded_is_what_was_drawn(vocabulary, sharpness, tau, fitted_tau):
     draw = drawn(distributions(40, vocabulary, sharpness), tau)
     other = fitted(distributions(64, vocabulary, sharpness, seed=1), Scheme("threshold", fitted_tau))
-    coding = packing.Coding(Scheme("threshold", tau), other.order, other.parameters)
+    coding = packing.Coding(Scheme("threshold", tau), other.order, other.parameters, other.doubling)
     block = coding.encode(draw, np.arange(40), seed=3)
     decoded = coding.decode(block, 40)
     assert torch.allclose(decoded.entropy, draw.entropy, atol=1e-4)
@@ -77,7 +77,9 @@ def test_rows_without_tokens_and_no_rows():
 def test_values_are_unbiased_and_lie_around_the_probability():
     tau, p = 0.01, np.array([0.01, 0.0123, 0.2, 0.5, 0.987, 1.0])
     uniform = (np.arange(20_000) + 0.5) / 20_000  # every uniform number once: the mean is exact
-    coding = packing.Coding(Scheme("threshold", tau), np.arange(9), np.zeros((8, 34), np.int64))
+    coding = packing.Coding(
+        Scheme("threshold", tau), np.arange(9), np.zeros((8, 34), np.int64), np.zeros((8, 34), bool)
+    )
     assert coding.value_bits == 6
     for probability in p:
         levels = coding._to_levels(np.full(len(uniform), probability), uniform)
@@ -101,7 +103,20 @@ def test_fields_and_unary_numbers_are_those_of_python():
     packed = packing._pack_unary(numbers)
     bits = "".join("0" * number + "1" for number in numbers)
     assert packed.tobytes() == int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
-    assert packing._unpack_unary(packed, 300).tolist() == numbers.tolist()
+    more = np.concatenate([packed, np.array([129, 0], np.uint8)])
+    found, size = packing._unpack_unary(more, 300)
+    assert (found.tolist(), size) == (numbers.tolist(), len(packed))
+
+
+def test_classes_partition_the_gaps():
+    gaps = np.arange(2000)
+    for k in (0, 3):
+        for doubling in (False, True):
+            classes, first, widths = packing._classes(gaps, np.full(2000, k), np.full(2000, doubling))
+            sizes = np.bincount(classes)[:-1]  # the last is cut off
+            assert sizes.tolist() == [2**k << (c if doubling else 0) for c in range(len(sizes))]
+            assert ((gaps - first >= 0) & (gaps - first < 1 << widths)).all()
+            assert (np.diff(classes) >= 0).all()
 
 
 def test_the_code_is_near_the_entropy_of_the_tokens_frequencies():
