@@ -19,8 +19,8 @@ from typing import Any
 import common
 from rich.table import Table
 
-from gemmule import recipe as recipes
 from gemmule.family import Family
+from gemmule.recipe_defaults import default_learning_rate
 from gemmule.train import metrics
 
 # The demo's teacher: 4 layers, width 256, 4 heads over 2 of 64, ffn_width 768; 3.67M parameters.
@@ -41,7 +41,7 @@ def main() -> None:
     models: dict[str, Any] = {"teacher": {"from": str(teacher)}}
     for size, smaller in CUTS.items():
         student = {"architecture": shape | smaller, "learn_from": "teacher"}
-        default = recipes.default_learning_rate(smaller["width"])
+        default = default_learning_rate(smaller["width"])
         for note, factor in RATES.items():
             train = {"tokens": wishes.tokens, "learning_rate": default * factor, "batch_tokens": 2048}
             models[f"{size}-cut{note}"] = student | {"start_from": "teacher", "train": train}

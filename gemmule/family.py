@@ -205,9 +205,9 @@ class Family:
         if not force and report.exists() and (self.out / SUMMARY).exists():
             say(f"nothing to do: everything in {self.out} is made. Open {report}")
             return
-        from gemmule import steps as making
+        from gemmule.summary import write_summary_and_report  # imports torch
 
-        making.write_summary_and_report(self.plan)
+        write_summary_and_report(self.plan)
         say(f"done. Open {report}")
 
     def _explain(self, stale: dict[Step, list[str]]) -> str:

@@ -15,13 +15,15 @@ from __future__ import annotations
 import copy
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from gemmule.errors import RequestError
+from gemmule.recipe_checks import check_names
+from gemmule.recipe_defaults import OutsideShape, fill_in
 from gemmule.recipe_errors import explain, unknown_name
 
 SUFFIXES = {"k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
@@ -47,9 +49,6 @@ Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
 Positive = Annotated[int, Field(gt=0)]
 Cap = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-OutsideShape: TypeAlias = Callable[[str], dict[str, Any] | None]  # of a folder or hub id
 
 
 class Section(BaseModel):
@@ -308,12 +307,12 @@ def parse(raw: Mapping[str, Any], origin: str = "recipe", outside: OutsideShape 
     """
     complete = copy.deepcopy(dict(raw))
     complete["models"] = _expand_like(complete.get("models"), origin)
-    _fill_in(complete, outside or (lambda _: None))
+    fill_in(complete, outside or (lambda _: None))
     try:
         recipe = Recipe.model_validate(complete)
     except ValidationError as error:
         raise RequestError(explain(error, origin, Recipe)) from None
-    _check_names(recipe, origin)
+    check_names(recipe, origin)
     recipe.order()
     return recipe
 
@@ -398,133 +397,3 @@ def _order(needs: Mapping[str, list[str]], relation: str = "learn from or start 
     for name in needs:
         visit(name)
     return done
-
-
-def _fill_in(raw: dict[str, Any], outside: OutsideShape) -> None:
-    """The defaults that follow from other values. Leaves anything of a wrong type for pydantic to name."""
-    data = raw.get("data")
-    sequence_length = data.get("sequence_length", 256) if isinstance(data, dict) else 256
-    models = raw["models"] if isinstance(raw.get("models"), dict) else {}
-    for name, model in models.items():
-        if not isinstance(model, dict):
-            continue
-        if "from" not in model:
-            _fill_in_shape(name, models, sequence_length, outside)
-        shape, train = model.get("architecture"), model.get("train")
-        if isinstance(train, dict):
-            train.setdefault(
-                "learning_rate", default_learning_rate(shape.get("width") if isinstance(shape, dict) else 0)
-            )
-
-
-def _fill_in_shape(name: str, models: dict[str, Any], sequence_length: Any, outside: OutsideShape, *path: str) -> Any:
-    """Completes a model's architecture, first from the model that it starts from. Gives it, or what is known of it.
-
-    A model that starts from outside weights and says nothing of its shape keeps theirs, unsaid.
-    """
-    model = models.get(name)
-    if not isinstance(model, dict) or isinstance(model.get("from"), str):
-        return outside(model["from"] if isinstance(model, dict) else name)
-    start, path = model.get("start_from"), (*path, name)
-    larger = None
-    if isinstance(start, str) and start not in path:  # a circle is named later
-        larger = _fill_in_shape(start, models, sequence_length, outside, *path)
-        said = models.get(start)
-        if isinstance(said, dict) and "architecture" in said:
-            model.setdefault("architecture", {})
-    shape = model.get("architecture")
-    if shape is None:
-        return larger
-    if isinstance(shape, dict):
-        model["architecture"] = shape = copy.deepcopy(larger if isinstance(larger, dict) else {}) | shape
-        _fill_in_defaults(shape, sequence_length)
-    return shape
-
-
-def _fill_in_defaults(shape: dict[str, Any], sequence_length: Any) -> None:
-    width = shape.get("width")
-    if not isinstance(width, int) or width <= 0:
-        return
-    heads = shape.setdefault("heads", _default_heads(width))
-    if isinstance(heads, int) and heads > 0:
-        shape.setdefault("kv_heads", heads // 2 if heads % 2 == 0 else heads)
-        shape.setdefault("head_dim", max(2, width // heads // 2 * 2))
-    shape.setdefault("ffn_width", 4 * width)
-    if isinstance(sequence_length, int):
-        shape.setdefault("window", max(1, min(4096, sequence_length // 2)))
-
-
-def _default_heads(width: int) -> int:
-    """Heads of 32 to 256 dimensions that divide the width: 4 up to width 512, then one per 128, as Gemma 2 has them."""
-    wanted = max(4, width // 256)
-    return next(heads for heads in range(min(wanted, width), 0, -1) if width % heads == 0)
-
-
-def default_learning_rate(width: Any) -> float:
-    """A rate that falls as the width grows (Yang et al. 2022, arXiv 2203.03466): 4e-3 at 256, at most 1e-2.
-
-    Where the width is not in the recipe, the model starts from outside weights, which a high rate would undo: 2e-4.
-    """
-    if not isinstance(width, int) or width <= 0:
-        return 2e-4
-    return float(f"{min(1e-2, 4e-3 * 256 / width):.3g}")
-
-
-def _check_names(recipe: Recipe, origin: str) -> None:
-    for name, model in recipe.models.items():
-        key = f"{origin}: models.{name}"
-        for teacher in model.teachers:
-            if teacher not in recipe.models:
-                hint = unknown_name(teacher, recipe.models, "model")
-                raise RequestError(f"{key}.learn_from = {teacher!r}: {hint}")
-            if teacher == name:
-                raise RequestError(f"{key}.learn_from = {name!r}: a model can't learn from itself")
-            if recipe.models[teacher].is_served:
-                _check_served(recipe, model, teacher, key)
-        if model.start_from == name:
-            raise RequestError(f"{key}.start_from = {name!r}: a model can't start from itself")
-        if model.teachers and model.distill.loss == "alm":
-            _check_aligned_by_bytes(recipe, model, key)
-
-
-def _check_aligned_by_bytes(recipe: Recipe, student: Model, key: str) -> None:
-    """A teacher with its own tokenizer: it is one, from outside, and all of its students learn so."""
-    (teacher, *others) = student.teachers
-    if others or recipe.models[teacher].from_ is None:
-        raise RequestError(
-            f'{key}.distill.loss = "alm" is for one teacher from outside with another tokenizer; leave it out here'
-        )
-    if any(model.distill.loss != "alm" for model in recipe.models.values() if teacher in model.teachers):
-        raise RequestError(
-            f'{key}.distill.loss = "alm": {teacher} has students with other losses, which need its tokenizer; '
-            "name the teacher twice"
-        )
-
-
-def _check_served(recipe: Recipe, student: Model, teacher: str, key: str) -> None:
-    """A server gives its top k at temperature 1: what can be learned from that."""
-    if len(student.teachers) > 1:
-        raise RequestError(
-            f"{key}.learn_from: {teacher} is served and gives its top k only: it can't be in an ensemble"
-        )
-    if student.distill.loss != "forward_kl" or student.distill.temperature != 1:
-        raise RequestError(
-            f"{key}.distill: {teacher} is served and gives its top k at temperature 1 only: "
-            'loss must be "forward_kl" and temperature 1'
-        )
-    targets, top_k = student.distill.targets, recipe.models[teacher].top_k or 20
-    fits = targets is None or (targets.kind == "top-k" and targets.rest == "bucket" and 1 <= (targets.k or 0) <= top_k)
-    if not fits:
-        raise RequestError(
-            f"{key}.distill.targets: {teacher} is served and gives its top {top_k} only: targets must be "
-            f'{{ kind = "top-k", k = ... }} with k up to {top_k}, the rest one bucket'
-        )
-    if recipe.data.separate_documents:
-        raise RequestError(
-            f"{key}.learn_from: {teacher} is served and can't keep documents apart: leave data.separate_documents out"
-        )
-    if recipe.tokenizer.from_ is None:
-        raise RequestError(
-            f"{key}.learn_from: {teacher} is served and has a tokenizer of its own: name it by tokenizer.from = "
-            '"<folder or hub id>"'
-        )

@@ -5,11 +5,7 @@ Each publishes into the step's folder and calls the one function of its own part
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
-import shlex
-import sys
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain, islice
@@ -46,7 +42,6 @@ from gemmule.recipe import Evaluate
 from gemmule.teach import Teaching
 from gemmule.tokenizer.load import Tokenizer, load_tokenizer
 from gemmule.tokenizer.prune import prune, used_ids
-from gemmule.train import metrics
 from gemmule.train.loop import Job, train
 
 PROMPT_LENGTH = 48  # characters, about
@@ -260,7 +255,7 @@ def _model(step: Step, plan: Plan) -> None:
         start_from=_weights_of(step.inputs["start_from"]) if "start_from" in step.inputs else None,
     )
     taught = f", learning from {recipes.join_names(model.teachers)}" if model.teachers else ""
-    cut = _cut(step, job.config)
+    cut = describe_own_cut(step, job.config)
     started = f", cut from {model.start_from} ({cut})" if cut else ""
     say(f"{name}: {human(job.config.parameters)} parameters, {job.steps} steps{taught}{started}")
     trained = train(job)
@@ -300,7 +295,7 @@ def _config(step: Step, plan: Plan, words: Tokenizer) -> Gemma2Config:
     return config
 
 
-def _cut(step: Step, config: Gemma2Config) -> str:
+def describe_own_cut(step: Step, config: Gemma2Config) -> str:
     """What a model kept of the one that it starts from, in words; empty where that is all, or it starts from none."""
     if "start_from" not in step.inputs:
         return ""
@@ -394,87 +389,3 @@ def _openings(documents: Path) -> list[str]:
         words = text.strip()[:PROMPT_LENGTH].rsplit(maxsplit=1)
         prompts.append(words[0] if words else "")
     return prompts
-
-
-def write_summary_and_report(plan: Plan) -> None:
-    """summary.json and report.html, from what the finished steps left."""
-    from gemmule.report import write_report
-    from gemmule.report.contents import ModelReport, ReportData, Role
-
-    evaluations = {
-        step.model: json.loads((step.path / "evaluation.json").read_text(encoding="utf-8"))
-        for step in plan.steps
-        if step.kind == "evaluation"
-    }
-    flops = {name: evaluation["flops_per_token"] for name, evaluation in evaluations.items()}
-    teachers = {teacher for model in plan.recipe.models.values() for teacher in model.teachers}
-    models, summary = {}, {}
-    for name, model in plan.recipe.models.items():
-        evaluation = evaluations[name]
-        records = metrics.read(plan.out / "models" / name)
-        steps = [record for record in records if "loss" in record]
-        tokens = steps[-1]["tokens"] if steps else None
-        taught = bool(model.teachers)
-        asked = [flops[teacher] for teacher in model.teachers]
-        figures = {
-            key: evaluation[key]
-            for key in ("perplexity", "bits_per_byte", "ece", "accuracy", "kl_to_teacher", "agreement",
-                        "parameters", "embedding_parameters")
-        }  # fmt: skip
-        figures |= {
-            "train_tokens": tokens,
-            "train_flops": 3 * flops[name] * tokens if tokens else None,
-            "teacher_flops": sum(asked) * tokens if taught and tokens and None not in asked else None,
-            "seconds": steps[-1]["seconds"] if steps else None,
-        }
-        summary[name] = figures
-        role: Role = "teacher" if name in teachers else "student" if taught else "control" if model.like else "model"
-        step, teachers_of = plan.model_step(name), plan.teachers_of(name)
-        models[name] = ModelReport(
-            role=role,
-            learn_from=recipes.join_names(model.teachers) if taught else None,
-            start_from=model.start_from,
-            cut=_cut(step, weights.read_config(step.path)) if model.start_from is not None else "",
-            like=model.like,
-            origin=model.from_,
-            figures=figures,
-            curve=[{"tokens": r["tokens"], "loss": r["validation_loss"]} for r in records if "validation_loss" in r],
-            training=[{"tokens": record["tokens"], "loss": record["loss"]} for record in steps],
-            calibration=evaluation["calibration"],
-            against=next(iter(teachers_of)) if len(teachers_of) == 1 else None,
-            agreement=evaluation.get("agreement_by_entropy", []),
-            samples=evaluation["samples"],
-            settings=step.settings,
-            lineage=[{"hash": key, **entry} for key, entry in step.artifact.manifest.ancestry.items()],
-            warnings=_warnings(plan, tokens),
-        )
-    artifact.write_json(plan.out / "summary.json", {"models": summary})
-    documents = json.loads((plan.out / "documents" / "summary.json").read_text(encoding="utf-8"))
-    shards = {split: TokenShards(step.path) for split, step in plan.tokens.items()}
-    device = choose_device(plan.recipe.machine.device)
-    report = ReportData(
-        name=plan.recipe.name,
-        created=datetime.date.today().isoformat(),
-        command=shlex.join(["gemmule", *sys.argv[1:]]),
-        machine=f"{os.cpu_count()} CPU cores, {device.type}, torch {torch.__version__}",
-        text={
-            "documents": documents["train_documents"] + documents["validation_documents"],
-            "train_tokens": len(shards["train"]),
-            "validation_tokens": len(shards["validation"]),
-            "validation_bytes": shards["validation"].text_bytes,
-            "vocabulary_size": shards["train"].vocabulary_size,
-            "bytes_per_token": shards["train"].text_bytes / len(shards["train"]),
-            "sources": [file.name for file in plan.files],
-        },
-        models=models,
-        recipe=(plan.out / "recipe.toml").read_text(encoding="utf-8"),
-    )
-    write_report(report, plan.out / "report.html")
-
-
-def _warnings(plan: Plan, tokens: int | None) -> list[str]:
-    """What a reader of the figures should know."""
-    available = len(TokenShards(plan.tokens["train"].path))
-    if tokens and tokens > 1.5 * available:
-        return [f"read the text {tokens / available:.1f} times: more text would help more than more tokens"]
-    return []

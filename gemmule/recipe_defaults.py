@@ -1,0 +1,79 @@
+"""The defaults of a recipe that follow from other values in it: shapes, windows, learning rates."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+OutsideShape: TypeAlias = Callable[[str], dict[str, Any] | None]  # of a folder or hub id: its architecture
+
+
+def fill_in(raw: dict[str, Any], outside: OutsideShape) -> None:
+    """The defaults that follow from other values. Leaves anything of a wrong type for pydantic to name."""
+    data = raw.get("data")
+    sequence_length = data.get("sequence_length", 256) if isinstance(data, dict) else 256
+    models = raw["models"] if isinstance(raw.get("models"), dict) else {}
+    for name, model in models.items():
+        if not isinstance(model, dict):
+            continue
+        if "from" not in model:
+            _fill_in_shape(name, models, sequence_length, outside)
+        shape, train = model.get("architecture"), model.get("train")
+        if isinstance(train, dict):
+            train.setdefault(
+                "learning_rate", default_learning_rate(shape.get("width") if isinstance(shape, dict) else 0)
+            )
+
+
+def _fill_in_shape(name: str, models: dict[str, Any], sequence_length: Any, outside: OutsideShape, *path: str) -> Any:
+    """Completes a model's architecture, first from the model that it starts from. Gives it, or what is known of it.
+
+    A model that starts from outside weights and says nothing of its shape keeps theirs, unsaid.
+    """
+    model = models.get(name)
+    if not isinstance(model, dict) or isinstance(model.get("from"), str):
+        return outside(model["from"] if isinstance(model, dict) else name)
+    start, path = model.get("start_from"), (*path, name)
+    larger = None
+    if isinstance(start, str) and start not in path:  # a circle is named later
+        larger = _fill_in_shape(start, models, sequence_length, outside, *path)
+        said = models.get(start)
+        if isinstance(said, dict) and "architecture" in said:
+            model.setdefault("architecture", {})
+    shape = model.get("architecture")
+    if shape is None:
+        return larger
+    if isinstance(shape, dict):
+        model["architecture"] = shape = copy.deepcopy(larger if isinstance(larger, dict) else {}) | shape
+        _fill_in_defaults(shape, sequence_length)
+    return shape
+
+
+def _fill_in_defaults(shape: dict[str, Any], sequence_length: Any) -> None:
+    width = shape.get("width")
+    if not isinstance(width, int) or width <= 0:
+        return
+    heads = shape.setdefault("heads", _default_heads(width))
+    if isinstance(heads, int) and heads > 0:
+        shape.setdefault("kv_heads", heads // 2 if heads % 2 == 0 else heads)
+        shape.setdefault("head_dim", max(2, width // heads // 2 * 2))
+    shape.setdefault("ffn_width", 4 * width)
+    if isinstance(sequence_length, int):
+        shape.setdefault("window", max(1, min(4096, sequence_length // 2)))
+
+
+def _default_heads(width: int) -> int:
+    """Heads of 32 to 256 dimensions that divide the width: 4 up to width 512, then one per 128, as Gemma 2 has them."""
+    wanted = max(4, width // 256)
+    return next(heads for heads in range(min(wanted, width), 0, -1) if width % heads == 0)
+
+
+def default_learning_rate(width: Any) -> float:
+    """A rate that falls as the width grows (Yang et al. 2022, arXiv 2203.03466): 4e-3 at 256, at most 1e-2.
+
+    Where the width is not in the recipe, the model starts from outside weights, which a high rate would undo: 2e-4.
+    """
+    if not isinstance(width, int) or width <= 0:
+        return 2e-4
+    return float(f"{min(1e-2, 4e-3 * 256 / width):.3g}")
