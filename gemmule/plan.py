@@ -154,6 +154,8 @@ class Plan:
             settings[f"models.{name}.start_from"] = model.start_from
         if model.teachers:
             settings |= flatten(model.distill, f"models.{name}.distill")
+            if model.distill.token_weights == "equal":  # as before there was this key
+                del settings[f"models.{name}.distill.token_weights"]
             if model.distill.targets is None:
                 inputs |= self._teachers(model.teachers)
             else:
