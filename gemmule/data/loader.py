@@ -62,7 +62,8 @@ class Batch:
 class Windows:
     """The windows of a token stream. `len()` is their number; the last one may be short: padded, and masked out.
 
-    With `separate_documents` a batch says which document each input belongs to, so that attention keeps them apart.
+    With `separate_documents` a batch says which document each input belongs to, so that attention keeps them apart, and
+    each begins with a `<bos>` of its own, in the place of the last one's `<eos>`: it is read as if it stood alone.
     """
 
     def __init__(
@@ -127,13 +128,16 @@ class Windows:
             inputs, targets, mask, starts = targets[:, :-1], targets[:, 1:], mask[:, 1:], starts + 1
         else:
             inputs = np.concatenate([np.full((len(windows), 1), self.bos_id, np.int64), targets[:, :-1]], axis=1)
-        return Batch(inputs, targets, mask, starts, self._documents(starts) if self.separate_documents else None)
+        documents = None
+        if self.separate_documents:
+            documents = self._documents(starts, inputs.shape[1])
+            if self.bos_id is not None:
+                inputs[:, 1:][documents[:, 1:] != documents[:, :-1]] = self.bos_id
+        return Batch(inputs, targets, mask, starts, documents)
 
-    def _documents(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The number of the document of each input, [B, T]; `<bos>` belongs to that of the window's first target."""
-        before = np.arange(self.sequence_length) - 1  # input j is the token before target j
-        before = np.maximum(before, 0) if self.bos_id is not None else before[:-1]
-        positions = starts[:, None] + before
+    def _documents(self, starts: NDArray[np.int64], tokens: int) -> NDArray[np.int64]:
+        """The number of the document of each input, [B, T]: with a `<bos>` that of its target, else its own."""
+        positions = starts[:, None] + np.arange(tokens) - (self.bos_id is None)
         return np.searchsorted(self.shards.document_starts, positions, side="right") - 1
 
 

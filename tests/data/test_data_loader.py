@@ -46,17 +46,17 @@ def test_the_documents_of_a_window_by_hand(tmp_path: Path) -> None:
     # a b c <eos> | d e <eos> f | g <eos>
     shards = stream(tmp_path, "abc", "de", "fg")
     batch = Windows(shards, 4, BOS, PAD, separate_documents=True).window_batch([0, 1, 2])
-    assert batch.inputs.tolist() == [[2, 10, 11, 12], [2, 13, 14, 1], [2, 16, 1, 0]]
+    assert batch.inputs.tolist() == [[2, 10, 11, 12], [2, 13, 14, 2], [2, 16, 1, 0]]
     assert batch.documents is not None
-    assert batch.documents.tolist() == [[0, 0, 0, 0], [1, 1, 1, 1], [2, 2, 2, 2]]
+    assert batch.documents.tolist() == [[0, 0, 0, 0], [1, 1, 1, 2], [2, 2, 2, 2]]
     batch = Windows(shards, 5, BOS, PAD, separate_documents=True).window_batch([0, 1])
-    assert batch.inputs.tolist() == [[2, 10, 11, 12, 1], [2, 14, 1, 15, 16]]
+    assert batch.inputs.tolist() == [[2, 10, 11, 12, 2], [2, 14, 2, 15, 16]]
     assert batch.documents is not None
-    assert batch.documents.tolist() == [[0, 0, 0, 0, 0], [1, 1, 1, 2, 2]]
+    assert batch.documents.tolist() == [[0, 0, 0, 0, 1], [1, 1, 2, 2, 2]]
     second = batch[1:2]
     assert second.documents is not None
-    assert second.documents.tolist() == [[1, 1, 1, 2, 2]]
-    assert second.model_inputs("cpu")["documents"].tolist() == [[1, 1, 1, 2, 2]]
+    assert second.documents.tolist() == [[1, 1, 2, 2, 2]]
+    assert second.model_inputs("cpu")["documents"].tolist() == [[1, 1, 2, 2, 2]]
     packed = Windows(shards, 5, BOS, PAD).window_batch([0, 1])
     assert packed.documents is None
     assert list(packed[:1].model_inputs("cpu")) == ["ids"]

@@ -112,9 +112,12 @@ def test_stored_targets_say_what_transformers_says(texts, tmp_path, bos, apart):
     stream, starts = torch.from_numpy(shards[:]), shards.document_starts.tolist()
     for begin in (0, 16, 16 * (starts[1] // 16), 16 * (len(shards) // 16)):
         window = stream[begin : begin + 16]
-        read = torch.cat([torch.tensor([words.bos_id]), window[:-1]]) if bos else window[:-1]
-        cuts = [s - begin + bos for s in starts if begin < s < begin + len(window) - 1 + bos] if apart else []
-        pieces = torch.tensor_split(read, cuts)
+        cuts = [s - begin for s in starts if begin < s < begin + len(window) - 1 + bos] if apart else []
+        if bos:  # each document begins with one of its own
+            front = torch.tensor([words.bos_id])
+            pieces = [torch.cat([front, piece[:-1]]) for piece in torch.tensor_split(window, cuts)]
+        else:
+            pieces = torch.tensor_split(window[:-1], cuts)
         logits = torch.cat([model(piece[None]).logits[0] for piece in pieces if len(piece)])
         stored = store[begin : begin + len(window)]
         if not bos:

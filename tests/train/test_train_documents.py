@@ -45,11 +45,10 @@ def alone(model, windows):
     starts = {*windows.shards.document_starts.tolist()}
     for start in range(0, len(windows.shards), LENGTH):
         targets = windows.shards[start : start + LENGTH]
-        inputs = [windows.bos_id, *targets[:-1].tolist()]
-        # a document begins at the first input, and at every later one that is the first token of a document
-        cuts = [0, *(j for j in range(2, len(inputs)) if start + j - 1 in starts), len(inputs)]
+        cuts = [0, *(j for j in range(1, len(targets)) if start + j in starts), len(targets)]
         for first, stop in itertools.pairwise(cuts):
-            rows.append(torch.softmax(model(torch.tensor([inputs[first:stop]]))[0].double(), -1))
+            inputs = [windows.bos_id, *targets[first : stop - 1].tolist()]  # what goes before the document's tokens
+            rows.append(torch.softmax(model(torch.tensor([inputs]))[0].double(), -1))
     return torch.cat(rows)
 
 
