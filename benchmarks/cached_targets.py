@@ -1,6 +1,6 @@
 """What stored targets cost a student: live teacher, stored targets, shuffled targets, no teacher.
 
-    python benchmarks/cached_targets.py [--recipe recipes/demo.toml] [--run runs/demo] [--seed 0]
+    python benchmarks/cached_targets.py [--recipe recipes/demo.toml] [--run runs/demo] [--seed 0] [--text ...]
         [--distill '{ targets = { bytes_per_token = 30 } }' '{ targets = { kind = "rs-kd", draws = 50 } }' ...]
 
 All students are the recipe's, with the same initial weights and tokens in the same order. "Shuffled" are the
@@ -33,11 +33,14 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=common.DEMO)
     parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="where the recipe's teacher is, or goes")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/work/cached_targets"))
+    parser.add_argument("--text", nargs="+", help="less text than the recipe's, so that teaching takes less time")
     parser.add_argument("--seed", type=int, help="the recipe's, if left out")
     parser.add_argument("--distill", nargs="+", default=["{ targets = { bytes_per_token = 30 } }"], help="in TOML")
     wishes = parser.parse_args()
 
     family, student, teacher = common.student_and_teacher(wishes.recipe, wishes.run)
+    if wishes.text:
+        family.raw["data"]["sources"] = [str(Path(text).resolve()) for text in wishes.text]
     if wishes.seed is not None:
         family.raw["seed"] = wishes.seed
 
