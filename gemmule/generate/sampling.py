@@ -171,7 +171,7 @@ def _steps(
     padding = [longest - len(prompt) for prompt in prompts]
     unread = torch.tensor([[0] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)])
     ragged = torch.tensor(padding, device=device) if any(padding) else None
-    cache = Cache(model.config, ragged, capacity=longest + max_new_tokens - 1)
+    cache = Cache(model.config, ragged, capacity=longest + max_new_tokens - 1, steady=compiled)
     generators = [torch.Generator().manual_seed(sampling.seed) for _ in prompts]
     barred = torch.tensor(sorted(excluded), dtype=torch.int64, device=device)
     seen = torch.zeros(len(prompts), model.config.vocabulary_size, dtype=torch.bool, device=device)

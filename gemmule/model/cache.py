@@ -28,11 +28,14 @@ class Cache:
 
     `length` is the number of tokens read, padding included, which is also the position of the next one. `padding` [B]
     says how many tokens at the start of each row are none. `capacity` is the length to make room for at once; past it
-    the buffers double.
+    the buffers double. With `steady`, a single token is held against every slot, filled or not, so that shapes stay the
+    same from step to step and what was compiled serves all.
     """
 
-    def __init__(self, config: Gemma2Config, padding: Tensor | None = None, capacity: int = 0) -> None:
-        self.length = 0
+    def __init__(
+        self, config: Gemma2Config, padding: Tensor | None = None, capacity: int = 0, *, steady: bool = False
+    ) -> None:
+        self.length, self._steady = 0, steady
         self._config, self._padding, self._capacity = config, padding, capacity
         self._slots = {True: 0, False: 0}  # of local and of global layers
         self._buffers: dict[int, tuple[Tensor, Tensor]] = {}  # of a layer: keys and values [B, K, slots, C]
@@ -66,12 +69,12 @@ class Cache:
     def _keys(self, positions: Tensor, *, local: bool) -> Tensor:
         """The positions [S] of the keys that new tokens at `positions` [T] are held against, slot by slot.
 
-        A single token is held against every slot, so that shapes stay the same from step to step: one that is still
-        empty counts as later than the token, and is masked.
+        A single token may be held against empty slots too: these count as later than the token, and are masked.
         """
         length, window, device = self.length, self._config.window, positions.device
         if len(positions) == 1:
-            slots = torch.arange(self._slots[local], device=device)
+            every, filled = self._slots[local], length + 1
+            slots = torch.arange(every if self._steady else min(every, filled), device=device)
             return torch.where(slots > length, slots, _latest(length, slots, window)) if local else slots
         if not local:
             return torch.arange(length + len(positions), device=device)

@@ -25,16 +25,17 @@ def read(model, ids, portions, cache):
         return torch.cat([model(part, cache=cache) for part in ids.split(portions, dim=1)], 1)
 
 
+@pytest.mark.parametrize("steady", [False, True])
 @pytest.mark.parametrize("capacity", [0, 11, 32])
 @pytest.mark.parametrize("window", [1, 7, 8])
 @pytest.mark.parametrize(
     "portions", [[1] * 32, [7] + [1] * 25, [8] + [1] * 24, [5, 11, 1, 15], [32], [3] * 10 + [2], [20] + [1] * 12]
 )
-def test_portions_give_what_reading_everything_gives(make_model, portions, window, capacity):
+def test_portions_give_what_reading_everything_gives(make_model, portions, window, capacity, steady):
     """Four windows and more, token by token and in chunks: before the ring is full, as it fills, and after."""
     model = make_model(layers=3, window=window)
     ids = some_ids(2, 32)
-    cache = Cache(model.config, capacity=capacity)
+    cache = Cache(model.config, capacity=capacity, steady=steady)
     with torch.no_grad():
         torch.testing.assert_close(read(model, ids, portions, cache), model(ids), rtol=0, atol=TOLERANCE)
     assert cache.length == 32
