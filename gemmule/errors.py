@@ -19,3 +19,8 @@ class RequestError(GemmuleError):
 
 class WorkError(GemmuleError):
     """The work failed (exit status 1): a damaged file, a full disk, a step that could not be finished."""
+
+
+def first_line(error: Exception) -> str:
+    """Of what another library's error says, or its name where it says nothing: for a message of our own."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

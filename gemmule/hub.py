@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from gemmule.errors import RequestError
+from gemmule.errors import RequestError, first_line
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
@@ -30,5 +30,6 @@ def find_folder(source: str | Path, patterns: Sequence[str]) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(source, allow_patterns=list(patterns)))
     except Exception as error:  # offline, refused, unknown: its errors share no narrower ancestor
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RequestError(f"{source}: no such folder here, and not to be had from the hub ({reason})") from error
+        raise RequestError(
+            f"{source}: no such folder here, and not to be had from the hub ({first_line(error)})"
+        ) from error

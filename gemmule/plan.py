@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gemmule import artifact, outside
 from gemmule import recipe as recipes
@@ -291,6 +291,14 @@ class Plan:
         return f"{len(files)} file{'' if len(files) == 1 else 's'}, {size} bytes, sha256 {whole.hexdigest()[:16]}"
 
 
+Input = TypeVar("Input")
+
+
+def teachers_in(inputs: Mapping[str, Input]) -> list[Input]:
+    """Those of a step's inputs that are its teachers: one, or the members of an ensemble (`Plan._teachers`)."""
+    return [made for role, made in inputs.items() if role == "teacher" or role.startswith("teacher ")]
+
+
 def gemma2_config(shape: recipes.Architecture, vocabulary_size: int, context_length: int) -> Gemma2Config:
     """A recipe's architecture as the model's configuration; a cap of 0 is none."""
     values = shape.model_dump()
@@ -301,8 +309,8 @@ def gemma2_config(shape: recipes.Architecture, vocabulary_size: int, context_len
 
 def _read_config(folder: Path, key: str) -> Gemma2Config:
     try:
-        return Gemma2Config.from_huggingface(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, RequestError) as error:
+        return Gemma2Config.from_huggingface(outside.read_config(folder))
+    except RequestError as error:
         raise RequestError(f"{key}: {folder} is not a Gemma 2 folder: {error}") from None
 
 

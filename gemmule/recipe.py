@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from gemmule.errors import RequestError
+from gemmule.outside import is_url
 from gemmule.recipe_checks import check_names
 from gemmule.recipe_defaults import OutsideShape, fill_in
 from gemmule.recipe_errors import explain, unknown_name
@@ -230,7 +231,7 @@ class Model(Section):
 
     @property
     def is_served(self) -> bool:
-        return self.from_ is not None and self.from_.startswith(("http://", "https://"))
+        return self.from_ is not None and is_url(self.from_)
 
 
 class Evaluate(Section):

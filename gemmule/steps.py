@@ -36,7 +36,7 @@ from gemmule.generate.sampling import generate
 from gemmule.model import weights
 from gemmule.model.config import Gemma2Config, check_cut, describe_cut
 from gemmule.model.device import choose_device
-from gemmule.plan import Plan, Step, gemma2_config
+from gemmule.plan import Plan, Step, gemma2_config, teachers_in
 from gemmule.progress import human, say
 from gemmule.recipe import Evaluate
 from gemmule.teach import Teaching
@@ -111,7 +111,7 @@ def _outside(step: Step, plan: Plan) -> None:
     assert step.model is not None
     source, ours = step.source, load_tokenizer(plan.tokenizer.path)
     if not outside.is_url(source) and not Path(source).is_file():
-        source = weights.find_folder(source) if isinstance(source, Path) else find_source(source)
+        source = find_source(source)
         outside.check_folder(source, plan.recipe.data.sequence_length)
     kind = outside.kind_of(source)
     record: dict[str, Any] = {"source": str(step.source), "kind": kind}
@@ -129,11 +129,10 @@ def _outside(step: Step, plan: Plan) -> None:
             rows = _rows(folder / "model" if (folder / "model").is_dir() else Path(source), theirs)
             own = "vocabulary" in step.settings
             teacher_ids = None if own else align(step.model, theirs, rows, ours)
-            if own:
-                tokenizer.save(theirs, folder / "tokenizer")
             if teacher_ids is not None:
                 say(f"{step.model}: of its {rows:,} tokens it keeps the {len(teacher_ids):,} of this run")
                 np.save(folder / TEACHER_IDS, teacher_ids)
+            if own or teacher_ids is not None:
                 tokenizer.save(theirs, folder / "tokenizer")
         artifact.write_json(folder / "source.json", record)
 
@@ -180,10 +179,6 @@ def _load_aligned(step: Step, plan: Plan, device: torch.device) -> ByteAligned:
     teacher = _load_teachers(step, plan, device)
     theirs = load_tokenizer(step.inputs["teacher"].path / "tokenizer")
     return ByteAligned(teacher, theirs, load_tokenizer(step.inputs["tokenizer"].path))
-
-
-def _has_teacher(step: Step) -> bool:
-    return any(role.startswith("teacher") for role in step.inputs)
 
 
 def _tokens(step: Step, plan: Plan) -> None:
@@ -250,7 +245,7 @@ def _model(step: Step, plan: Plan) -> None:
         validation=_windows(step.inputs["validation"], step.inputs["tokenizer"], plan),
         settings=step.settings,
         inputs=step.artifacts,
-        teacher=partial(load, step, plan) if _has_teacher(step) else None,
+        teacher=partial(load, step, plan) if teachers_in(step.inputs) else None,
         targets=step.inputs["targets"].path if "targets" in step.inputs else None,
         start_from=_weights_of(step.inputs["start_from"]) if "start_from" in step.inputs else None,
     )
@@ -334,7 +329,7 @@ def _evaluation(step: Step, plan: Plan) -> None:
     wishes, words = plan.recipe.evaluate, load_tokenizer(step.inputs["tokenizer"].path)
     device = choose_device(plan.recipe.machine.device)
     model = _load(step.inputs["model"], plan, device)
-    teacher = _load_teachers(step, plan, device) if _has_teacher(step) else None
+    teacher = _load_teachers(step, plan, device) if teachers_in(step.inputs) else None
     windows = _windows(step.inputs["validation"], step.inputs["tokenizer"], plan)
     text_bytes = TokenShards(step.inputs["validation"].path).text_bytes
     prompts = wishes.prompts or _openings(step.inputs["documents"].path)

@@ -26,6 +26,7 @@ from gemmule.distill.solving import coding_of, sample, solve
 from gemmule.distill.targets import FORMAT, TargetStore
 from gemmule.distill.teachers import Teacher
 from gemmule.errors import WorkError
+from gemmule.plan import teachers_in
 from gemmule.progress import Meter, human, say
 from gemmule.recipe import Targets
 
@@ -105,9 +106,7 @@ class Teaching:
     def _identity(self, inputs: dict[str, Artifact]) -> dict[str, Any]:
         """What targets are made from; the teacher by its description too, for its hash may be of a path alone."""
         made_from: dict[str, Any] = {role: made.hash for role, made in inputs.items()}
-        made_from["described"] = [
-            made.manifest.describe() for role, made in inputs.items() if role.startswith("teacher")
-        ]
+        made_from["described"] = [made.manifest.describe() for made in teachers_in(inputs)]
         return {"format": FORMAT, "settings": self.settings, "inputs": made_from}
 
     def _earlier(self) -> Artifact | None:
@@ -118,7 +117,6 @@ class Teaching:
             except WorkError:
                 continue
             theirs = found.manifest
-            teachers = [made for role, made in self.inputs.items() if role.startswith("teacher")]
             alike = all(theirs.inputs.get(role) == made.hash for role, made in self.inputs.items() if role != "tokens")
             if (
                 alike
@@ -126,7 +124,7 @@ class Teaching:
                 and theirs.settings == json.loads(json.dumps(self.settings))
                 and all(
                     theirs.ancestry.get(teacher.hash) == json.loads(json.dumps(teacher.manifest.describe()))
-                    for teacher in teachers
+                    for teacher in teachers_in(self.inputs)
                 )
             ):
                 return found

@@ -11,7 +11,10 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 
 from gemmule.data.compressed import read_blocks
 from gemmule.data.sources import BUNDLED, resolve
-from gemmule.tokenizer import Tokenizer
+from gemmule.model import weights
+from gemmule.model.config import Gemma2Config
+from gemmule.model.transformer import Gemma2
+from gemmule.tokenizer import Tokenizer, save
 
 CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<unused{n}>" for n in range(9)), "<start_of_turn>"]
 RUNS = [character * count for character in "\n\t" for count in range(1, 6)]
@@ -106,3 +109,13 @@ def _byte_level(inner: tokenizers.Tokenizer, texts: Iterable[str], size: int) ->
 
 def _bos(inner: tokenizers.Tokenizer) -> processors.TemplateProcessing:
     return processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", inner.token_to_id("<bos>"))])
+
+
+def save_teacher(folder: Path, rows: int) -> None:
+    """A Gemma 2 folder with a tokenizer of Gemma's kind, of 998 tokens, and a table of so many rows."""
+    config = Gemma2Config(
+        vocabulary_size=rows, layers=2, width=32, heads=4, kv_heads=2, head_dim=8, ffn_width=64, window=8,
+        context_length=64,
+    )  # fmt: skip
+    weights.save(Gemma2(config).initialise(3), folder)
+    save(like_gemma(read_work("sonnets"), 1000), folder)

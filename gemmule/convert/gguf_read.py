@@ -30,7 +30,7 @@ from gemmule.convert.gguf_names import (
     query_factor,
     query_scale_of_llama_cpp,
 )
-from gemmule.errors import RequestError, WorkError
+from gemmule.errors import RequestError, WorkError, first_line
 from gemmule.model.config import Gemma2Config
 from gemmule.model.weights import EMBEDDING, Checkpoint, check_tensors, parameter_shapes, row_ranges
 
@@ -68,19 +68,27 @@ class Reader(gguf.GGUFReader):
         return super()._get_field_parts(orig_offs, raw_type)
 
 
-def open_reader(file: Path) -> Reader:
-    """The file's metadata and tensors, none of them read yet.
+def read_header(file: Path) -> tuple[Reader, str | None]:
+    """The file's metadata, and the architecture that it says it holds.
 
-    Raises RequestError if it is no GGUF file or holds another architecture than gemma2, WorkError if it is damaged.
+    Raises RequestError if it is no GGUF file, WorkError if it is damaged.
     """
     with file.open("rb") as start:
         if start.read(4) != b"GGUF":
             raise RequestError(f"{file}: not a GGUF file")
     try:
         reader = Reader(file)
-        architecture = value(reader, "general.architecture")
+        return reader, value(reader, "general.architecture")
     except Exception as error:  # gguf trusts its file: any of Python's errors can come of a damaged one
-        raise WorkError(f"{file}: damaged or cut short ({_one_line(error)})") from error
+        raise WorkError(f"{file}: damaged or cut short ({first_line(error)})") from error
+
+
+def open_reader(file: Path) -> Reader:
+    """The file's metadata and tensors, none of them read yet.
+
+    Raises RequestError if it is no GGUF file or holds another architecture than gemma2, WorkError if it is damaged.
+    """
+    reader, architecture = read_header(file)
     places = [tensor.data_offset for tensor in reader.tensors]
     if any(place < reader.data_offset or place % reader.alignment for place in places):
         raise WorkError(f"{file}: damaged: a tensor lies where none can")
@@ -192,7 +200,3 @@ def _numbers(tensor: Any, start: int, stop: int) -> Tensor:
     if kind in DTYPES:
         return torch.from_numpy(data[start:stop].copy())
     return torch.from_numpy(dequantize(data[start:stop], kind))
-
-
-def _one_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,6 +7,7 @@ piece.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any
 from gemmule.artifact import refuse_existing, sha256_file
 from gemmule.convert.folder import Written, check_vocabulary, find_source, publish_folder
 from gemmule.convert.gguf_names import ARCHITECTURE, require_gguf
-from gemmule.errors import WorkError
 from gemmule.model import weights
 from gemmule.tokenizer.load import Tokenizer, from_gguf, load_tokenizer
 
@@ -39,26 +39,27 @@ def import_model(source: str | Path, out: Path) -> Written:
 
 
 def gguf_architecture(file: Path) -> str:
-    """What a GGUF file says that it holds, as "gemma3". Raises WorkError where it is damaged."""
+    """What a GGUF file says that it holds, as "gemma3". Raises RequestError if it is none, WorkError if damaged."""
     require_gguf()
-    from gemmule.convert.gguf_read import Reader, value
+    from gemmule.convert.gguf_read import read_header
 
-    try:
-        return str(value(Reader(file), "general.architecture"))
-    except Exception as error:  # gguf trusts its file
-        raise WorkError(f"{file}: damaged or cut short ({error})") from error
+    return str(read_header(file)[1])
 
 
 def gguf_tokenizer(file: Path) -> Tokenizer:
     """The tokenizer in a GGUF file: one that gemmule wrote exactly, any other as transformers rebuilds it."""
-    if gguf_architecture(file) == ARCHITECTURE:
-        from gemmule.convert.gguf_read import open_reader
-        from gemmule.convert.gguf_tokenizer import read_tokenizer
+    return _gguf_tokenizer(file, file.stat().st_mtime_ns)
 
-        words = read_tokenizer(open_reader(file))
-        if words is not None:
-            return words
-    return from_gguf(file)
+
+@functools.lru_cache(maxsize=1)  # that of Gemma 3 takes a minute, and a run asks twice: for its own and for the teacher
+def _gguf_tokenizer(file: Path, modified: int) -> Tokenizer:
+    require_gguf()
+    from gemmule.convert.gguf_read import read_header
+    from gemmule.convert.gguf_tokenizer import read_tokenizer
+
+    reader, architecture = read_header(file)
+    own = read_tokenizer(reader) if architecture == ARCHITECTURE else None
+    return own or from_gguf(file)
 
 
 def _import_gguf(file: Path, out: Path) -> Written:

@@ -20,7 +20,7 @@ B windows of T tokens, N = B * T, C chunks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -200,11 +200,6 @@ def alm_loss(
 
 def _next_token_losses(expected: DenseTeacher, targets: Tensor) -> Tensor:
     """The loss of each target, [N], of which the logits are made some rows at a time."""
-    hidden = expected.hidden.flatten(0, -2)
-    rows = max(1, LARGEST_LOGITS // (hidden.shape[-1] if expected.weight is None else len(expected.weight)))
-    return torch.cat(
-        [
-            token_losses(replace(expected, hidden=hidden[first : first + rows]).logits(), targets[first : first + rows])
-            for first in range(0, len(hidden), rows)
-        ]
-    )
+    rows = max(1, LARGEST_LOGITS // (expected.hidden.shape[-1] if expected.weight is None else len(expected.weight)))
+    parts = (slice(first, first + rows) for first in range(0, len(expected), rows))
+    return torch.cat([token_losses(expected[part].logits(), targets[part]) for part in parts])

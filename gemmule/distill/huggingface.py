@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gemmule.errors import RequestError, WorkError
+from gemmule.errors import RequestError, WorkError, first_line
 from gemmule.model.head import DenseTeacher
 
 TRIED = 8  # tokens on which the head is tried out
@@ -150,7 +150,3 @@ def _transformers() -> Any:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gemmule.errors import RequestError, WorkError
+from gemmule.errors import RequestError, WorkError, first_line
 from gemmule.model.head import SparseDistributions
 from gemmule.progress import say
 
@@ -129,7 +129,7 @@ class ServedTeacher:
                     self._give_in(response)
                     continue
             except (self._http.TransportError, ValueError) as error:  # ValueError: an answer cut short
-                hindrance = (str(error) or type(error).__name__).splitlines()[0]
+                hindrance = first_line(error)
             waited = time.monotonic() - started
             if waited + pause > self.patience:
                 raise WorkError(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -123,12 +124,9 @@ def with_rest(top: SparseDistributions, rest: Rest) -> SparseDistributions:
     """
     if rest == "dropped":
         return top
-    mass = torch.zeros(len(top)).index_add_(0, top.rows, top.probabilities)
-    p = top.probabilities if rest == "bucket" else top.probabilities / mass[top.rows]
-    entropy = torch.zeros(len(top)).index_add_(0, top.rows, torch.special.entr(p))
-    if rest == "bucket":
-        entropy += torch.special.entr((1 - mass).clamp(min=0))
-    return SparseDistributions(top.offsets, top.ids, p, entropy, rest=rest == "bucket")
+    p = top.probabilities if rest == "bucket" else top.probabilities / top.mass[top.rows]
+    row = replace(top, probabilities=p, rest=rest == "bucket")
+    return replace(row, entropy=row.known_entropy())
 
 
 def write_coding(folder: Path, coding: Coding, positions: int, temperature: float, rest: Rest) -> None:

@@ -65,11 +65,9 @@ class Restricted:
     @torch.no_grad()
     def lost_mass(self, ids: Tensor, documents: Tensor | None = None) -> Tensor:
         """[B * T]: what the whole teacher gives, after each token of `ids`, to the tokens that are left out."""
-        whole = self._whole(ids, documents)
-        hidden = whole.hidden.flatten(0, -2)  # [N, D']
-        parts = [replace(whole, hidden=hidden[start : start + ROWS]).logits() for start in range(0, len(hidden), ROWS)]
-        kept = [part.softmax(-1)[:, self.teacher_ids].sum(-1) for part in parts]
-        return 1 - torch.cat(kept)
+        whole = self._whole(ids, documents).flatten()
+        parts = (whole[start : start + ROWS].logits() for start in range(0, len(whole), ROWS))
+        return 1 - torch.cat([part.softmax(-1)[:, self.teacher_ids].sum(-1) for part in parts])
 
 
 def restrict(teacher: Teacher, folder: Path | None) -> Teacher:

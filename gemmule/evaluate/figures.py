@@ -124,11 +124,7 @@ def likeliest(expected: Tensor | SparseDistributions) -> Tensor:
 
 def entropy(expected: Tensor | SparseDistributions) -> Tensor:
     """Of each distribution, [N], in nats. Where only the top k is known, the rest counts as one token."""
-    if isinstance(expected, Tensor):
-        return torch.special.entr(expected).sum(-1)
-    empty = expected.probabilities.new_zeros(len(expected))
-    known = empty.index_add(0, expected.rows, torch.special.entr(expected.probabilities))
-    return known + torch.special.entr((1 - empty.index_add(0, expected.rows, expected.probabilities)).clamp(min=0))
+    return torch.special.entr(expected).sum(-1) if isinstance(expected, Tensor) else expected.known_entropy()
 
 
 def _logits(expected: Expected) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 import torch
 
+from gemmule.errors import first_line
 from gemmule.model.transformer import Gemma2
 from gemmule.progress import say
 
@@ -47,8 +48,7 @@ def eager_if_it_fails(work: Callable[[], Result]) -> Result:
             raise
         _given_up = True
         torch.compiler.set_stance("force_eager")
-        reason = str(error).strip().splitlines()[0]
-        say(f"torch.compile does not work here ({reason}); going on uncompiled, somewhat slower")
+        say(f"torch.compile does not work here ({first_line(error)}); going on uncompiled, somewhat slower")
         return work()
 
 

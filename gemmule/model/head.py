@@ -52,6 +52,17 @@ class SparseDistributions:
         numbers = torch.arange(len(self), device=self.offsets.device)
         return numbers.repeat_interleave(self.offsets.diff(), output_size=len(self.ids))
 
+    @property
+    def mass(self) -> Tensor:
+        """[N]: the sum of each one's entries."""
+        return self.probabilities.new_zeros(len(self)).index_add(0, self.rows, self.probabilities)
+
+    def known_entropy(self) -> Tensor:
+        """[N], nats: of the entries, and of the rest as one token more where it is one bucket."""
+        terms = torch.special.entr(self.probabilities)
+        entries = terms.new_zeros(len(self)).index_add(0, self.rows, terms)
+        return entries + torch.special.entr((1 - self.mass).clamp(min=0)) if self.rest else entries
+
     def __getitem__(self, rows: slice) -> SparseDistributions:
         """The distributions of a range of rows, without copying entries."""
         start, stop, step = rows.indices(len(self))
@@ -98,7 +109,7 @@ class DenseTeacher:
     def __len__(self) -> int:
         return len(self.hidden)
 
-    def __getitem__(self, rows: Tensor) -> DenseTeacher:
+    def __getitem__(self, rows: Tensor | slice) -> DenseTeacher:
         """Those of N rows."""
         return replace(self, hidden=self.hidden[rows])
 
@@ -125,7 +136,7 @@ class Mixture:
     def __len__(self) -> int:
         return len(self.members[0][1])
 
-    def __getitem__(self, rows: Tensor) -> Mixture:
+    def __getitem__(self, rows: Tensor | slice) -> Mixture:
         """Those of N rows."""
         return Mixture(tuple((weight, member[rows]) for weight, member in self.members))
 

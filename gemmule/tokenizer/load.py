@@ -20,7 +20,7 @@ from typing import Any
 import tokenizers
 
 from gemmule.artifact import write_json
-from gemmule.errors import RequestError, WorkError
+from gemmule.errors import RequestError, WorkError, first_line
 from gemmule.hub import find_folder
 
 # What a tokenizer may consist of, in a model folder that holds other things too.
@@ -144,8 +144,7 @@ def from_gguf(file: Path) -> Tokenizer:
         theirs = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name, trust_remote_code=False)
         inner = theirs.backend_tokenizer
     except Exception as error:  # transformers raises what it comes across
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RequestError(f"{file}: transformers can't read its tokenizer: {reason}") from error
+        raise RequestError(f"{file}: transformers can't read its tokenizer: {first_line(error)}") from error
     return Tokenizer(inner, names={key: getattr(theirs, key) for key in CONTROL_NAMES})
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ IMPORTANCE_TOKENS = 8192  # on which it is measured what a model can do without
 VALIDATIONS = 20  # points of the validation curve
 VALIDATION_WINDOWS = 32
 Signal = Callable[[Batch], Any]  # a micro-batch -> the targets that `model(ids, targets=...)` takes
+Weights = Callable[[Batch], NDArray[np.float32] | None]  # a batch -> what each of its positions counts, [B, T]
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def train(job: Job) -> Gemma2:
         say(f"{job.name}: going on from step {state.step} of {job.steps}")
     total = job.steps * job.windows_per_batch * job.windows.sequence_length
     if state.step < job.steps:
-        targets_of = make_signal(job, device)
+        targets_of, weights_of = make_signal(job, device), make_weights(job)
         compiling.prepare(model, job.machine.compile)
     log = MetricsLog(job.folder, state.step)
 
@@ -109,7 +111,7 @@ def train(job: Job) -> Gemma2:
             while state.step < job.steps:
                 started = time.monotonic()
                 batch = job.windows.batch(state.step, job.windows_per_batch)
-                loss, norm = _step(job, model, optimizer, batch, targets_of, state.step, device)
+                loss, norm = _step(job, model, optimizer, batch, targets_of, state.step, device, weights_of)
                 state = checkpoint.State(
                     state.step + 1, state.tokens + int(batch.mask.sum()), state.seconds + time.monotonic() - started
                 )
@@ -162,6 +164,13 @@ def make_signal(job: Job, device: torch.device) -> Signal:
         return teacher.chunks
     say_lost_mass(f"{job.name}'s teacher", teacher, job.windows)
     return lambda batch: teacher.expect(**batch.model_inputs(device))
+
+
+def make_weights(job: Job) -> Weights:
+    """What each position of a batch counts; None where all count alike."""
+    if job.targets is None or job.distill.token_weights == "equal":
+        return lambda batch: None
+    return partial(token_weights, TargetStore(job.targets))
 
 
 def token_weights(store: TargetStore, batch: Batch) -> NDArray[np.float32]:
@@ -238,6 +247,7 @@ def _step(
     targets_of: Signal,
     step: int,
     device: torch.device,
+    weights_of: Weights,
 ) -> tuple[float, float]:
     """One update. Gives the loss and the norm of the gradient before clipping."""
 
@@ -250,11 +260,10 @@ def _step(
             windows_per_micro_batch=job.windows_per_micro_batch,
             distill=job.distill,
             next_token_weight=next_token_weight(step, job.steps, job.distill),
-            weights=token_weights(store, batch) if store is not None else None,
+            weights=weights_of(batch),
             device=device,
         )
 
-    store = TargetStore(job.targets) if job.targets and job.distill.token_weights == "entropy" else None
     loss = compiling.eager_if_it_fails(gradients)
     norm = float(nn.utils.clip_grad_norm_(model.parameters(), job.train.clip))
     if not math.isfinite(loss) or not math.isfinite(norm):

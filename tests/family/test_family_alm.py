@@ -6,12 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from large_tokenizers import like_gemma, read_work
-
-from gemmule import tokenizer
-from gemmule.model import weights
-from gemmule.model.config import Gemma2Config
-from gemmule.model.transformer import Gemma2
+from large_tokenizers import save_teacher
 
 RECIPE = """
 name = "alm"
@@ -40,13 +35,7 @@ compile = false
 
 @pytest.fixture
 def recipe(text_folder: Path) -> Path:
-    teacher = text_folder.parent / "teacher"
-    config = Gemma2Config(
-        vocabulary_size=998, layers=1, width=16, heads=2, kv_heads=1, head_dim=8, ffn_width=32, window=8,
-        context_length=64,
-    )  # fmt: skip
-    weights.save(Gemma2(config).initialise(3), teacher)
-    tokenizer.save(like_gemma(read_work("sonnets"), 1000), teacher)
+    save_teacher(text_folder.parent / "teacher", 998)
     path = text_folder.parent / "alm.toml"
     path.write_text(RECIPE)
     return path

@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from large_tokenizers import like_gemma, read_work
+from large_tokenizers import save_teacher
 
 from gemmule import tokenizer
 from gemmule.data.shards import TokenShards
 from gemmule.distill.targets import TargetStore
 from gemmule.distill.vocabulary import TEACHER_IDS
 from gemmule.model import weights
-from gemmule.model.config import Gemma2Config
-from gemmule.model.transformer import Gemma2
 
 RECIPE = """
 name = "pruned"
@@ -47,12 +45,7 @@ compile = false
 def teacher(tmp_path_factory) -> Path:
     """A Gemma 2 folder of 998 tokens whose table has 1,024 rows."""
     folder = tmp_path_factory.mktemp("outside") / "teacher"
-    config = Gemma2Config(
-        vocabulary_size=1024, layers=2, width=32, heads=4, kv_heads=2, head_dim=8, ffn_width=64, window=8,
-        context_length=64,
-    )  # fmt: skip
-    weights.save(Gemma2(config).initialise(3), folder)
-    tokenizer.save(like_gemma(read_work("sonnets"), 1000), folder)
+    save_teacher(folder, 1024)
     return folder
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+from gemmule.errors import first_line
 from gemmule.progress import say
 
 _compiled = torch.compile(flex_attention, dynamic=False)
@@ -71,7 +72,6 @@ def works(head_dim: int, dtype: torch.dtype, device: int) -> bool:
         with torch.enable_grad():
             flex(x, x, x, window=64, scale=1.0, cap=50.0).sum().backward()
     except Exception as error:  # no Triton, an old GPU, an unsupported shape: each has an error of its own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        say(f"FlexAttention does not work here ({reason}); attention goes on by the plain formulas, slower")
+        say(f"FlexAttention does not work here ({first_line(error)}); attention goes on by the plain formulas, slower")
         return False
     return True
