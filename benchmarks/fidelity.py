@@ -16,7 +16,6 @@ second table `constriction` and `backports.zstd`.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import sys
 import tempfile
@@ -29,19 +28,23 @@ from typing import Any
 import common
 import numpy as np
 import torch
+from codes_of_ids import show_codes, show_speed
 from rich.table import Table
 from torch import Tensor
 
+from gemmule.convert.importing import gguf_tokenizer
 from gemmule.data import sources
 from gemmule.data.loader import Windows
 from gemmule.data.shards import write_shards
-from gemmule.distill import packing, sampling
+from gemmule.distill import huggingface, sampling
 from gemmule.distill.expectations import expect
+from gemmule.distill.huggingface import HuggingFaceTeacher
 from gemmule.distill.packing import Coding
 from gemmule.distill.sampling import Draw, Scheme
 from gemmule.distill.solving import coding_of, sample, solve
 from gemmule.distill.targets import BLOCK, INDEX, bytes_held_once, with_rest
-from gemmule.model.head import DenseTeacher, SparseDistributions
+from gemmule.model.head import SparseDistributions
+from gemmule.tokenizer.load import Tokenizer, load_tokenizer
 
 LENGTH = 256
 DRAWS = 8
@@ -80,7 +83,7 @@ def main() -> None:
     near_30 = f"threshold, {min(wishes.budgets, key=lambda budget: abs(budget - 30)):g} bytes"
     drawn = sampling.join(next(method for method in methods if method.name == near_30).drawn)
     show_codes(codings[near_30], drawn)
-    show_speed(codings[near_30], drawn, teacher)
+    show_speed(codings[near_30], drawn, head_of(teacher))
 
 
 # --- what is compared ------------------------------------------------------------------------------------------------
@@ -154,16 +157,19 @@ def distillkit(folder: Path, vocabulary_size: int) -> list[Method]:
 
 
 @torch.no_grad()
-def measure(teacher: Any, windows: Windows, numbers: range, methods: list[Method], temperature: float) -> None:
+def measure(
+    teacher: HuggingFaceTeacher, windows: Windows, numbers: range, methods: list[Method], temperature: float
+) -> None:
     """Fills in each method's sums over the positions of these windows."""
+    head = head_of(teacher)
     for number in numbers:
         for logits, positions in expect(teacher, windows, [number]):
             q, p = torch.softmax(logits / temperature, dim=-1), torch.softmax(logits, dim=-1)
-            student, truth = q @ teacher.weight, p @ teacher.weight  # [N, D]
+            student, truth = q @ head, p @ head  # [N, D]
             del q, p
             for method in methods:
                 started = time.perf_counter()
-                _measure_one(method, logits, positions, teacher.weight, student, truth)
+                _measure_one(method, logits, positions, head, student, truth)
                 method.seconds += time.perf_counter() - started
         print(f"window {number + 1} of {len(numbers)}", file=sys.stderr)
 
@@ -212,181 +218,18 @@ def show(methods: list[Method], vocabulary_size: int) -> None:
     print(f"{methods[0].positions} positions, {DRAWS} draws of each random target")
 
 
-# --- codes for the ids -----------------------------------------------------------------------------------------------
-
-
-def show_codes(coding: Coding, draw: Draw) -> None:
-    """The ids of the same draws under other codes: bytes per position, and how fast they are read."""
-    import constriction
-    from backports import zstd
-
-    blocks = [draw[start : start + BLOCK] for start in range(0, len(draw) // BLOCK * BLOCK, BLOCK)]
-    entries = [packing._entries(block, coding.rank) for block in blocks]
-    table = Table("code of the ids", "bytes per position", "positions/s read", "what is timed")
-    rows = BLOCK * len(blocks)
-
-    def add(
-        name: str, encoded: list[Any], decode: Callable[[Any], object], size: Callable[[Any], int], what: str
-    ) -> None:
-        for one in encoded[:1]:
-            decode(one)
-        best = math.inf
-        for _ in range(5):
-            started = time.process_time()
-            for one in encoded:
-                decode(one)
-            best = min(best, time.process_time() - started)
-        total = sum(size(one) for one in encoded)
-        table.add_row(name, f"{total / rows:.2f}", f"{rows / best:,.0f}", what)
-
-    whole = [coding.encode(block, np.arange(BLOCK), 0) for block in blocks]
-    add("whole blocks", whole, lambda block: coding.decode(block, BLOCK), len, "the block: ids, values, entropy")
-    codes = {
-        "these classes": coding,
-        "Rice alone": dataclasses.replace(coding, doubling=np.zeros_like(coding.doubling)),
-    }
-    for name, code in codes.items():
-        if name == "Rice alone":  # fitted to these very draws
-            code = dataclasses.replace(code, parameters=_rice(entries))
-        packed = []
-        for _, _, counts, gaps, _ in entries:
-            contexts = packing._contexts(counts)
-            classes, first, widths = packing._classes(gaps, code.parameters[contexts], code.doubling[contexts])
-            packed.append((packing._pack_unary(classes), packing._pack_fields(gaps - first, widths), counts))
-
-        def read(one: Any, code: Coding = code) -> object:
-            contexts = packing._contexts(one[2])
-            classes, _ = packing._unpack_unary(one[0], len(contexts[0]))
-            first, widths = packing._class_starts(classes, code.parameters[contexts], code.doubling[contexts])
-            return first + packing._unpack_fields(one[1], widths)
-
-        add(name, packed, read, lambda one: len(one[0]) + len(one[1]), "the gaps")
-    for level in (3, 19):
-        packed = [zstd.compress(_varint(gaps), level) for _, _, _, gaps, _ in entries]
-        add(
-            f"varint, zstd {level}",
-            packed,
-            lambda one: np.frombuffer(zstd.decompress(one), np.uint8),
-            len,
-            "zstd alone",
-        )
-    # Elias: the gap's length in bits by a range coder, by its place in the row; the bits below it as they are
-    lengths = [np.frexp(gaps + 1.0)[1].astype(np.int32) - 1 for _, _, _, gaps, _ in entries]
-    places = [packing._contexts(counts)[0] for _, _, counts, _, _ in entries]
-    models = []
-    for place in range(packing.PLACES):
-        some = np.concatenate([one[where == place] for one, where in zip(lengths, places, strict=True)])
-        chances = np.bincount(some, minlength=20) + 0.1
-        models.append(constriction.stream.model.Categorical(chances / chances.sum(), perfect=False))
-    ranged = []
-    for length, place in zip(lengths, places, strict=True):
-        streams = []
-        for number, model in enumerate(models):
-            coder = constriction.stream.queue.RangeEncoder()
-            coder.encode(length[place == number], model)
-            streams.append((coder.get_compressed(), int((place == number).sum())))
-        ranged.append((streams, int(length.sum())))
-
-    def read_ranged(one: Any) -> object:
-        return [
-            constriction.stream.queue.RangeDecoder(words).decode(model, count)
-            for (words, count), model in zip(one[0], models, strict=True)
-        ]
-
-    add(
-        "range coder (constriction)",
-        ranged,
-        read_ranged,
-        lambda one: sum(4 * len(words) for words, _ in one[0]) + -(-one[1] // 8),
-        "the lengths alone",
-    )
-    common.show(table)
-
-
-def show_speed(coding: Coding, draw: Draw, teacher: Any) -> None:
-    """What sampling and coding take beside the head's own multiplications, taken in turn: CPU time of a position."""
-    hidden = torch.randn(64, teacher.weight.shape[1])
-    logits = hidden @ teacher.weight.T / teacher.weight.shape[1] ** 0.5
-    positions, rows = np.arange(64), draw[:BLOCK]
-    block = coding.encode(rows, np.arange(BLOCK), 0)
-    work: dict[str, tuple[int, Callable[[], object]]] = {
-        "the head's multiplications": (64, lambda: hidden @ teacher.weight.T),
-        "softmax": (64, lambda: torch.softmax(logits, dim=-1)),
-        "sampling (with its own softmax and entropy)": (64, lambda: coding.scheme.draw(logits, 0, positions)),
-        "encoding": (BLOCK, lambda: coding.encode(rows, np.arange(BLOCK), 0)),
-        "decoding": (BLOCK, lambda: coding.decode(block, BLOCK)),
-    }
-    best = dict.fromkeys(work, math.inf)
-    for _ in range(5):
-        for name, (count, do) in work.items():
-            started = time.process_time()
-            do()
-            best[name] = min(best[name], (time.process_time() - started) / count)
-    table = Table("of one position", "CPU microseconds", "positions/s")
-    for name, seconds in best.items():
-        table.add_row(name, f"{seconds * 1e6:,.1f}", f"{1 / seconds:,.0f}")
-    common.show(table)
-
-
-def _rice(entries: list[Any]) -> np.ndarray:
-    """The Rice parameter that is best for these gaps, by their place and their row's length."""
-    contexts = [packing._contexts(counts) for _, _, counts, _, _ in entries]
-    places, lengths = (np.concatenate(parts) for parts in zip(*contexts, strict=True))
-    gaps = np.concatenate([entry[3] for entry in entries])
-    best = np.zeros((packing.PLACES, packing.LENGTHS), np.int64)
-    for place, length in set(zip(places.tolist(), lengths.tolist(), strict=True)):
-        some = gaps[(places == place) & (lengths == length)]
-        best[place, length] = int(np.argmin([((some >> k) + k).sum() for k in range(20)]))
-    return best
-
-
-def _varint(gaps: np.ndarray) -> bytes:
-    out = bytearray()
-    for gap in gaps.tolist():
-        while gap > 127:
-            out.append(gap & 127 | 128)
-            gap >>= 7
-        out.append(gap)
-    return bytes(out)
-
-
 # --- the teacher and the text ----------------------------------------------------------------------------------------
 
 
-class HuggingFaceTeacher:
-    """Any causal LM of transformers with a plain head."""
-
-    device = torch.device("cpu")
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.weight = model.get_output_embeddings().weight.detach().float()
-        self.cap = getattr(model.config, "final_logit_softcapping", None)
-        self.vocabulary_size = len(self.weight)
-
-    @torch.no_grad()
-    def expect(self, ids: Tensor, documents: Tensor | None = None) -> DenseTeacher:
-        return DenseTeacher(self.model.base_model(input_ids=ids).last_hidden_state.flatten(0, 1), self.weight, self.cap)
+def head_of(teacher: HuggingFaceTeacher) -> Tensor:
+    """[V, D]."""
+    weight: Tensor = teacher.model.get_output_embeddings().weight.detach()
+    return weight
 
 
-class Words:
-    """As much of a tokenizer as the token shards need."""
-
-    def __init__(self, tokenizer: Any, vocabulary_size: int) -> None:
-        self.tokenizer, self.vocabulary_size, self.content_hash = tokenizer, vocabulary_size, ""
-        self.eos_id, self.bos_id = tokenizer.eos_token_id, tokenizer.bos_token_id
-
-    def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        return list(self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-
-
-def load(path: Path) -> tuple[HuggingFaceTeacher, Words]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder, more = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **more).eval()
-    teacher = HuggingFaceTeacher(model)
-    return teacher, Words(AutoTokenizer.from_pretrained(folder, **more), teacher.vocabulary_size)
+def load(path: Path) -> tuple[HuggingFaceTeacher, Tokenizer]:
+    words = gguf_tokenizer(path) if path.is_file() else load_tokenizer(path)
+    return huggingface.load(path, torch.device("cpu")), words
 
 
 class Some(Windows):
@@ -404,7 +247,7 @@ class Some(Windows):
         return whole.window_batch(self.numbers[np.asarray(indices)])
 
 
-def windows_of(wishes: argparse.Namespace, words: Words, folder: Path) -> Windows:
+def windows_of(wishes: argparse.Namespace, words: Tokenizer, folder: Path) -> Windows:
     """As many windows as wished, of all texts in turn, each from the middle of its text."""
     files = [file for text in wishes.text for file in sources.resolve([str(text)], Path())]
     wanted = LENGTH * (wishes.windows + wishes.fitted)
@@ -419,11 +262,11 @@ def windows_of(wishes: argparse.Namespace, words: Words, folder: Path) -> Window
     return Windows(shards, LENGTH, words.bos_id, words.eos_id)
 
 
-class Pieces(Words):
-    """Gives the ids that are already there, without the `<eos>` that would move the windows."""
+class Pieces:
+    """A tokenizer that gives the ids that are already there, without the `<eos>` that would move the windows."""
 
-    def __init__(self, pieces: list[list[int]], words: Words) -> None:
-        self.__dict__.update(words.__dict__)
+    def __init__(self, pieces: list[list[int]], words: Tokenizer) -> None:
+        self.vocabulary_size, self.eos_id, self.content_hash = words.vocabulary_size, words.eos_id, ""
         self.pieces = iter(pieces)
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
