@@ -24,7 +24,8 @@ from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
 from gemmule.tokenizer import load_tokenizer
-from gemmule.train.loop import accumulate, validate
+from gemmule.train.loop import validate
+from gemmule.train.objective import accumulate
 from gemmule.train.optimizer import make_optimizer
 from gemmule.train.schedule import learning_rate
 

@@ -42,7 +42,8 @@ from gemmule.recipe import Evaluate
 from gemmule.teach import Teaching
 from gemmule.tokenizer.load import Tokenizer, load_tokenizer
 from gemmule.tokenizer.prune import prune, used_ids
-from gemmule.train.loop import Job, train
+from gemmule.train.job import Job
+from gemmule.train.loop import train
 
 PROMPT_LENGTH = 48  # characters, about
 UNKNOWN_OF_SERVED = (

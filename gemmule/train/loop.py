@@ -8,79 +8,29 @@ function of the step, so training that was interrupted goes on as if it had not 
 from __future__ import annotations
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from gemmule.artifact import Artifact, Settings
 from gemmule.data.loader import Batch, Windows
-from gemmule.distill.alm import ByteAligned, Chunks, alm_loss
-from gemmule.distill.targets import TargetStore
-from gemmule.distill.teachers import Teacher
-from gemmule.distill.vocabulary import say_lost_mass
 from gemmule.errors import WorkError
 from gemmule.model import compiling, weights
-from gemmule.model.config import Gemma2Config
 from gemmule.model.cut import cut, measure_importance
 from gemmule.model.device import choose_device
 from gemmule.model.transformer import Gemma2
 from gemmule.progress import Meter, say
-from gemmule.recipe import Distill, Machine, Train
 from gemmule.train import checkpoint
+from gemmule.train.job import Job
 from gemmule.train.metrics import MetricsLog
+from gemmule.train.objective import Signal, Weights, accumulate, make_signal, make_weights
 from gemmule.train.optimizer import make_optimizer
 from gemmule.train.schedule import learning_rate, next_token_weight
+from gemmule.train.stopping import interrupt_flag
 
-LARGEST_MICRO_BATCH = 8192  # tokens whose activations are kept at once, unless the recipe says otherwise
 IMPORTANCE_TOKENS = 8192  # on which it is measured what a model can do without
 VALIDATIONS = 20  # points of the validation curve
 VALIDATION_WINDOWS = 32
-Signal = Callable[[Batch], Any]  # a micro-batch -> the targets that `model(ids, targets=...)` takes
-Weights = Callable[[Batch], NDArray[np.float32] | None]  # a batch -> what each of its positions counts, [B, T]
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that training one model needs."""
-
-    name: str
-    folder: Path  # checkpoints, metrics and TensorBoard's files go here
-    config: Gemma2Config
-    train: Train
-    distill: Distill
-    machine: Machine
-    seed: int
-    windows: Windows  # of the training text
-    validation: Windows
-    settings: Settings  # of the artifact: a checkpoint of other settings is not gone on from
-    inputs: dict[str, Artifact]
-    teacher: Callable[[torch.device], Teacher | ByteAligned] | None = None  # loads a teacher, to run beside the student
-    targets: Path | None = None  # a folder of stored targets
-    start_from: Path | None = None  # a model folder, of the same shape or to be cut down to it
-
-    @property
-    def windows_per_batch(self) -> int:
-        return max(1, round(self.train.batch_tokens / self.windows.sequence_length))
-
-    @property
-    def steps(self) -> int:
-        return max(1, round(self.train.tokens / (self.windows_per_batch * self.windows.sequence_length)))
-
-    @property
-    def windows_per_micro_batch(self) -> int:
-        length = self.windows.sequence_length
-        tokens = self.train.micro_batch_tokens or LARGEST_MICRO_BATCH
-        return min(self.windows_per_batch, max(1, tokens // length))
 
 
 def train(job: Job) -> Gemma2:
@@ -107,7 +57,7 @@ def train(job: Job) -> Gemma2:
         checkpoint.save(job.folder / "checkpoints", model, optimizer, state, job.settings, job.inputs)
 
     try:
-        with _interrupt_flag() as interrupted, Meter(job.name, total, done=state.tokens) as meter:
+        with interrupt_flag() as interrupted, Meter(job.name, total, done=state.tokens) as meter:
             while state.step < job.steps:
                 started = time.monotonic()
                 batch = job.windows.batch(state.step, job.windows_per_batch)
@@ -150,93 +100,6 @@ def _initial_model(job: Job, device: torch.device) -> Gemma2:
     windows = range(-(-IMPORTANCE_TOKENS // job.windows.sequence_length))
     read = (job.windows.batch(window, 1).model_inputs(device) for window in windows)
     return cut(start, job.config, measure_importance(start, read))
-
-
-def make_signal(job: Job, device: torch.device) -> Signal:
-    """What the student learns at each token of a micro-batch."""
-    if job.targets is not None:
-        store = TargetStore(job.targets)
-        return lambda batch: store.batch(batch).to(device)
-    if job.teacher is None:
-        return lambda batch: torch.from_numpy(batch.targets).to(device)
-    teacher = job.teacher(device)
-    if isinstance(teacher, ByteAligned):
-        return teacher.chunks
-    say_lost_mass(f"{job.name}'s teacher", teacher, job.windows)
-    return lambda batch: teacher.expect(**batch.model_inputs(device))
-
-
-def make_weights(job: Job) -> Weights:
-    """What each position of a batch counts; None where all count alike."""
-    if job.targets is None or job.distill.token_weights == "equal":
-        return lambda batch: None
-    return partial(token_weights, TargetStore(job.targets))
-
-
-def token_weights(store: TargetStore, batch: Batch) -> NDArray[np.float32]:
-    """What each position of the batch counts, [B, T]: the teacher's entropy there, over the mean of those learned."""
-    entropy = store.batch(batch).entropy
-    assert entropy is not None  # whatever is stored has it
-    weights: NDArray[np.float32] = entropy.numpy().reshape(batch.mask.shape) * batch.mask
-    total = weights.sum()
-    return weights * (np.float32(batch.mask.sum()) / total) if total else batch.mask.astype(np.float32)
-
-
-def accumulate(
-    model: Gemma2,
-    batch: Batch,
-    targets_of: Signal,
-    *,
-    windows_per_micro_batch: int,
-    distill: Distill | None = None,
-    next_token_weight: float = 0.0,
-    weights: NDArray[np.float32] | None = None,
-    device: torch.device | str = "cpu",
-) -> float:
-    """Adds to the gradients those of the mean loss over the batch's learned tokens, a micro-batch at a time.
-
-    Each micro-batch is divided by the whole batch's count of learned tokens, so its size changes nothing.
-
-    Args:
-        next_token_weight: the next-token loss's share, where there is a teacher.
-        weights: [B, T], what each position counts; None: those that are learned count 1.
-
-    Returns:
-        The loss, nats per learned token.
-    """
-    distill = distill or Distill()
-    learned = max(1, int(batch.mask.sum()))
-    total = 0.0
-    for start in range(0, len(batch.starts), windows_per_micro_batch):
-        part = batch[start : start + windows_per_micro_batch]
-        rows = slice(start, start + windows_per_micro_batch)
-        mask = torch.from_numpy(part.mask if weights is None else weights[rows]).to(device)
-        targets, next_tokens = targets_of(part), torch.from_numpy(part.targets).to(device)
-        if isinstance(targets, Chunks):
-            loss = alm_loss(
-                model,
-                part.model_inputs(device),
-                next_tokens,
-                targets,
-                mask=mask,
-                denominator=learned,
-                next_token_weight=next_token_weight,
-            )
-        else:
-            if next_token_weight and not isinstance(targets, Tensor):
-                targets = ((1 - next_token_weight, targets), (next_token_weight, next_tokens))
-            loss = model(
-                **part.model_inputs(device),
-                targets=targets,
-                mask=mask,
-                denominator=learned,
-                temperature=distill.temperature,
-                divergence="forward_kl" if distill.loss == "alm" else distill.loss,  # a control has its student's
-                beta=distill.beta,
-            )
-        loss.backward()
-        total += loss.item()
-    return total
 
 
 def _step(
@@ -294,26 +157,3 @@ def validate(model: Gemma2, windows: Windows, device: torch.device) -> float:
             total += loss.item()
             learned += int(batch.mask.sum())
     return total / max(1, learned)
-
-
-@contextmanager
-def _interrupt_flag() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether Ctrl-C was pressed; a second press raises KeyboardInterrupt at once."""
-    pressed = False
-
-    def press(number: int, frame: object) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-        say("finishing this step, then saving; Ctrl-C again stops at once")
-
-    try:
-        before = signal.signal(signal.SIGINT, press)
-    except ValueError:  # not in the main thread: signals go elsewhere
-        yield lambda: False
-        return
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -17,7 +17,8 @@ from gemmule.evaluate.figures import measure
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.plan import Plan
-from gemmule.train.loop import accumulate, validate
+from gemmule.train.loop import validate
+from gemmule.train.objective import accumulate
 
 CPU = torch.device("cpu")
 SHAPE = Gemma2Config(300, 2, 16, 2, 1, 8, 32, 8)

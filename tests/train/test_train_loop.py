@@ -26,7 +26,8 @@ from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Distill, Machine, Train
 from gemmule.train import checkpoint, loop, metrics
-from gemmule.train.loop import Job, accumulate, make_signal, token_weights
+from gemmule.train.job import Job
+from gemmule.train.objective import accumulate, make_signal, token_weights
 from gemmule.train.optimizer import make_optimizer
 from gemmule.train.schedule import learning_rate, next_token_weight
 

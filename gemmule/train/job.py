@@ -1,0 +1,52 @@
+"""All that training one model needs, and what follows from it: steps, windows in a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gemmule.artifact import Artifact, Settings
+from gemmule.data.loader import Windows
+from gemmule.distill.alm import ByteAligned
+from gemmule.distill.teachers import Teacher
+from gemmule.model.config import Gemma2Config
+from gemmule.recipe import Distill, Machine, Train
+
+LARGEST_MICRO_BATCH = 8192  # tokens whose activations are kept at once, unless the recipe says otherwise
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that training one model needs."""
+
+    name: str
+    folder: Path  # checkpoints, metrics and TensorBoard's files go here
+    config: Gemma2Config
+    train: Train
+    distill: Distill
+    machine: Machine
+    seed: int
+    windows: Windows  # of the training text
+    validation: Windows
+    settings: Settings  # of the artifact: a checkpoint of other settings is not gone on from
+    inputs: dict[str, Artifact]
+    teacher: Callable[[torch.device], Teacher | ByteAligned] | None = None  # loads a teacher, to run beside the student
+    targets: Path | None = None  # a folder of stored targets
+    start_from: Path | None = None  # a model folder, of the same shape or to be cut down to it
+
+    @property
+    def windows_per_batch(self) -> int:
+        return max(1, round(self.train.batch_tokens / self.windows.sequence_length))
+
+    @property
+    def steps(self) -> int:
+        return max(1, round(self.train.tokens / (self.windows_per_batch * self.windows.sequence_length)))
+
+    @property
+    def windows_per_micro_batch(self) -> int:
+        length = self.windows.sequence_length
+        tokens = self.train.micro_batch_tokens or LARGEST_MICRO_BATCH
+        return min(self.windows_per_batch, max(1, tokens // length))

@@ -1,0 +1,114 @@
+"""What is learned at each token, and its gradients: the next token itself, a teacher beside, or its stored targets.
+
+A share of the next-token loss may be mixed in. Gradients are those of the mean over a whole batch's learned tokens,
+however it is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gemmule.data.loader import Batch
+from gemmule.distill.alm import ByteAligned, Chunks, alm_loss
+from gemmule.distill.targets import TargetStore
+from gemmule.distill.vocabulary import say_lost_mass
+from gemmule.model.transformer import Gemma2
+from gemmule.recipe import Distill
+from gemmule.train.job import Job
+
+Signal = Callable[[Batch], Any]  # a micro-batch -> the targets that `model(ids, targets=...)` takes
+Weights = Callable[[Batch], NDArray[np.float32] | None]  # a batch -> what each of its positions counts, [B, T]
+
+
+def make_signal(job: Job, device: torch.device) -> Signal:
+    """What the student learns at each token of a micro-batch."""
+    if job.targets is not None:
+        store = TargetStore(job.targets)
+        return lambda batch: store.batch(batch).to(device)
+    if job.teacher is None:
+        return lambda batch: torch.from_numpy(batch.targets).to(device)
+    teacher = job.teacher(device)
+    if isinstance(teacher, ByteAligned):
+        return teacher.chunks
+    say_lost_mass(f"{job.name}'s teacher", teacher, job.windows)
+    return lambda batch: teacher.expect(**batch.model_inputs(device))
+
+
+def make_weights(job: Job) -> Weights:
+    """What each position of a batch counts; None where all count alike."""
+    if job.targets is None or job.distill.token_weights == "equal":
+        return lambda batch: None
+    return partial(token_weights, TargetStore(job.targets))
+
+
+def token_weights(store: TargetStore, batch: Batch) -> NDArray[np.float32]:
+    """What each position of the batch counts, [B, T]: the teacher's entropy there, over the mean of those learned."""
+    entropy = store.batch(batch).entropy
+    assert entropy is not None  # whatever is stored has it
+    weights: NDArray[np.float32] = entropy.numpy().reshape(batch.mask.shape) * batch.mask
+    total = weights.sum()
+    return weights * (np.float32(batch.mask.sum()) / total) if total else batch.mask.astype(np.float32)
+
+
+def accumulate(
+    model: Gemma2,
+    batch: Batch,
+    targets_of: Signal,
+    *,
+    windows_per_micro_batch: int,
+    distill: Distill | None = None,
+    next_token_weight: float = 0.0,
+    weights: NDArray[np.float32] | None = None,
+    device: torch.device | str = "cpu",
+) -> float:
+    """Adds to the gradients those of the mean loss over the batch's learned tokens, a micro-batch at a time.
+
+    Each micro-batch is divided by the whole batch's count of learned tokens, so its size changes nothing.
+
+    Args:
+        next_token_weight: the next-token loss's share, where there is a teacher.
+        weights: [B, T], what each position counts; None: those that are learned count 1.
+
+    Returns:
+        The loss, nats per learned token.
+    """
+    distill = distill or Distill()
+    learned = max(1, int(batch.mask.sum()))
+    total = 0.0
+    for start in range(0, len(batch.starts), windows_per_micro_batch):
+        part = batch[start : start + windows_per_micro_batch]
+        rows = slice(start, start + windows_per_micro_batch)
+        mask = torch.from_numpy(part.mask if weights is None else weights[rows]).to(device)
+        targets, next_tokens = targets_of(part), torch.from_numpy(part.targets).to(device)
+        if isinstance(targets, Chunks):
+            loss = alm_loss(
+                model,
+                part.model_inputs(device),
+                next_tokens,
+                targets,
+                mask=mask,
+                denominator=learned,
+                next_token_weight=next_token_weight,
+            )
+        else:
+            if next_token_weight and not isinstance(targets, Tensor):
+                targets = ((1 - next_token_weight, targets), (next_token_weight, next_tokens))
+            loss = model(
+                **part.model_inputs(device),
+                targets=targets,
+                mask=mask,
+                denominator=learned,
+                temperature=distill.temperature,
+                divergence="forward_kl" if distill.loss == "alm" else distill.loss,  # a control has its student's
+                beta=distill.beta,
+            )
+        loss.backward()
+        total += loss.item()
+    return total
