@@ -8,7 +8,6 @@ function of the step, so training that was interrupted goes on as if it had not 
 from __future__ import annotations
 
 import math
-import time
 
 import torch
 from torch import nn
@@ -19,14 +18,16 @@ from gemmule.model import compiling, weights
 from gemmule.model.cut import cut, measure_importance
 from gemmule.model.device import choose_device
 from gemmule.model.transformer import Gemma2
-from gemmule.progress import Meter, say
+from gemmule.progress import Meter, running_seconds, say
 from gemmule.train import checkpoint
 from gemmule.train.job import Job
 from gemmule.train.metrics import MetricsLog
 from gemmule.train.objective import Signal, Weights, accumulate, make_signal, make_weights
 from gemmule.train.optimizer import make_optimizer
+from gemmule.train.reading import ReadAhead, batch_reader
 from gemmule.train.schedule import learning_rate, next_token_weight
 from gemmule.train.stopping import interrupt_flag
+from gemmule.train.tracking import start_tracking
 
 IMPORTANCE_TOKENS = 8192  # on which it is measured what a model can do without
 VALIDATIONS = 20  # points of the validation curve
@@ -51,19 +52,24 @@ def train(job: Job) -> Gemma2:
     if state.step < job.steps:
         targets_of, weights_of = make_signal(job, device), make_weights(job)
         compiling.prepare(model, job.machine.compile)
-    log = MetricsLog(job.folder, state.step)
+    tracker = start_tracking(job.machine.track, job.folder, job.settings)
+    log = MetricsLog(job.folder, state.step, tracker)
 
     def save() -> None:
         checkpoint.save(job.folder / "checkpoints", model, optimizer, state, job.settings, job.inputs)
 
     try:
-        with interrupt_flag() as interrupted, Meter(job.name, total, done=state.tokens) as meter:
+        with (
+            interrupt_flag() as interrupted,
+            ReadAhead(batch_reader(job), job.steps) as batch_of,
+            Meter(job.name, total, done=state.tokens) as meter,
+        ):
             while state.step < job.steps:
-                started = time.monotonic()
-                batch = job.windows.batch(state.step, job.windows_per_batch)
+                started = running_seconds()
+                batch = batch_of(state.step)
                 loss, norm = _step(job, model, optimizer, batch, targets_of, state.step, device, weights_of)
                 state = checkpoint.State(
-                    state.step + 1, state.tokens + int(batch.mask.sum()), state.seconds + time.monotonic() - started
+                    state.step + 1, state.tokens + int(batch.mask.sum()), state.seconds + running_seconds() - started
                 )
                 meter.update(state.tokens, f"loss {loss:.3f}")
                 log.write(
@@ -75,6 +81,7 @@ def train(job: Job) -> Gemma2:
                         "gradient_norm": norm,
                         "tokens_per_second": round(meter.speed, 1),
                         "seconds": round(state.seconds, 3),
+                        **({"windows_left_out": batch.left_out} if batch.left_out else {}),
                     }
                 )
                 if state.step % max(1, job.steps // VALIDATIONS) == 0 or state.step == job.steps:
