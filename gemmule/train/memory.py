@@ -33,5 +33,7 @@ def lower_precision(wish: Literal["auto", "float32", "bfloat16"], device: torch.
     """
     made_for_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if wish == "bfloat16" or (wish == "auto" and made_for_it):
+        if device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32 for the head, whose loss stays in float32
         return partial(torch.autocast, device.type, torch.bfloat16)
     return nullcontext
