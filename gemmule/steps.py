@@ -250,6 +250,7 @@ def job_of(step: Step, plan: Plan) -> Job:
         teacher=partial(load, step, plan) if teachers_in(step.inputs) else None,
         targets=step.inputs["targets"].path if "targets" in step.inputs else None,
         start_from=_weights_of(step.inputs["start_from"]) if "start_from" in step.inputs else None,
+        decode=words.decode,
     )
 
 
@@ -304,7 +305,7 @@ def describe_own_cut(step: Step, config: Gemma2Config) -> str:
     return describe_cut(weights.read_config(_weights_of(step.inputs["start_from"])), config)
 
 
-def _windows(tokens: Step, words: Step, plan: Plan, leave_out_damaged: bool = False) -> Windows:
+def _windows(tokens: Step, words: Step, plan: Plan, skip_damaged: bool = False) -> Windows:
     vocabulary = load_tokenizer(words.path)
     return Windows(
         TokenShards(tokens.path),
@@ -313,7 +314,7 @@ def _windows(tokens: Step, words: Step, plan: Plan, leave_out_damaged: bool = Fa
         vocabulary.pad_id,
         plan.recipe.seed,
         separate_documents=plan.recipe.data.separate_documents,
-        leave_out_damaged=leave_out_damaged,
+        skip_damaged=skip_damaged,
     )
 
 

@@ -150,6 +150,6 @@ def _warnings(plan: Plan, records: list[dict[str, Any]]) -> list[str]:
     tokens, available = records[-1]["tokens"], len(TokenShards(plan.tokens["train"].path))
     if tokens > 1.5 * available:
         warnings.append(f"read the text {tokens / available:.1f} times: more text would help more than more tokens")
-    if left_out := sum(record.get("windows_left_out", 0) for record in records):
-        warnings.append(f"left out {left_out:,} windows whose tokens or targets were damaged")
+    if damaged := sum(record.get("damaged_windows", 0) for record in records):
+        warnings.append(f"skipped {damaged:,} windows whose tokens or stored targets were damaged")
     return warnings

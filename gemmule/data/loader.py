@@ -8,7 +8,7 @@
 - Each epoch reads all windows in an order of its own. The order is computed, not kept: a permutation by a Feistel
   network over the numbers 0..n-1 (Black and Rogaway 2002, "Ciphers with arbitrary finite domains", FE-1).
 - There is no state: any step is reachable at once, by any number of ranks.
-- A window with a damaged token is an error, or, where that is asked for, left out: nothing in it is read or learned.
+- A window with a damaged token is an error, or, where that is asked for, skipped: nothing in it is read or learned.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Batch:
     are to be kept apart; stored: B * T rows, what the teacher expected at each target, where that is stored.
     `batch[rows]` are some of the windows.
 
-    left_out: of the whole batch, how many windows are not learned from because they are damaged.
+    damaged: of the whole batch, how many windows are not learned from because they are.
     """
 
     inputs: NDArray[np.int64]
@@ -52,7 +52,7 @@ class Batch:
     starts: NDArray[np.int64]
     documents: NDArray[np.int64] | None = None
     stored: SparseDistributions | None = None
-    left_out: int = 0
+    damaged: int = 0
 
     def __getitem__(self, rows: slice) -> Batch:
         documents = None if self.documents is None else self.documents[rows]
@@ -77,7 +77,7 @@ class Windows:
     With `separate_documents` a batch says which document each input belongs to, so that attention keeps them apart, and
     each begins with a `<bos>` of its own, in the place of the last one's `<eos>`: it is read as if it stood alone.
 
-    With `leave_out_damaged` a window with a damaged token is all padding and masked out, and it is said.
+    With `skip_damaged` a window with a damaged token is all padding and masked out, and it is said.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Windows:
         seed: int = 0,
         *,
         separate_documents: bool = False,
-        leave_out_damaged: bool = False,
+        skip_damaged: bool = False,
     ) -> None:
         """`bos_id` goes in front of every window; None: nothing does.
 
@@ -105,7 +105,7 @@ class Windows:
         self.pad_id = pad_id
         self.seed = seed
         self.separate_documents = separate_documents
-        self.leave_out_damaged = leave_out_damaged
+        self.skip_damaged = skip_damaged
 
     def __len__(self) -> int:
         return -(-len(self.shards) // self.sequence_length)
@@ -139,12 +139,12 @@ class Windows:
         starts = windows * self.sequence_length
         targets = np.full(shape, self.pad_id, np.int64)
         mask = np.zeros(shape, bool)
-        left_out = 0
+        damaged = 0
         for row, start in enumerate(starts.tolist()):
             stop = min(start + self.sequence_length, len(self.shards))
-            if self.leave_out_damaged and (damage := self.shards.damage(start, stop)):
-                say_once(f"{damage}; windows with any of them are left out")
-                left_out += 1
+            if self.skip_damaged and (damage := self.shards.damage(start, stop)):
+                say_once(f"{damage}; windows with any of them are skipped")
+                damaged += 1
                 continue
             targets[row, : stop - start] = self.shards[start:stop]
             mask[row, : stop - start] = self.shards.mask(start, stop)
@@ -157,7 +157,13 @@ class Windows:
             documents = self._documents(starts, inputs.shape[1])
             if self.bos_id is not None:
                 inputs[:, 1:][documents[:, 1:] != documents[:, :-1]] = self.bos_id
-        return Batch(inputs, targets, mask, starts, documents, left_out=left_out)
+        return Batch(inputs, targets, mask, starts, documents, damaged=damaged)
+
+    def documents_of(self, batch: Batch) -> list[int]:
+        """The numbers of the documents that a batch's targets lie in, ascending."""
+        positions = batch.starts[:, None] + np.arange(batch.targets.shape[1])
+        found = np.searchsorted(self.shards.document_starts, positions[batch.mask], side="right") - 1
+        return [int(number) for number in np.unique(found)]
 
     def _documents(self, starts: NDArray[np.int64], tokens: int) -> NDArray[np.int64]:
         """The number of the document of each input, [B, T]: with a `<bos>` that of its target, else its own."""

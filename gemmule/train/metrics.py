@@ -1,9 +1,11 @@
 """What is written while a model trains: `metrics.jsonl`, a line a record, TensorBoard's files beside it, a tracker.
 
 A step's record holds step, tokens, loss (the objective, nats per token), learning_rate, gradient_norm,
-tokens_per_second, seconds (since the start, pauses not counted) and, if any were, windows_left_out, damaged and not
-learned from (`data.damaged`); a validation record holds step, tokens and
-validation_loss (next-token, nats per token).
+tokens_per_second and seconds (since the start, pauses not counted); a validation record holds step, tokens and
+validation_loss (next-token, nats per token). Where the loss or a gradient was not finite, `left_out` says how in their
+place, and `documents` what was in the batch; `passed_over` is why a step's data was not learned from after that;
+`spike_in_documents` are the documents of a batch whose loss jumped. `damaged_windows` is
+how many of a batch were not learned from because they are damaged (`data.damaged`).
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class MetricsLog:
         self.file.write(json.dumps(record) + "\n")
         self.file.flush()
         for key, value in record.items():
-            if key not in ("step", "tokens", "seconds"):
+            if isinstance(value, float) and key != "seconds":
                 self.board.add_scalar(key, value, record["step"])
         if self.tracker is not None:
             self.tracker.log(record)

@@ -1,7 +1,7 @@
 """What a step reads: its batch and, where a teacher's targets are stored, these; the next steps' while one computes.
 
 Reading is a function of the step, so a thread that reads ahead changes when the disk and the decoder work, and nothing
-else. What is damaged is an error of the step that needs it, or, where the recipe asks for that, left out.
+else. What is damaged is an error of the step that needs it, or, where the recipe asks for that, skipped.
 """
 
 from __future__ import annotations
@@ -55,24 +55,24 @@ def batch_reader(job: Job) -> Callable[[int], Batch]:
 
     def read(step: int) -> Batch:
         batch = job.windows.batch(step, job.windows_per_batch)
-        return batch if store is None else with_targets(batch, store, job.windows.leave_out_damaged)
+        return batch if store is None else with_targets(batch, store, job.windows.skip_damaged)
 
     return read
 
 
-def with_targets(batch: Batch, store: TargetStore, leave_out_damaged: bool = False) -> Batch:
-    """The batch and its stored targets. Raises WorkError where they are damaged, or leaves out those windows."""
-    if leave_out_damaged:
-        batch = _leave_out_damaged(batch, store)
+def with_targets(batch: Batch, store: TargetStore, skip_damaged: bool = False) -> Batch:
+    """The batch and its stored targets. Raises WorkError where they are damaged, or skips those windows."""
+    if skip_damaged:
+        batch = _skip_damaged(batch, store)
     return replace(batch, stored=store.batch(batch))
 
 
-def _leave_out_damaged(batch: Batch, store: TargetStore) -> Batch:
-    mask, left_out = batch.mask.copy(), batch.left_out
+def _skip_damaged(batch: Batch, store: TargetStore) -> Batch:
+    mask, damaged = batch.mask.copy(), batch.damaged
     for row, start in enumerate(batch.starts.tolist()):
         damage = store.damage(start, start + mask.shape[1]) if mask[row].any() else None
         if damage is not None:
-            say_once(f"{damage}; windows with any of them are left out")
+            say_once(f"{damage}; windows with any of them are skipped")
             mask[row] = False
-            left_out += 1
-    return replace(batch, mask=mask, left_out=left_out)
+            damaged += 1
+    return replace(batch, mask=mask, damaged=damaged)

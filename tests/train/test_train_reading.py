@@ -8,24 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small_job import LARGE, LENGTH
 from stored_targets import write_targets
 
-from gemmule import tokenizer
 from gemmule.data import shards as shards_module
 from gemmule.data.loader import Windows
 from gemmule.data.shards import TokenShards, write_shards
 from gemmule.distill.targets import TargetStore
 from gemmule.distill.teachers import Gemma2Teacher
 from gemmule.errors import WorkError
-from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
-from gemmule.recipe import Distill, Machine, Train
+from gemmule.recipe import Train
 from gemmule.train import loop, metrics
-from gemmule.train.job import Job
 from gemmule.train.reading import AHEAD, ReadAhead, batch_reader, with_targets
-
-LENGTH = 16
-SMALL = Gemma2Config(300, 2, 16, 2, 1, 8, 32, 8)
 
 
 def test_steps_come_as_read_and_the_next_ones_are_read_meanwhile():
@@ -81,29 +76,15 @@ def test_the_thread_ends_with_the_loop(error):
 
 
 @pytest.fixture
-def job(tmp_path, texts, monkeypatch):
-    """Learning from stored targets, in blocks of 64 tokens."""
+def job(job, words, texts, tmp_path, monkeypatch):
+    """Learning from stored targets; tokens in blocks of 64."""
     monkeypatch.setattr(shards_module, "BLOCK", 64)
-    words = tokenizer.train(texts, 300)
-    windows = Windows(
-        write_shards(texts, words, tmp_path / "tokens"), LENGTH, words.bos_id, words.pad_id, leave_out_damaged=True
-    )
-    teacher = Gemma2Teacher(Gemma2(Gemma2Config(300, 2, 32, 4, 2, 8, 64, 8)).initialise(5).eval())
-    write_targets(tmp_path / "targets", teacher, windows, positions=10**6)
-    return Job(
-        name="m",
-        folder=tmp_path / "m",
-        config=SMALL,
-        train=Train(tokens=20 * 256, learning_rate=1e-2, batch_tokens=256),
-        distill=Distill(),
-        machine=Machine(device="cpu", compile=False),
-        seed=0,
-        windows=windows,
-        validation=windows,
-        settings={},
-        inputs={},
-        targets=tmp_path / "targets",
-    )
+    shards = write_shards(texts[:4], words, tmp_path / "tokens")
+    windows = Windows(shards, LENGTH, words.bos_id, words.pad_id, skip_damaged=True)
+    write_targets(tmp_path / "targets", Gemma2Teacher(Gemma2(LARGE).initialise(5).eval()), windows, positions=10**6)
+    few = Windows(write_shards(["the king"], words, tmp_path / "few"), LENGTH, words.bos_id, words.pad_id)
+    train = Train(tokens=20 * 256, learning_rate=1e-2, batch_tokens=256)
+    return replace(job, train=train, windows=windows, validation=few, targets=tmp_path / "targets")
 
 
 def reopened(job, folder, **changes):
@@ -127,7 +108,8 @@ def test_batches_carry_their_stored_targets(job):
 def test_damaged_tokens_and_targets_are_said_counted_and_never_learned(job, tmp_path, capsys):
     """The weights do not depend on what stands in the damaged blocks, and are not those of the undamaged text."""
     whole = loop.train(job).state_dict()
-    assert not any("windows_left_out" in record for record in metrics.read(job.folder))
+    undamaged = [record for record in metrics.read(job.folder) if "loss" in record]
+    assert not any("damaged_windows" in record for record in undamaged)
     tokens, targets = job.windows.shards.path / "tokens-00000.npy", job.targets / "blocks.bin"
     ids, blocks = np.load(tokens), targets.read_bytes()
     index = np.fromfile(job.targets / "index.bin", [("end", "<u8"), ("crc", "<u4")])
@@ -137,7 +119,7 @@ def test_damaged_tokens_and_targets_are_said_counted_and_never_learned(job, tmp_
         ids[130] ^= 1024 * flip  # in the block of tokens 128 to 191
         np.save(tokens, ids)
         targets.write_bytes(blocks[:place] + bytes([blocks[place] ^ flip]) + blocks[place + 1 :])
-        damaged = reopened(job, tmp_path / f"flip {flip}", leave_out_damaged=True)
+        damaged = reopened(job, tmp_path / f"flip {flip}", skip_damaged=True)
         learned[flip] = loop.train(damaged).state_dict()
         records = [record for record in metrics.read(damaged.folder) if "loss" in record]
         assert len(records) == 20
@@ -146,8 +128,8 @@ def test_damaged_tokens_and_targets_are_said_counted_and_never_learned(job, tmp_
         for step in range(20):
             starts = job.windows.batch(step, job.windows_per_batch).starts // LENGTH
             expected += sum(int(start) in bad for start in starts)
-        assert sum(record.get("windows_left_out", 0) for record in records) == expected > 0
-        assert records[-1]["tokens"] == 20 * 256 - expected * LENGTH
+        assert sum(record.get("damaged_windows", 0) for record in records) == expected > 0
+        assert records[-1]["tokens"] == undamaged[-1]["tokens"] - expected * LENGTH
     assert all(torch.equal(learned[1][name], learned[2][name]) for name in whole)
     assert not all(torch.equal(learned[1][name], whole[name]) for name in whole)
     said = capsys.readouterr().err
@@ -168,7 +150,7 @@ def test_damage_stops_training_unless_the_recipe_says_otherwise(job, tmp_path):
     assert sum("loss" in record for record in metrics.read(tmp_path / "strict")) == first
 
 
-def test_a_batch_all_left_out_has_targets_of_no_entries(job):
+def test_a_batch_all_skipped_has_targets_of_no_entries(job):
     batch = job.windows.window_batch([0, 1])
     batch.mask[:] = False
     stored = with_targets(batch, TargetStore(job.targets)).stored
