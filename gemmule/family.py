@@ -56,7 +56,7 @@ def report(folder: Path) -> Path:
     """Writes `report.html` of a run folder, finished or not, and gives its path. Takes no lock: a run may go on."""
     if not (folder / RECIPE).is_file():
         raise RequestError(f"{folder}: not a run folder: it has no {RECIPE}")
-    from gemmule.summary import write_report_so_far  # imports torch
+    from gemmule.summary import write_report_so_far
 
     write_report_so_far(Plan(recipes.read(folder / RECIPE), folder / RECIPE, folder))
     return folder / REPORT
@@ -223,7 +223,7 @@ class Family:
         if not force and report.exists() and (self.out / SUMMARY).exists():
             say(f"nothing to do: everything in {self.out} is made. Open {report}")
             return
-        from gemmule.summary import write_summary_and_report  # imports torch
+        from gemmule.summary import write_summary_and_report
 
         write_summary_and_report(self.plan)
         say(f"done. Open {report}")

@@ -1,4 +1,7 @@
-"""summary.json and report.html of a run, from what its steps have left: all of them, or those that are finished."""
+"""summary.json and report.html of a run, from what its steps have left: all of them, or those that are finished.
+
+While a run goes on nothing here imports torch: looking at it takes no time from it.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,12 @@ import shlex
 import sys
 from typing import Any
 
-import torch
-
 from gemmule import artifact
 from gemmule import recipe as recipes
 from gemmule.data.shards import TokenShards
-from gemmule.model import weights
-from gemmule.model.device import choose_device
 from gemmule.plan import RECIPE, Plan, Step
 from gemmule.report import write_report
 from gemmule.report.contents import ModelReport, Progress, ReportData, Role
-from gemmule.steps import describe_own_cut
 from gemmule.train import metrics
 
 FIGURES = (
@@ -42,17 +40,25 @@ def write_report_so_far(plan: Plan) -> None:
 
 
 def _write(plan: Plan, models: dict[str, ModelReport], created: str, command: str) -> None:
-    device = choose_device(plan.recipe.machine.device)
     report = ReportData(
         name=plan.recipe.name,
         created=created,
         command=command,
-        machine=f"{os.cpu_count()} CPU cores, {device.type}, torch {torch.__version__}",
+        machine="" if any(model.progress for model in models.values()) else _machine(plan),
         text=_text(plan),
         models=models,
         recipe=(plan.out / RECIPE).read_text(encoding="utf-8"),
     )
     write_report(report, plan.out / "report.html")
+
+
+def _machine(plan: Plan) -> str:
+    import torch
+
+    from gemmule.model.device import choose_device
+
+    device = choose_device(plan.recipe.machine.device)
+    return f"{os.cpu_count()} CPU cores, {device.type}, torch {torch.__version__}"
 
 
 def _models(plan: Plan) -> dict[str, ModelReport]:
@@ -86,7 +92,7 @@ def _model(name: str, plan: Plan, evaluations: dict[str | None, dict[str, Any]])
         progress=None if made or model.train is None else _progress(step, plan, steps),
         learn_from=recipes.join_names(model.teachers) if taught else None,
         start_from=model.start_from,
-        cut=describe_own_cut(step, weights.read_config(step.path)) if made and model.start_from is not None else "",
+        cut=_cut(step) if made and model.start_from is not None else "",
         like=model.like,
         origin=model.from_,
         figures=figures,
@@ -100,6 +106,13 @@ def _model(name: str, plan: Plan, evaluations: dict[str | None, dict[str, Any]])
         lineage=[{"hash": key, **entry} for key, entry in step.artifact.manifest.ancestry.items()] if made else [],
         warnings=_warnings(plan, steps),
     )
+
+
+def _cut(step: Step) -> str:
+    from gemmule.model import weights
+    from gemmule.steps import describe_own_cut
+
+    return describe_own_cut(step, weights.read_config(step.path))
 
 
 def _progress(step: Step, plan: Plan, records: list[dict[str, Any]]) -> Progress:

@@ -16,8 +16,6 @@ import mmap
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from gemmule.train.tracking import Tracker
 
 METRICS = "metrics.jsonl"
@@ -27,6 +25,8 @@ class MetricsLog:
     """Appends records; when training goes on from `step`, records after it are dropped first."""
 
     def __init__(self, folder: Path, step: int, tracker: Tracker | None = None) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # takes seconds, and reading needs none of it
+
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / METRICS
         self.tracker = tracker

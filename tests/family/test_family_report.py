@@ -54,6 +54,14 @@ def test_a_run_half_done(run, half, contents):
     assert f"gemmule run {out / 'recipe.toml'}" in page
 
 
+def test_looking_at_a_run_that_goes_on_needs_no_torch(half):
+    code = (
+        "import sys; from pathlib import Path; from gemmule import family; family.report(Path(sys.argv[1]));"
+        "assert not {'torch', 'transformers', 'tensorboard'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code, str(half / "run")], check=True)
+
+
 def test_the_same_command_then_finishes_and_writes_it_anew(run, half, finished, contents):
     out = half / "run"
     assert run("report", out) == 0
