@@ -1,6 +1,6 @@
 """Whether the trainer ever waits for data, what it costs around the bare model step, how soon it goes on after a stop.
 
-    python benchmarks/loader.py [--run runs/demo] [--out benchmarks/work/loader] [--steps 40] [--rounds 5]
+    python benchmarks/loader.py [--run runs/demo | --teacher FOLDER] [--out benchmarks/work/loader] [--text ...]
 
 The demo's student, once with stored targets and once without a teacher, in the demo's batches.
 
@@ -46,13 +46,15 @@ SIGNALS = {"stored targets": "student", "no teacher": "control"}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="where the demo's teacher is, or goes")
+    parser.add_argument("--teacher", type=Path, help="another model folder with a tokenizer")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/work/loader"))
     parser.add_argument("--steps", type=int, default=40, help="of a side's turn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--text", nargs="+", help="less text than the demo's, so that teaching takes less time")
     wishes = parser.parse_args()
 
-    family = prepare(wishes.run, wishes.out, wishes.text)
+    teacher = wishes.teacher or common.student_and_teacher(common.DEMO, wishes.run)[2]
+    family = prepare(teacher.resolve(), wishes.out, wishes.text)
     waiting = Table(
         "learning from", "waiting, reading ahead", "waiting, reading at the step", "tokens/s, ahead", "× at the step"
     )
@@ -69,9 +71,8 @@ def main() -> None:
         common.show(table)
 
 
-def prepare(run: Path, out: Path, text: list[str] | None) -> Family:
-    """The demo's family with its teacher from outside and stored targets, taught and ready to train."""
-    _, _, teacher = common.student_and_teacher(common.DEMO, run)
+def prepare(teacher: Path, out: Path, text: list[str] | None) -> Family:
+    """The demo's family with a teacher from outside and stored targets, taught and ready to train."""
     raw = recipes.read(common.DEMO)
     raw["tokenizer"] = {"from": str(teacher)}
     raw["models"]["teacher"] = {"from": str(teacher)}

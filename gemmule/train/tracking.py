@@ -45,17 +45,18 @@ class Tracker:
         try:
             return call()
         except Exception as error:  # whatever it is, it is no reason to stop training
-            say(f"{self.library}: {first_line(error)}; training goes on without it")
+            say(f"{self.library}: {first_line(error).rstrip('.')}; training goes on without it")
             self._run = None
             return None
 
 
 def import_tracker(library: str) -> Any:
+    """The library's module. Raises RequestError naming what is missing and the extra that brings it."""
     try:
         return importlib.import_module(library)
-    except ImportError:
+    except ImportError as error:
         raise RequestError(
-            f'machine.track = "{library}": {library} is not installed: pip install "gemmule[{library}]"'
+            f'machine.track = "{library}": {first_line(error)}: pip install "gemmule[{library}]"'
         ) from None
 
 
