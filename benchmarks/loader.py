@@ -18,6 +18,7 @@ import copy
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,15 +30,14 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from gemmule import artifact, steps
 from gemmule import recipe as recipes
+from gemmule import steps
 from gemmule.data.loader import Batch
 from gemmule.family import Family
-from gemmule.model.transformer import Gemma2
-from gemmule.train import checkpoint, loop, metrics
+from gemmule.train import loop, metrics
+from gemmule.train.guards import State
 from gemmule.train.job import Job
-from gemmule.train.objective import accumulate, make_signal
-from gemmule.train.optimizer import make_optimizer
+from gemmule.train.objective import accumulate
 from gemmule.train.reading import ReadAhead, batch_reader
 
 SIGNALS = {"stored targets": "student", "no teacher": "control"}
@@ -55,17 +55,17 @@ def main() -> None:
 
     teacher = wishes.teacher or common.student_and_teacher(common.DEMO, wishes.run)[2]
     family = prepare(teacher.resolve(), wishes.out, wishes.text)
-    waiting = Table(
-        "learning from", "waiting, reading ahead", "waiting, reading at the step", "tokens/s, ahead", "× at the step"
-    )
-    speed = Table("learning from", "tokens/s, bare step", "trainer, × bare", "with its validations, × bare")
-    for title, name in SIGNALS.items():
-        job = steps.job_of(family.plan.model_step(name), family.plan)
-        waiting.add_row(title, *measure_waiting(job, wishes.steps, wishes.rounds))
-        speed.add_row(title, *measure_speed(job, wishes.out, wishes.steps, wishes.rounds))
-    going_on = Table("going on from step", "of steps", "seconds to the first step")
-    for step in (10, 1_000, 100_000):
-        going_on.add_row(f"{step:,}", "200,000", f"{seconds_to_go_on(family, wishes.out, step):.1f}")
+    with tempfile.TemporaryDirectory(dir=wishes.out) as folder:
+        work = Path(folder)
+        waiting = Table("learning from", "waiting, reading ahead", "reading at the step", "tokens/s, × at the step")
+        speed = Table("learning from", "tokens/s, bare step", "trainer, × bare", "with its validations, × bare")
+        for title, name in SIGNALS.items():
+            job = steps.job_of(family.plan.model_step(name), family.plan)
+            waiting.add_row(title, *measure_waiting(job, work, wishes.steps, wishes.rounds))
+            speed.add_row(title, *measure_speed(job, work, wishes.steps, wishes.rounds))
+        going_on = Table("going on from step", "of steps", "seconds to the first step")
+        for step in (10, 1_000, 100_000):
+            going_on.add_row(f"{step:,}", "200,000", f"{seconds_to_go_on(family, work, step):.1f}")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     for table in (waiting, speed, going_on):
         common.show(table)
@@ -81,26 +81,25 @@ def prepare(teacher: Path, out: Path, text: list[str] | None) -> Family:
         raw["data"]["sources"] = [str(Path(each).resolve()) for each in text]
     family = Family(raw, common.DEMO, out / "run")
     family.run("teach")
+    family.run("tokenize")  # the validation text too
     return family
 
 
 class Bench:
     """A model that takes steps as the trainer's does, and nothing else."""
 
-    def __init__(self, job: Job) -> None:
-        self.job, self.device = job, torch.device("cpu")
-        self.model = Gemma2(job.config).initialise(job.seed).train()
-        self.optimizer = make_optimizer(self.model, job.train)
-        self.targets_of = make_signal(job, self.device)
+    def __init__(self, job: Job, folder: Path) -> None:
+        self.job, self.trainer = job, loop.Trainer(replace(job, folder=folder))
 
     def step(self, batch: Batch) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
+        trainer, job = self.trainer, self.job
+        trainer.optimizer.zero_grad()
         accumulate(
-            self.model, batch, self.targets_of, windows_per_micro_batch=self.job.windows_per_micro_batch,
-            distill=self.job.distill,
+            trainer.model, batch, trainer.targets_of, windows_per_micro_batch=job.windows_per_micro_batch,
+            distill=job.distill, precision=trainer.precision,
         )  # fmt: skip
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.job.train.clip)
-        self.optimizer.step()
+        nn.utils.clip_grad_norm_(trainer.model.parameters(), job.train.clip)
+        trainer.optimizer.step(job.train.learning_rate)
 
     def turn(self, batch_of: Callable[[int], Batch], first: int, count: int) -> tuple[float, float]:
         """Seconds of waiting, and in all, for some steps."""
@@ -113,8 +112,8 @@ class Bench:
         return waited, time.perf_counter() - began
 
 
-def measure_waiting(job: Job, count: int, rounds: int) -> tuple[str, ...]:
-    bench, read = Bench(job), batch_reader(job)
+def measure_waiting(job: Job, out: Path, count: int, rounds: int) -> tuple[str, ...]:
+    bench, read = Bench(job, out / f"waiting-{job.name}"), batch_reader(job)
     bench.turn(read, 0, 3)
     ahead, at_step = [], []
     for number in range(rounds):
@@ -125,24 +124,28 @@ def measure_waiting(job: Job, count: int, rounds: int) -> tuple[str, ...]:
         at_step.append(bench.turn(read, first + 1, count))
     shares = [statistics.median(waited / spent for waited, spent in side) for side in (ahead, at_step)]
     ratio = statistics.median(theirs / ours for (_, ours), (_, theirs) in zip(ahead, at_step, strict=True))
-    fastest = min(spent for _, spent in ahead)
-    return *(f"{share:.2%}" for share in shares), f"{count * tokens_of(job) / fastest:,.0f}", f"{ratio:.2f}"
+    return *(f"{share:.2%}" for share in shares), f"{ratio:.3f}"
 
 
 def measure_speed(job: Job, out: Path, count: int, rounds: int) -> tuple[str, ...]:
+    """Tokens/s of the bare step; of the trainer as a share of that, without its validations and with them."""
     train = job.train.model_copy(update={"tokens": count * tokens_of(job)})
-    bench, read = Bench(job), batch_reader(job)
+    bench, read = Bench(job, out / f"speed-{job.name}"), batch_reader(job)
     batches = [read(step) for step in range(count)]
     bench.turn(batches.__getitem__, 0, 3)
-    bare, steady, whole = [], [], []
+    bare: list[float] = []
+    whole: dict[str, list[float]] = {"apart": [], "with": []}
+    validate = loop.validate
     for number in range(rounds):
-        folder = out / f"trained-{job.name}-{time.time_ns()}-{number}"
-        began = time.perf_counter()
-        loop.train(replace(job, train=train, folder=folder))
-        whole.append(time.perf_counter() - began)
-        steady.append([record for record in metrics.read(folder) if "loss" in record][-1]["seconds"])
+        for side, taken in whole.items():
+            trainer = loop.Trainer(replace(job, train=train, folder=out / f"{side}-{job.name}-{number}"))
+            loop.validate = validate if side == "with" else lambda *arguments: 0.0
+            began = time.perf_counter()
+            trainer.run()
+            taken.append(time.perf_counter() - began)
         bare.append(bench.turn(batches.__getitem__, 0, count)[1])
-    ratios = [statistics.median(b / t for b, t in zip(bare, side, strict=True)) for side in (steady, whole)]
+    loop.validate = validate
+    ratios = [statistics.median(b / t for b, t in zip(bare, taken, strict=True)) for taken in whole.values()]
     return f"{count * tokens_of(job) / min(bare):,.0f}", *(f"{ratio:.3f}" for ratio in ratios)
 
 
@@ -155,17 +158,18 @@ def seconds_to_go_on(family: Family, out: Path, step: int) -> float:
     raw = copy.deepcopy(family.raw)
     raw["models"] = {"control": raw["models"]["student"] | {"learn_from": "none", "distill": {}}}
     raw["models"]["control"]["train"] = raw["models"]["control"]["train"] | {"tokens": 200_000 * 2048}
-    recipe = out / f"go-on-{step}-{time.time_ns()}.toml"
+    recipe = out / f"go-on-{step}.toml"
     raw["data"]["sources"] = [str(file.path) for file in family.plan.files]
     recipe.write_text(tomli_w.dumps(raw), encoding="utf-8")
     run = recipe.with_suffix("")
     own = Family.from_file(recipe, out=run)
     own.run("tokenize")
     job = steps.job_of(own.plan.model_step("control"), own.plan)
-    bench = Bench(job)
+    bench = Bench(job, job.folder)
     bench.turn(batch_reader(job), 0, 1)
-    state = checkpoint.State(step, step * 2048, step * 0.1)
-    checkpoint.save(job.folder / "checkpoints", bench.model, bench.optimizer, state, job.settings, job.inputs)
+    trainer = bench.trainer
+    trainer.checkpoints.save(trainer.model, trainer.optimizer, State(step, step * 2048, step * 0.1, updates=step))
+    trainer.checkpoints.close()
     log = job.folder / metrics.METRICS
     line = '{{"step": {0}, "tokens": {1}, "loss": 3.5, "learning_rate": 0.001, "gradient_norm": 0.5, "seconds": 9.5}}\n'
     log.write_text("".join(line.format(number, number * 2048) for number in range(1, step + 1)), encoding="utf-8")
@@ -180,7 +184,6 @@ def seconds_to_go_on(family: Family, out: Path, step: int) -> float:
     process.kill()
     process.wait()
     assert f'"step": {step + 1}' in log.read_text(encoding="utf-8")[size:]
-    artifact.read(job.folder / "checkpoints" / f"step-{step:08d}")
     return seconds
 
 
