@@ -157,7 +157,10 @@ class _Column:
 
 
 def _damaged(found: str) -> WorkError:
-    return WorkError(f"{found}: the disk or a copy changed it; move the folder away and make the tokens again")
+    return WorkError(
+        f"{found}: a disk or a copy changed it. Move the folder away and make the tokens again, "
+        'or train without them: data.damaged = "skip"'
+    )
 
 
 def write_shards(

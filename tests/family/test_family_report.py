@@ -81,8 +81,8 @@ def test_nothing_made_yet_and_no_run_at_all(run, tmp_path, recipe, capsys):
     assert re.search(r"teacher not begun: 16 steps student not begun: 8 steps", page)
 
 
-def test_while_the_run_goes_on(run, recipe):
-    """The run holds the folder's lock, and neither notices the other."""
+def test_while_the_run_goes_on(run, recipe, capsys):
+    """The run holds the folder's lock, and neither notices the other; a second run is refused, naming the first."""
     out = recipe.parent / "run"
     command = [sys.executable, "-m", "gemmule", "run", str(recipe), "--out", str(out), "--set",
                "models.teacher.train.tokens=40M"]  # fmt: skip
@@ -95,7 +95,8 @@ def test_while_the_run_goes_on(run, recipe):
         time.sleep(0.01)
     assert run("report", out) == 0
     lines = log.read_text().count("\n")
-    assert run("run", recipe, "--out", out) == 2  # the second run is refused
+    assert run("run", recipe, "--out", out) == 2
+    assert f"{out} is in use by process {process.pid}" in capsys.readouterr().err
     while log.read_text().count("\n") <= lines:
         assert process.poll() is None
         assert time.monotonic() < deadline
