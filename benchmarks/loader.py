@@ -40,6 +40,7 @@ from gemmule.train.job import Job
 from gemmule.train.objective import accumulate
 from gemmule.train.reading import ReadAhead, batch_reader
 
+PARTS = ("waiting", "speed", "going-on")
 SIGNALS = {"stored targets": "student", "no teacher": "control"}
 
 
@@ -51,24 +52,28 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="of a side's turn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--text", nargs="+", help="less text than the demo's, so that teaching takes less time")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     wishes = parser.parse_args()
 
     teacher = wishes.teacher or common.student_and_teacher(common.DEMO, wishes.run)[2]
     family = prepare(teacher.resolve(), wishes.out, wishes.text)
+    waiting = Table("learning from", "waiting, reading ahead", "reading at the step", "tokens/s, × at the step")
+    speed = Table("learning from", "tokens/s, bare step", "trainer, × bare", "with its validations, × bare")
+    going_on = Table("going on from step", "of steps", "seconds to the first step")
     with tempfile.TemporaryDirectory(dir=wishes.out) as folder:
         work = Path(folder)
-        waiting = Table("learning from", "waiting, reading ahead", "reading at the step", "tokens/s, × at the step")
-        speed = Table("learning from", "tokens/s, bare step", "trainer, × bare", "with its validations, × bare")
         for title, name in SIGNALS.items():
             job = steps.job_of(family.plan.model_step(name), family.plan)
-            waiting.add_row(title, *measure_waiting(job, work, wishes.steps, wishes.rounds))
-            speed.add_row(title, *measure_speed(job, work, wishes.steps, wishes.rounds))
-        going_on = Table("going on from step", "of steps", "seconds to the first step")
-        for step in (10, 1_000, 100_000):
+            if "waiting" in wishes.only:
+                waiting.add_row(title, *measure_waiting(job, work, wishes.steps, wishes.rounds))
+            if "speed" in wishes.only:
+                speed.add_row(title, *measure_speed(job, work, wishes.steps, wishes.rounds))
+        for step in (10, 1_000, 100_000) if "going-on" in wishes.only else ():
             going_on.add_row(f"{step:,}", "200,000", f"{seconds_to_go_on(family, work, step):.1f}")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     for table in (waiting, speed, going_on):
-        common.show(table)
+        if table.row_count:
+            common.show(table)
 
 
 def prepare(teacher: Path, out: Path, text: list[str] | None) -> Family:
