@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import statistics
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def main() -> None:
     family = prepare(teacher.resolve(), wishes.out, wishes.text)
     waiting = Table("learning from", "waiting, reading ahead", "reading at the step", "tokens/s, × at the step")
     speed = Table("learning from", "tokens/s, bare step", "trainer, × bare", "with its validations, × bare")
-    going_on = Table("going on from step", "of steps", "seconds to the first step")
+    going_on = Table("going on from step", "of steps", "seconds to the first step", "of the processor")
     with tempfile.TemporaryDirectory(dir=wishes.out) as folder:
         work = Path(folder)
         for title, name in SIGNALS.items():
@@ -69,7 +70,7 @@ def main() -> None:
             if "speed" in wishes.only:
                 speed.add_row(title, *measure_speed(job, work, wishes.steps, wishes.rounds))
         for step in (10, 1_000, 100_000) if "going-on" in wishes.only else ():
-            going_on.add_row(f"{step:,}", "200,000", f"{seconds_to_go_on(family, work, step):.1f}")
+            going_on.add_row(f"{step:,}", "200,000", *(f"{s:.1f}" for s in seconds_to_go_on(family, work, step)))
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     for table in (waiting, speed, going_on):
         if table.row_count:
@@ -158,8 +159,8 @@ def tokens_of(job: Job) -> int:
     return job.windows_per_batch * job.windows.sequence_length
 
 
-def seconds_to_go_on(family: Family, out: Path, step: int) -> float:
-    """From the start of the command until the step after `step` is in metrics.jsonl."""
+def seconds_to_go_on(family: Family, out: Path, step: int) -> tuple[float, float]:
+    """From the start of the command until the step after `step` is in metrics.jsonl; and those of the processor."""
     raw = copy.deepcopy(family.raw)
     raw["models"] = {"control": raw["models"]["student"] | {"learn_from": "none", "distill": {}}}
     raw["models"]["control"]["train"] = raw["models"]["control"]["train"] | {"tokens": 200_000 * 2048}
@@ -187,9 +188,9 @@ def seconds_to_go_on(family: Family, out: Path, step: int) -> float:
         time.sleep(0.01)
     seconds = time.perf_counter() - began
     process.kill()
-    process.wait()
+    used = os.wait4(process.pid, 0)[2]
     assert f'"step": {step + 1}' in log.read_text(encoding="utf-8")[size:]
-    return seconds
+    return seconds, used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":
