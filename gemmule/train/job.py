@@ -40,11 +40,11 @@ class Job:
 
     @property
     def windows_per_batch(self) -> int:
-        return max(1, round(self.train.batch_tokens / self.windows.sequence_length))
+        return self.train.windows_per_batch(self.windows.sequence_length)
 
     @property
     def steps(self) -> int:
-        return max(1, round(self.train.tokens / (self.windows_per_batch * self.windows.sequence_length)))
+        return self.train.steps(self.windows.sequence_length)
 
     @property
     def windows_per_micro_batch(self) -> int:
