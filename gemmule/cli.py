@@ -133,6 +133,29 @@ evaluate = _verb("evaluate", "figures of its models")
 
 
 @app.command()
+def estimate(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    out: Out = None,
+    on: Annotated[list[str] | None, typer.Option("--on", metavar="GPU", help="also on this GPU, as h100")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a recipe will take, before anything runs: parameters, FLOPs, memory, disk and time."""
+    from gemmule import recipe as recipes
+    from gemmule.estimate import accelerators, tables
+    from gemmule.estimate.whole import estimate as estimate_recipe
+    from gemmule.plan import Plan
+
+    gpus = [accelerators.accelerator(name) for name in on or ()]
+    plan = Plan(recipes.read(recipe, overrides or ()), recipe, out)
+    found = estimate_recipe(plan)
+    if as_json:
+        print(json.dumps(tables.as_json(plan, found, gpus), indent=2, ensure_ascii=False))
+    else:
+        tables.show(plan, found, gpus)
+
+
+@app.command()
 def inspect(
     path: Annotated[Path, typer.Argument(help="a folder that gemmule made")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
