@@ -83,6 +83,28 @@ def demo(
 
 
 @app.command()
+def init(
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="files, folders or globs")],
+    teacher: Annotated[str | None, typer.Option(help="a folder, hub id, GGUF file or http://server/v1")] = None,
+    size: Annotated[str | None, typer.Option(help="the student's parameters, the embedding included, as 5M")] = None,
+    minutes: Annotated[float, typer.Option(min=1, help="how long it may take on this machine")] = 12.0,
+    out: Annotated[Path, typer.Option(help="the recipe to write")] = Path("recipe.toml"),
+) -> None:
+    """Writes a recipe that fits your text and this machine."""
+    from gemmule.fitted.whole import check_free, fit_recipe, write_file
+    from gemmule.recipe import parse_count
+
+    check_free(out)
+    try:
+        parameters = parse_count(size)
+    except ValueError as error:
+        raise RequestError(f"--size {size}: {error}") from None
+    fitted = fit_recipe(texts, out, teacher, parameters, minutes)
+    write_file(out, fitted.text)
+    print(f"{out}: written. Read it, then: gemmule run {out}")
+
+
+@app.command()
 def run(recipe: RecipePath, overrides: Overrides = None, out: Out = None, remake: Remake = False) -> None:
     """Runs a recipe; the same command goes on where it stopped."""
     from gemmule.family import Family

@@ -23,6 +23,7 @@ else:
 
 SUFFIXES = (".gz", ".zst")
 BLOCK = 2**20
+STRETCH = 2**25
 
 
 def read_blocks(path: Path, name: str) -> Iterator[bytes]:
@@ -38,16 +39,18 @@ def read_blocks(path: Path, name: str) -> Iterator[bytes]:
 def read_beginning(path: Path, name: str, size: int) -> tuple[bytes, float]:
     """The file's first `size` bytes, decompressed, and about which share of the file they are: 1.0 if that is all.
 
-    Raises as `read_blocks`.
+    It reads on for a while, for how much a compressed byte holds shows only over a stretch. Raises as `read_blocks`.
     """
-    parts, left = [], size
+    parts: list[bytes] = []
+    read = 0
     with _explained(name), path.open("rb") as file, _decompressed(file, path.suffix) as stream:
-        while left and (block := stream.read(min(left, BLOCK))):
-            parts.append(block)
-            left -= len(block)
-        ended = not stream.read(1)
-        share = 1.0 if ended else min(1.0, file.tell() / path.stat().st_size)
-    return b"".join(parts), share
+        while block := stream.read(BLOCK):
+            parts += [block[: size - read]] if read < size else []
+            read += len(block)
+            if read >= size + (STRETCH if path.suffix.lower() in SUFFIXES else 1):
+                break
+        share = 1.0 if not block else file.tell() / path.stat().st_size
+    return b"".join(parts), share * min(1.0, size / max(1, read))
 
 
 @contextmanager

@@ -41,7 +41,7 @@ ENTRY_BYTES = 1.2  # of a stored target, about: a byte if it was drawn, two if i
 def measure(plan: Plan, shapes: dict[str, Shape | None], vocabulary_size: int) -> Measured:
     trained = [name for name in plan.trained if shapes[name] is not None]
     share = SECONDS / (2 * len(trained) + len(shapes) + 1)
-    product = _product_rate()
+    product = product_rate()
     machine = _Machine(plan, vocabulary_size, product, share)
     steps = {name: machine.step(name, shapes) for name in trained}
     return Measured(
@@ -179,7 +179,8 @@ def _judging(vocabulary_size: int, seconds: float) -> float:
     return _median(judge, seconds / 2) / logits.numel()
 
 
-def _product_rate(size: int = 1024) -> float:
+def product_rate(size: int = 1024) -> float:
+    """FLOP/s of a large float32 product."""
     x = torch.ones(size, size)
     return 2 * size**3 / _median(lambda: x @ x, 0.3)
 

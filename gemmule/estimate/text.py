@@ -27,7 +27,7 @@ from gemmule.tokenizer.load import Tokenizer, load_tokenizer
 from gemmule.tokenizer.prune import prune, used_ids
 
 SAMPLE = 16 * 2**20  # bytes
-FILES = 256  # that the sample is of, at most
+FILES = 64  # that the sample is of, at most
 NEW_WORDS = 0.5  # a text n times as long has n^0.5 times the different words (Heaps' law)
 
 
