@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gemmule.model.config import Gemma2Config
@@ -84,11 +85,11 @@ def shapes() -> list[Sized]:
     return sorted(found, key=lambda shape: shape.weights)
 
 
-def nearest(weights: float, vocabulary_size: int = 0) -> Sized:
-    """The shape with about so many weights (with its table, if a vocabulary is given), of the best proportions."""
+def nearest(weights: float, vocabulary: Callable[[Sized], int] = lambda _: 0) -> Sized:
+    """The shape with about so many weights, its table of so large a vocabulary included, of the best proportions."""
 
     def distance(shape: Sized) -> float:
-        size = shape.weights + vocabulary_size * shape.width
+        size = shape.weights + vocabulary(shape) * shape.width
         return abs(math.log(size / weights)) + 0.1 * abs(math.log(shape.width / shape.layers / ASPECT))
 
     return min(shapes(), key=distance)
@@ -124,10 +125,7 @@ class Means:
 def fit(means: Means, size: int | None = None) -> Sizes:
     """The largest student that text and time allow; or the one of about `size` parameters, the embedding included."""
     if size is not None:
-        shape = nearest(size)
-        for _ in range(3):  # the vocabulary follows from the shape, and the shape from what it leaves
-            shape = nearest(size, means.vocabulary(shape))
-        return _within(means, _budget(means, shape), "size")
+        return _within(means, _budget(means, nearest(size, means.vocabulary)), "size")
     best, limit = None, "text"
     for shape in shapes():
         sizes = _budget(means, shape)
@@ -154,7 +152,7 @@ def _budget(means: Means, shape: Sized) -> Sizes:
     return Sizes(
         vocabulary_size=vocabulary_size,
         sequence_length=length,
-        batch_tokens=min(2**15, max(2048, 2 ** math.floor(math.log2(student_tokens / 400)))),
+        batch_tokens=_batch(student_tokens),
         student=replace(shape, tokens=_rounded(student_tokens)),
         teacher=replace(teacher, tokens=_rounded(max(read, 2 * FEWEST_TOKENS))) if teacher is not None else None,
         limited_by="",
@@ -162,16 +160,23 @@ def _budget(means: Means, shape: Sized) -> Sizes:
 
 
 def _within(means: Means, sizes: Sizes, limit: str) -> Sizes:
-    """With fewer tokens where time is short, though enough to learn something."""
-    share = min(1.0, means.flops / _cost(means, sizes))
-    if share < 1 and limit != "text":
+    """With as many tokens as the time allows: no fewer than make a model learn, no more than the text bears."""
+    share = means.flops / _cost(means, sizes)
+    if limit != "text":
+        most = EPOCHS * means.tokens(sizes.vocabulary_size)
+        student, teacher = sizes.student, sizes.teacher
         sizes = replace(
             sizes,
-            student=replace(sizes.student, tokens=_rounded(max(share * sizes.student.tokens, FEWEST_TOKENS))),
-            teacher=sizes.teacher
-            and replace(sizes.teacher, tokens=_rounded(max(share * sizes.teacher.tokens, 2 * FEWEST_TOKENS))),
+            student=replace(student, tokens=_rounded(max(min(share * student.tokens, most / 2), FEWEST_TOKENS))),
+            teacher=teacher
+            and replace(teacher, tokens=_rounded(max(min(share * teacher.tokens, most), 2 * FEWEST_TOKENS))),
         )
-    return replace(sizes, limited_by=limit)
+    return replace(sizes, batch_tokens=_batch(sizes.student.tokens), limited_by=limit)
+
+
+def _batch(tokens: float) -> int:
+    """For 400 steps or more, where there are tokens enough."""
+    return min(2**15, max(2**11, 2 ** math.floor(math.log2(tokens / 400))))
 
 
 def stores_targets(means: Means, sizes: Sizes) -> bool:

@@ -61,17 +61,22 @@ def fit_recipe(
     )
     name = _name(texts[0])
     fraction = 0.1 if found.bytes < SMALL_TEXT else 0.05
+    sizes, known = None, None
     for _ in range(TRIES):
-        sizes = fit(means, size)
+        before, sizes = sizes, fit(means, size)
+        if sizes == before:
+            break
         if outsider is not None:
             outsider = replace(outsider, targets=stores_targets(means, sizes))
         text = write(name, sources, found, sizes, outsider, fraction)
         plan = Plan(tomllib.loads(text), file, Path("runs") / name)
         say(f"trying a student of {sizes.student.layers} layers of width {sizes.student.width} on this machine")
         known = estimate(plan)
-        if 0.8 < known.seconds / (60 * minutes) < 1.15 or (sizes.limited_by == "text" and known.seconds < 60 * minutes):
+        if 0.8 < known.seconds / (60 * minutes) < 1.15:
             break
         means = _learned(means, sizes, known, minutes)
+    assert known is not None
+    assert sizes is not None
     remarks = _remarks(sizes, known, minutes, plan)
     return Fitted(
         write(name, sources, found, sizes, outsider, fraction, header(str(file), found, known, remarks)), known
