@@ -8,7 +8,7 @@ from gemmule.estimate import memory
 from gemmule.estimate.timing import Training
 from gemmule.estimate.whole import Estimate, ModelEstimate
 from gemmule.plan import Plan
-from gemmule.report.units import count, duration, flops, size
+from gemmule.report.units import count, duration, flops, plain, size
 from gemmule.train import batches
 
 MEASURED_GAIN = (
@@ -49,7 +49,7 @@ def teaching_costs(plan: Plan, estimate: Estimate) -> list[str]:
                 f"{duration(sum(teacher.seconds for teacher in here))} here: it pays where it serves several students, "
                 "or text is short."
             )
-    return [*lines, MEASURED_GAIN] if lines else []
+    return [plain(line) for line in [*lines, MEASURED_GAIN]] if lines else []
 
 
 def warnings(plan: Plan, estimate: Estimate) -> list[str]:
@@ -71,7 +71,7 @@ def warnings(plan: Plan, estimate: Estimate) -> list[str]:
         for model, training, _ in estimate.trained
         if training.epochs > 1.5 * OVERFITTING
     ]
-    return lines
+    return [plain(line) for line in lines]
 
 
 def _for_memory(plan: Plan, estimate: Estimate) -> Iterator[str]:

@@ -15,7 +15,7 @@ from gemmule.estimate.accelerators import UTILISATION, Accelerator
 from gemmule.estimate.memory import Memory
 from gemmule.estimate.whole import Estimate
 from gemmule.plan import Plan
-from gemmule.report.units import DASH, count, duration, flops, size
+from gemmule.report.units import DASH, count, duration, flops, plain, size
 
 SMALL = 10**8  # parameters under which a GPU waits more than it works
 
@@ -28,7 +28,7 @@ def page(plan: Plan, estimate: Estimate, on: list[Accelerator]) -> RenderableTyp
     sentences = [*_text(estimate), *_time(estimate), *_elsewhere(estimate, on)]
     costs = advice.teaching_costs(plan, estimate)
     warnings = [f"! {line}" for line in advice.warnings(plan, estimate)]
-    parts: list[RenderableType] = [_models(estimate), "", *map(Line, sentences), "", _space(estimate)]
+    parts: list[RenderableType] = [_models(estimate), "", *map(Line, map(plain, sentences)), "", _space(estimate)]
     for lines in (costs, warnings):
         parts += ["", *map(Line, lines)] if lines else []
     return Group(*parts)

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gemmule.data.compressed import read_beginning
-from gemmule.data.documents import write_documents
-from gemmule.data.sources import SourceFile, resolve
+from gemmule.data.sources import SourceFile, read_documents, resolve, seekable
 from gemmule.errors import RequestError
 from gemmule.estimate.text import sample
-from gemmule.report.units import size
+from gemmule.report.units import plain, size
 
 LEAST = 50_000  # bytes: below, there is nothing to learn from and nothing to validate on
 RECORDS = 100  # that are looked at for the field
@@ -32,22 +31,21 @@ class Found:
     documents: int
 
 
-def look(sources: list[str], base: Path, validation_fraction: float = 0.1) -> Found:
+def look(sources: list[str], base: Path) -> Found:
     """Raises RequestError for what can't be read, for records without text, and for too little text."""
     files = resolve(sources, base)
     fields = _fields(files)
     field = fields[0] if fields else None
     with tempfile.TemporaryDirectory(prefix="gemmule-init-") as folder:
         some, share = sample(files, field or "text", Path(folder))
-        counts = write_documents(some, field or "text", validation_fraction, Path(folder) / "documents")
-    total = round((counts.train_bytes + counts.validation_bytes) / share)
+        lengths = [len(document.text.encode()) for file in some for document in read_documents(file, field or "text")]
+    total = round(sum(lengths) / share)
     if total < LEAST:
         raise RequestError(
-            f"{', '.join(sources)}: {size(total)} of text is too little to learn from: {size(LEAST)} are needed at "
-            "least, and 200 kB or more are better"
+            f"{', '.join(sources)}: {plain(size(total))} of text is too little to learn from: {plain(size(LEAST))} are "
+            "needed at least, and 200 kB or more are better"
         )
-    documents = round((counts.train_documents + counts.validation_documents) / share)
-    return Found(files, field, fields[1:], total, documents)
+    return Found(files, field, fields[1:], total, round(len(lengths) / share))
 
 
 def _fields(files: list[SourceFile]) -> list[str]:
@@ -94,8 +92,6 @@ def _records(file: SourceFile) -> Iterator[dict[str, Any]]:
 def _parquet_rows(file: SourceFile) -> Iterator[dict[str, Any]]:
     import pyarrow
     from pyarrow.parquet import ParquetFile
-
-    from gemmule.data.sources import seekable
 
     try:
         with seekable(file) as stream:

@@ -112,6 +112,7 @@ class Means:
     flops: float  # that the run may cost
     vocabulary_size: int | None = None  # of a teacher's tokenizer, as it will be; None: one is trained
     teacher_flops: float | None = None  # a token, of a teacher from outside; 0 if nobody knows
+    longest: int | None = None  # window that it can read
 
     def vocabulary(self, student: Sized) -> int:
         return self.vocabulary_size or vocabulary_for(self.text_bytes, student)
@@ -148,7 +149,7 @@ def _budget(means: Means, shape: Sized) -> Sizes:
     leader = teacher.weights if teacher is not None else TEACHER * shape.weights
     read = min(EPOCHS * text, TOKENS_FOR_A_WEIGHT * leader)
     student_tokens = max(read / 2, FEWEST_TOKENS)
-    length = 256 if shape.width < 512 else 1024
+    length = min(256 if shape.width < 512 else 1024, means.longest or 1024)
     return Sizes(
         vocabulary_size=vocabulary_size,
         sequence_length=length,

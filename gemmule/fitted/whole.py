@@ -58,6 +58,7 @@ def fit_recipe(
         flops=SPEED * product_rate() * minutes * 60,
         vocabulary_size=vocabulary_size,
         teacher_flops=None if outsider is None else (shape.flops_per_token if shape is not None else 0.0),
+        longest=outsider.longest if outsider is not None else None,
     )
     name = _name(texts[0])
     fraction = 0.1 if found.bytes < SMALL_TEXT else 0.05
@@ -126,14 +127,18 @@ def _teacher(origin: str, base: Path, found: Found) -> tuple[OutsideTeacher, int
     if outside.is_url(origin):
         return _server(origin)
     place = Path(origin).expanduser()
+    longest = None
     if place.is_dir():
-        outside.check_folder(place, 256)
+        outside.check_folder(place, 2)
+        longest = outside.longest_window(place)
     elif not place.is_file() and origin.count("/") != 1:
         raise RequestError(f"--teacher {origin}: no such folder or file, and no hub id (owner/name) or address either")
     words = read_tokenizer(place if place.exists() else origin).vocabulary_size
     prune = words > LARGE
     kept = min(words, round(8 * found.bytes**0.5)) if prune else words
-    return OutsideTeacher(_relative(origin, base) if place.exists() else origin, "teacher", prune), kept
+    return OutsideTeacher(
+        _relative(origin, base) if place.exists() else origin, "teacher", prune, longest=longest
+    ), kept
 
 
 def _server(url: str) -> tuple[OutsideTeacher, int]:

@@ -10,7 +10,7 @@ from gemmule.estimate.whole import Estimate
 from gemmule.fitted.looking import Found
 from gemmule.fitted.sizes import Sized, Sizes
 from gemmule.recipe_defaults import default_learning_rate
-from gemmule.report.units import count, duration, size
+from gemmule.report.units import count, duration, plain, size
 
 COLUMN = 41  # where comments begin
 WIDTH = 120
@@ -24,6 +24,7 @@ class OutsideTeacher:
     tokenizer: str  # what tokenizer.from says
     prune: bool
     top_k: int | None = None  # of a server
+    longest: int | None = None  # window that it can read
     targets: bool = False  # whether its answers are stored
 
 
@@ -43,7 +44,7 @@ def write(
     lines += [*_student(sizes, teacher), ""]
     lines += [_line("[models.control]", "the same student, same initial weights, same batches, without a teacher"),
               'like = "student"', 'learn_from = "none"']  # fmt: skip
-    return "\n".join(lines) + "\n"
+    return plain("\n".join(lines) + "\n")
 
 
 def header(file: str, found: Found, estimate: Estimate, remarks: Sequence[str]) -> list[str]:
