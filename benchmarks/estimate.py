@@ -28,8 +28,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/work/estimate"))
     parser.add_argument("--set", action="append", default=[])
     wishes = parser.parse_args()
-    table = Table("recipe", "", "estimated", "real", "real / estimated")
     for recipe in wishes.recipes:
+        table = Table(recipe.stem, "estimated", "real", "real / estimated")
         run = wishes.out / recipe.stem
         shutil.rmtree(run, ignore_errors=True)
         overrides = [argument for override in wishes.set for argument in ("--set", override)]
@@ -45,10 +45,9 @@ def main() -> None:
             "disk, MB": (said["disk"] / 1e6, folder_bytes(run) / 1e6),
         }
         for title, (estimated, measured) in rows.items():
-            table.add_row(recipe.stem, title, f"{estimated:,.0f}", f"{measured:,.0f}", f"{measured / estimated:.2f}")
-        table.add_section()
-        print(f"{recipe.stem}: share of the processors: estimate {beforehand.share:.2f}, run {real.share:.2f}")
-    common.show(table)
+            table.add_row(title, f"{estimated:,.0f}", f"{measured:,.0f}", f"{measured / estimated:.2f}")
+        common.show(table)
+        print(f"processors in the mean: estimate {beforehand.share:.2f}, run {real.share:.2f}", flush=True)
 
 
 class Command:
