@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from gemmule import __version__, host
-from gemmule.errors import GemmuleError, RequestError
+from gemmule.errors import GemmuleError, RequestError, Terminated
 from gemmule.studies import STUDIES
 
 app = typer.Typer(
@@ -54,6 +54,9 @@ def main() -> None:
             raise
         print(f"gemmule: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)
+    except Terminated:
+        print(f"terminated; all is saved. Go on with: {shlex.join(['gemmule', *arguments])}", file=sys.stderr)
+        raise
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED:
             print(f"interrupted. Go on with: {shlex.join(['gemmule', *arguments])}", file=sys.stderr)

@@ -249,6 +249,7 @@ def _model(step: Step, plan: Plan) -> None:
         teacher=partial(load, step, plan) if teachers_in(step.inputs) else None,
         targets=step.inputs["targets"].path if "targets" in step.inputs else None,
         start_from=_weights_of(step.inputs["start_from"]) if "start_from" in step.inputs else None,
+        decode=words.decode,
     )
     taught = f", learning from {recipes.join_names(model.teachers)}" if model.teachers else ""
     cut = describe_own_cut(step, job.config)
