@@ -25,13 +25,15 @@ from gemmule.estimate.machine import OF_PRODUCT, Measured
 from gemmule.estimate.shapes import Shape
 from gemmule.model import compiling
 from gemmule.model.config import Gemma2Config
+from gemmule.model.device import choose_device
 from gemmule.model.head import DenseTeacher, Mixture, SparseDistributions, token_losses
 from gemmule.model.transformer import Gemma2
 from gemmule.plan import Plan
-from gemmule.recipe import Model
+from gemmule.recipe import Model, Train
 from gemmule.train import batches
+from gemmule.train.memory import lower_precision, recompute_activations
 from gemmule.train.objective import accumulate
-from gemmule.train.optimizer import make_optimizer
+from gemmule.train.optimizer import Optimizer
 
 SECONDS = 10.0  # for everything
 LARGEST_MODEL = 2 * 10**9  # bytes of weights, gradients and moments that are tried whole
@@ -41,14 +43,15 @@ ENTRY_BYTES = 1.2  # of a stored target, about: a byte if it was drawn, two if i
 def measure(plan: Plan, shapes: dict[str, Shape | None], vocabulary_size: int) -> Measured:
     trained = [name for name in plan.trained if shapes[name] is not None]
     share = SECONDS / (2 * len(trained) + len(shapes) + 1)
-    product = product_rate()
+    device = choose_device(plan.recipe.machine.device)
+    product = product_rate(device)
     machine = _Machine(plan, vocabulary_size, product, share)
     steps = {name: machine.step(name, shapes) for name in trained}
     return Measured(
         micro_batch={name: gradients for name, (gradients, _) in steps.items()},
         update={name: update for name, (_, update) in steps.items()},
         reading={name: machine.reading(shape) for name, shape in shapes.items() if shape is not None},
-        judging=_judging(vocabulary_size, share),
+        judging=_judging(vocabulary_size, device, share),
         product=product,
         threads=torch.get_num_threads(),
     )
@@ -61,6 +64,7 @@ class _Machine:
         self.plan, self.vocabulary_size = plan, vocabulary_size
         self.product, self.share = product, share
         self.length = plan.recipe.data.sequence_length
+        self.device = choose_device(plan.recipe.machine.device)
         self._known: dict[object, tuple[float, ...]] = {}
 
     def step(self, name: str, shapes: dict[str, Shape | None]) -> tuple[float, float]:
@@ -71,10 +75,12 @@ class _Machine:
         assert model.train is not None
         windows = batches.windows_per_micro_batch(model.train, self.length)
         widths = tuple(teacher.width for teacher in map(shapes.get, model.teachers) if teacher is not None)
-        key = (shape.config, windows, widths, model.distill if model.teachers else None)
+        how = (model.train.optimizer, model.train.recompute_activations, model.distill if model.teachers else None)
+        key = (shape.config, windows, widths, how)
         if key not in self._known:
             tried = self._affordable(3 * shape.flops_per_token, windows)
-            times = _in_layers(shape.config, self._whole(shape, tried), lambda c: self._step(c, model, widths, tried))
+            whole = self._whole(shape, model.train, tried)
+            times = _in_layers(shape.config, whole, lambda c: self._step(c, model, widths, tried))
             self._known[key] = (times[0] * windows / tried, times[1])
         gradients, update = self._known[key]
         return gradients, update
@@ -96,31 +102,36 @@ class _Machine:
         a_window = flops * self.length / (OF_PRODUCT * self.product)
         return max(1, min(windows, int(self.share / 4 / a_window)))
 
-    def _whole(self, shape: Shape, windows: int) -> bool:
+    def _whole(self, shape: Shape, train: Train, windows: int) -> bool:
         """Whether a model can be tried with all of its layers."""
         assert shape.config is not None
-        held = memory.of_training(shape.config, windows * self.length).total
+        held = memory.of_training(shape.config, train, windows * self.length).total
         slow = 3 * shape.flops_per_token * windows * self.length > self.share * self.product
         return held < LARGEST_MODEL and not slow
 
     def _step(self, config: Gemma2Config, model: Model, widths: tuple[int, ...], windows: int) -> tuple[float, float]:
-        assert model.train is not None
-        student = Gemma2(config).train()
+        train = model.train
+        assert train is not None
+        student = Gemma2(config).to(self.device).train()
+        if train.recompute_activations:
+            recompute_activations(student)
         compiling.prepare(student, self.plan.recipe.machine.compile)
-        optimizer = make_optimizer(student, model.train)
+        optimizer = Optimizer(student, train)
         batch = self._random_batch(windows)
-        signal = self._signal(model, widths, windows)
+        with self.device:
+            signal = self._signal(model, widths, windows)
 
         def gradients() -> None:
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             accumulate(
                 student, batch, lambda _: signal, windows_per_micro_batch=windows, distill=model.distill,
-                next_token_weight=np.mean(model.distill.next_token_weight).item(),
+                next_token_weight=np.mean(model.distill.next_token_weight).item(), device=self.device,
+                precision=lower_precision(self.plan.recipe.machine.precision, self.device),
             )  # fmt: skip
 
         def update() -> None:
-            nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-            optimizer.step()
+            nn.utils.clip_grad_norm_(student.parameters(), train.clip)
+            optimizer.step(train.learning_rate)
 
         gradients()
         update()
@@ -143,9 +154,9 @@ class _Machine:
 
     @torch.no_grad()
     def _reading(self, config: Gemma2Config, windows: int) -> float:
-        backbone = Gemma2(config).eval().model
+        backbone = Gemma2(config).to(self.device).eval().model
         batch = self._random_batch(windows)
-        read = batch.model_inputs("cpu")
+        read = batch.model_inputs(self.device)
         backbone(**read)
         return _median(lambda: backbone(**read), self.share) / batch.inputs.size
 
@@ -166,10 +177,11 @@ def _in_layers(
     return tuple((two + (four - two) * (config.layers - 2) / 2).tolist())
 
 
-def _judging(vocabulary_size: int, seconds: float) -> float:
+def _judging(vocabulary_size: int, device: torch.device, seconds: float) -> float:
     """Seconds a number of logits that an evaluation takes to look at a model's and, half of it, at a teacher's."""
     rows = max(1, 2**22 // vocabulary_size)
-    logits, targets = torch.randn(rows, vocabulary_size), torch.zeros(rows, dtype=torch.int64)
+    with device:
+        logits, targets = torch.randn(rows, vocabulary_size), torch.zeros(rows, dtype=torch.int64)
 
     def judge() -> None:
         token_losses(logits, targets)
@@ -179,9 +191,9 @@ def _judging(vocabulary_size: int, seconds: float) -> float:
     return _median(judge, seconds / 2) / logits.numel()
 
 
-def product_rate(size: int = 1024) -> float:
+def product_rate(device: torch.device, size: int = 1024) -> float:
     """FLOP/s of a large float32 product."""
-    x = torch.ones(size, size)
+    x = torch.ones(size, size, device=device)
     return 2 * size**3 / _median(lambda: x @ x, 0.3)
 
 
@@ -191,5 +203,7 @@ def _median(work: Callable[[], object], seconds: float) -> float:
     while len(times) < 2 or sum(times) < seconds:
         started = time.perf_counter()
         work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
     return statistics.median(times)

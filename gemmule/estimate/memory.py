@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 
 from gemmule.estimate.shapes import Shape
 from gemmule.model.config import Gemma2Config
+from gemmule.recipe import Train
 
 NUMBER = 4  # bytes
 CHUNK = 2**24  # numbers in a chunk of logits, as `model/fused_head.py` cuts them
@@ -19,7 +20,6 @@ JUDGED_COPIES = 7  # of these: logits, those learned, softmax, its logarithm, an
 TAUGHT, TAUGHT_WINDOWS = 2**25, 8  # numbers of logits at once, and windows, as `distill/` reads them
 TAUGHT_COPIES = 3  # logits, their softmax, and what is drawn by
 PROCESS = 450 * 10**6  # Python, PyTorch and the other libraries, before any model
-KEPT_CHECKPOINTS = 2  # and a third while it is written
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Memory:
 
     weights: int
     gradients: int
-    moments: int  # AdamW's two
+    moments: int  # the optimizer's
+    checkpoint: int  # a copy of weights and moments, from which a thread writes while training goes on
     activations: int  # of a micro-batch
     head: int  # chunks of logits, the model's and its live teachers'
     teacher: int  # live teachers: weights, and the activations of their forward pass
@@ -38,7 +39,7 @@ class Memory:
         return sum(getattr(self, part.name) for part in fields(self))
 
 
-def of_training(config: Gemma2Config, tokens: int, teachers: Iterable[Shape | None] = ()) -> Memory:
+def of_training(config: Gemma2Config, train: Train, tokens: int, teachers: Iterable[Shape | None] = ()) -> Memory:
     """While a model trains on micro-batches of `tokens`, with live teachers beside it."""
     live = [teacher for teacher in teachers if teacher is not None]
     logits = min(tokens * config.vocabulary_size, max(CHUNK, config.vocabulary_size)) * NUMBER
@@ -46,24 +47,33 @@ def of_training(config: Gemma2Config, tokens: int, teachers: Iterable[Shape | No
         weights=config.parameters * NUMBER,
         # the head's gradient of the table and the input's meet: there are two of it for a moment
         gradients=(config.parameters + config.embedding_parameters) * NUMBER,
-        moments=2 * config.parameters * NUMBER,
-        activations=activations(config, tokens) * NUMBER,
+        moments=moments(config, train) * NUMBER,
+        checkpoint=checkpoint_bytes(config, train),
+        activations=activations(config, train, tokens) * NUMBER,
         head=logits * (1 + len(live)),
         teacher=sum(teacher.parameters * NUMBER for teacher in live)
         + max((forward(teacher, tokens) for teacher in live), default=0) * NUMBER,
     )
 
 
-def activations(config: Gemma2Config, tokens: int) -> int:
+def moments(config: Gemma2Config, train: Train) -> int:
+    """AdamW's two of each weight; Muon's one of the matrices inside the layers."""
+    by_muon = config.parameters - config.embedding_parameters if train.optimizer == "muon" else 0
+    return 2 * config.parameters - by_muon
+
+
+def activations(config: Gemma2Config, train: Train, tokens: int) -> int:
     """Numbers that the forward pass keeps for the backward one, and what that needs beside them in one layer.
 
     Of each layer: what goes into its four norms and comes out of two of them (6 D); queries and what they gathered
-    (2 H C); keys and values (2 K C); gate, its GELU, up and their product (4 F). Scores are made again.
+    (2 H C); keys and values (2 K C); gate, its GELU, up and their product (4 F). Scores are made again. Where the
+    recipe recomputes activations, each layer keeps its input, and one of them all this.
     """
     heads, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    kept = 6 * config.width + 2 * heads + 2 * keys + 4 * config.ffn_width
+    a_layer = 6 * config.width + 2 * heads + 2 * keys + 4 * config.ffn_width
+    kept = config.layers * config.width + a_layer if train.recompute_activations else config.layers * a_layer
     backward = 3 * config.width + 3 * config.ffn_width
-    return tokens * (config.layers * kept + backward + 4 * config.width)
+    return tokens * (kept + backward + 4 * config.width)
 
 
 def forward(shape: Shape, tokens: int) -> int:
@@ -88,9 +98,16 @@ def of_teaching(teachers: Iterable[Shape], sequence_length: int) -> int:
     return (held + TAUGHT_COPIES * TAUGHT) * NUMBER
 
 
-def checkpoint_bytes(config: Gemma2Config) -> int:
+def checkpoint_bytes(config: Gemma2Config, train: Train) -> int:
     """Of one checkpoint: weights and moments."""
-    return 3 * config.parameters * NUMBER
+    return (config.parameters + moments(config, train)) * NUMBER
+
+
+def checkpoints_kept(train: Train, steps: int) -> int:
+    """How many lie on disk in the end, by the recipe's policy."""
+    written = -(-steps // train.checkpoint_every)
+    for_good = steps // train.keep_every if train.keep_every is not None else 0
+    return min(written, train.keep_last + for_good + train.keep_best)
 
 
 def token_bytes(vocabulary_size: int) -> int:

@@ -55,7 +55,7 @@ def training(plan: Plan, name: str, shapes: dict[str, Shape | None], text: Text,
     a_step = measured.micro_batch[name] * windows / per_micro + measured.update[name] + A_STEP
     beside = sum(measured.reading[teacher] for teacher in model.teachers if teacher in measured.reading) * asked
     checks = min(VALIDATIONS, steps) * min(VALIDATION_WINDOWS * length, text.validation_tokens)
-    checkpoints = steps // model.train.checkpoint_every + 1
+    checkpoints = -(-steps // model.train.checkpoint_every)
     return Training(
         tokens=tokens,
         steps=steps,
@@ -64,7 +64,7 @@ def training(plan: Plan, name: str, shapes: dict[str, Shape | None], text: Text,
         teacher_flops=None if None in teachers else sum(t.flops_per_token for t in teachers if t is not None) * asked,
         seconds=steps * a_step + beside,
         other_seconds=checks * measured.micro_batch[name] / (3 * per_micro * length)
-        + checkpoints * memory.checkpoint_bytes(shape.config) / DISK,
+        + checkpoints * memory.checkpoint_bytes(shape.config, model.train) / DISK,
     )
 
 

@@ -117,9 +117,9 @@ def _model(plan: Plan, name: str, known: dict[str, Shape | None], found: Text, m
         length = plan.recipe.data.sequence_length
         tokens = batches.windows_per_micro_batch(model.train, length) * length
         live = [known[teacher] for teacher in model.teachers] if model.distill.targets is None else []
-        held = memory.of_training(shape.config, tokens, live)
-        checkpoints = min(memory.KEPT_CHECKPOINTS, trained.steps // model.train.checkpoint_every + 1)
-        disk = checkpoints * memory.checkpoint_bytes(shape.config) + shape.parameters * memory.NUMBER
+        held = memory.of_training(shape.config, model.train, tokens, live)
+        kept = memory.checkpoints_kept(model.train, trained.steps)
+        disk = kept * memory.checkpoint_bytes(shape.config, model.train) + shape.parameters * memory.NUMBER
         disk += trained.steps * RECORDS
     return ModelEstimate(
         name=name,

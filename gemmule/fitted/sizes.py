@@ -111,6 +111,7 @@ class Means:
     text_bytes: float
     bytes_per_token: float  # of a vocabulary of 2,048; others follow
     flops: float  # that the run may cost
+    train_share: float = 0.95  # of the text, that is not held out
     vocabulary_size: int | None = None  # of a teacher's tokenizer, as it will be; None: one is trained
     teacher_flops: float | None = None  # a token, of a teacher from outside; 0 if nobody knows
     longest: int | None = None  # window that it can read
@@ -121,7 +122,7 @@ class Means:
     def tokens(self, vocabulary_size: int) -> float:
         """Of the training text. A vocabulary twice as large saves a seventh of them."""
         longer = 1.0 if self.vocabulary_size else (vocabulary_size / 2048) ** 0.2
-        return 0.95 * self.text_bytes / (self.bytes_per_token * longer)
+        return self.train_share * self.text_bytes / (self.bytes_per_token * longer)
 
 
 def fit(means: Means, size: int | None = None) -> Sizes:

@@ -50,19 +50,21 @@ def fit_recipe(
     found = look(sources, base)
     outsider, vocabulary_size = _teacher(teacher, base, found) if teacher is not None else (None, None)
     from gemmule.estimate.measuring import product_rate  # imports torch
+    from gemmule.model.device import choose_device
 
     shape = None if outsider is None else of_outside(base / outsider.origin, outsider.origin, 256, vocabulary_size)
     means = Means(
         text_bytes=found.bytes,
         bytes_per_token=BYTES_PER_TOKEN,
-        flops=SPEED * product_rate() * minutes * 60,
+        flops=SPEED * product_rate(choose_device("auto")) * minutes * 60,
         vocabulary_size=vocabulary_size,
         teacher_flops=None if outsider is None else (shape.flops_per_token if shape is not None else 0.0),
         longest=outsider.longest if outsider is not None else None,
     )
     name = _name(texts[0])
     fraction = 0.1 if found.bytes < SMALL_TEXT else 0.05
-    sizes, known = None, None
+    sizes: Sizes | None = None
+    known: Estimate | None = None
     for _ in range(TRIES):
         before, sizes = sizes, fit(means, size)
         if sizes == before:
@@ -73,8 +75,6 @@ def fit_recipe(
         plan = Plan(tomllib.loads(text), file, Path("runs") / name)
         say(f"trying a student of {sizes.student.layers} layers of width {sizes.student.width} on this machine")
         known = estimate(plan)
-        if 0.8 < known.seconds / (60 * minutes) < 1.15:
-            break
         means = _learned(means, sizes, known, minutes)
     assert known is not None
     assert sizes is not None
@@ -92,6 +92,7 @@ def _learned(means: Means, sizes: Sizes, known: Estimate, minutes: float) -> Mea
         bytes_per_token=known.text.bytes_per_token / of_2048,
         vocabulary_size=known.text.vocabulary_size if means.vocabulary_size else None,
         flops=known.flops / known.seconds * minutes * 60,
+        train_share=known.text.train_bytes / means.text_bytes,
     )
 
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from gemmule.estimate import memory
+from gemmule.estimate.shapes import of_config
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
+from gemmule.recipe import Train
+from gemmule.train.memory import recompute_activations
+from gemmule.train.optimizer import Optimizer
+
+TRAIN = Train(tokens=1, learning_rate=1e-3)
 
 SHAPES = {
     "deep": Gemma2Config(300, layers=6, width=32, heads=4, kv_heads=2, head_dim=8, ffn_width=128, window=64),
@@ -16,8 +23,11 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES.keys())
-def test_activations_are_what_autograd_keeps(config):
-    model = Gemma2(config).train()
+@pytest.mark.parametrize("again", [False, True], ids=["kept", "recomputed"])
+def test_activations_are_what_autograd_keeps(config, again):
+    model, train = Gemma2(config).train(), TRAIN.model_copy(update={"recompute_activations": again})
+    if again:
+        recompute_activations(model)
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept: dict[int, int] = {}
 
@@ -32,37 +42,45 @@ def test_activations_are_what_autograd_keeps(config):
         hidden = model.model(ids)
     measured = sum(kept.values())
     # what the backward pass needs beside, and what goes into the head and comes back
-    passing = 4 * ids.numel() * (6 * config.width + 3 * config.ffn_width)
-    assert memory.activations(config, ids.numel()) * 4 - passing == pytest.approx(measured, rel=0.05)
+    passing = 6 * config.width + 3 * config.ffn_width
+    if again:  # and the one layer that is made again
+        passing += 6 * config.width + 2 * (config.heads + config.kv_heads) * config.head_dim + 4 * config.ffn_width
+    passing *= 4 * ids.numel()
+    assert memory.activations(config, train, ids.numel()) * 4 - passing == pytest.approx(measured, rel=0.05)
     del hidden
 
 
 def test_a_training_holds_weights_gradients_and_two_moments_and_the_teacher():
     config = SHAPES["wide"]
-    alone = memory.of_training(config, 1024)
+    alone = memory.of_training(config, TRAIN, 1024)
     weights = sum(weight.nbytes for weight in Gemma2(config).parameters())
     table = 300 * 96 * 4
     assert (alone.weights, alone.gradients, alone.moments) == (weights, weights + table, 2 * weights)
+    assert alone.checkpoint == 3 * weights
     assert alone.head == 1024 * 300 * 4
-    from gemmule.estimate.shapes import of_config
-
-    taught = memory.of_training(config, 1024, [of_config(SHAPES["deep"], 128)])
+    taught = memory.of_training(config, TRAIN, 1024, [of_config(SHAPES["deep"], 128)])
     assert taught.teacher > sum(weight.nbytes for weight in Gemma2(SHAPES["deep"]).parameters())
     assert taught.head == 2 * alone.head
-    assert alone.total == sum((weights, weights + table, 2 * weights, alone.activations, alone.head))
+    assert alone.total == sum((6 * weights, weights + table, alone.activations, alone.head))
 
 
-def test_a_checkpoint_on_disk(tmp_path):
-    from safetensors.torch import save_file
-
-    from gemmule.recipe import Train
-    from gemmule.train.optimizer import make_optimizer, state_tensors
-
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_checkpoint_on_disk(optimizer, tmp_path):
+    train = TRAIN.model_copy(update={"optimizer": optimizer})
     model = Gemma2(SHAPES["deep"])
-    optimizer = make_optimizer(model, Train(tokens=1, learning_rate=1e-3))
+    updates = Optimizer(model, train)
     model(torch.randint(300, (1, 8)), targets=torch.randint(300, (1, 8))).backward()
-    optimizer.step()
-    save_file(state_tensors(model, optimizer), tmp_path / "moments")
+    updates.step(1e-3)
+    save_file(updates.state(), tmp_path / "moments")
     save_file(dict(model.named_parameters()), tmp_path / "weights")
     written = sum(path.stat().st_size for path in tmp_path.iterdir())
-    assert memory.checkpoint_bytes(SHAPES["deep"]) == pytest.approx(written, rel=0.05)
+    assert memory.checkpoint_bytes(SHAPES["deep"], train) == pytest.approx(written, rel=0.05)
+
+
+def test_checkpoints_that_stay():
+    def kept(steps: int, **policy: object) -> int:
+        return memory.checkpoints_kept(TRAIN.model_copy(update=policy), steps)
+
+    assert [kept(steps) for steps in (1, 200, 201, 1000)] == [1, 1, 2, 2]
+    assert kept(1000, keep_last=3, keep_every=400, keep_best=True) == 5  # every 200th is saved, and there are five
+    assert kept(2000, keep_last=3, keep_every=400, keep_best=True) == 9

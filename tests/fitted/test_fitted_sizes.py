@@ -73,7 +73,7 @@ def test_the_vocabulary_is_about_the_root_of_the_text_and_the_table_no_larger_th
 
 
 def test_an_outside_teacher_is_asked_once_where_its_student_reads_more_than_the_text():
-    short, long = (Means(text, 3.5, 1e14, 8000, 5e8) for text in (3e5, 5e7))
+    short, long = (Means(text, 3.5, 1e14, vocabulary_size=8000, teacher_flops=5e8) for text in (3e5, 5e7))
     assert fit(short).teacher is None
     assert stores_targets(short, fit(short))
     assert not stores_targets(long, fit(long))
