@@ -77,9 +77,10 @@ def warnings(plan: Plan, estimate: Estimate) -> list[str]:
 def _for_memory(plan: Plan, estimate: Estimate) -> Iterator[str]:
     """What would make the largest phase fit, and by how much."""
     over = estimate.peak_memory - SPARE * estimate.free_memory
-    largest = estimate.peak_memory - memory.PROCESS
+    process = estimate.measured.process
+    largest = estimate.peak_memory - process
     for model, training, held in estimate.trained:
-        if held.total + memory.PROCESS > SPARE * estimate.free_memory:
+        if held.total + process > SPARE * estimate.free_memory:
             yield from _for_training(plan, model, training, over)
     for entry in estimate.teaching:
         if entry.memory == largest:

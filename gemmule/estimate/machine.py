@@ -20,6 +20,7 @@ class Measured:
     judging: float  # of looking at logits, a number of them
     product: float  # FLOP/s of a large float32 product
     threads: int
+    process: int  # bytes of the process before there is any model: libraries, and what reading the text leaves
 
 
 def free_memory() -> int:
@@ -29,6 +30,15 @@ def free_memory() -> int:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def resident() -> int:
+    """Bytes that this process holds; about what Python and PyTorch take, where nobody says."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 450 * 10**6
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def free_disk(folder: Path) -> int:

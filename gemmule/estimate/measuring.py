@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from gemmule.data.loader import Batch
 from gemmule.distill.alm import Chunks
 from gemmule.estimate import memory
-from gemmule.estimate.machine import OF_PRODUCT, Measured
+from gemmule.estimate.machine import OF_PRODUCT, Measured, resident
 from gemmule.estimate.shapes import Shape
 from gemmule.model import compiling
 from gemmule.model.config import Gemma2Config
@@ -41,6 +41,9 @@ ENTRY_BYTES = 1.2  # of a stored target, about: a byte if it was drawn, two if i
 
 
 def measure(plan: Plan, shapes: dict[str, Shape | None], vocabulary_size: int) -> Measured:
+    from gemmule.train import loop  # noqa: F401 - as a run has it in memory
+
+    process = resident()
     trained = [name for name in plan.trained if shapes[name] is not None]
     share = SECONDS / (2 * len(trained) + len(shapes) + 1)
     device = choose_device(plan.recipe.machine.device)
@@ -54,6 +57,7 @@ def measure(plan: Plan, shapes: dict[str, Shape | None], vocabulary_size: int) -
         judging=_judging(vocabulary_size, device, share),
         product=product,
         threads=torch.get_num_threads(),
+        process=process,
     )
 
 

@@ -16,10 +16,9 @@ from gemmule.recipe import Train
 NUMBER = 4  # bytes
 CHUNK = 2**24  # numbers in a chunk of logits, as `model/fused_head.py` cuts them
 JUDGED = 2**24  # numbers in the logits that an evaluation looks at at once, as `evaluate/figures.py` has them
-JUDGED_COPIES = 7  # of these: logits, those learned, softmax, its logarithm, and as much of a teacher's
+JUDGED_COPIES = 4, 10  # of these, as measured: without and with a teacher's beside
 TAUGHT, TAUGHT_WINDOWS = 2**25, 8  # numbers of logits at once, and windows, as `distill/` reads them
 TAUGHT_COPIES = 3  # logits, their softmax, and what is drawn by
-PROCESS = 450 * 10**6  # Python, PyTorch and the other libraries, before any model
 
 
 @dataclass(frozen=True)
@@ -82,12 +81,12 @@ def forward(shape: Shape, tokens: int) -> int:
     return tokens * (3 * shape.width + 3 * neurons)
 
 
-def of_evaluation(shape: Shape, teachers: Iterable[Shape | None], vocabulary_size: int) -> int:
+def of_evaluation(shape: Shape, teachers: Iterable[Shape | None], vocabulary_size: int, validation_tokens: int) -> int:
     """While a model is held against the validation text, and its teacher beside it."""
     models = [shape, *(teacher for teacher in teachers if teacher is not None)]
-    tokens = max(1, JUDGED // vocabulary_size)
+    tokens = max(1, min(JUDGED // vocabulary_size, validation_tokens))
     held = sum(model.parameters for model in models) + max(forward(model, tokens) for model in models)
-    return (held + (JUDGED_COPIES if len(models) > 1 else 4) * tokens * vocabulary_size) * NUMBER
+    return (held + JUDGED_COPIES[len(models) > 1] * tokens * vocabulary_size) * NUMBER
 
 
 def of_teaching(teachers: Iterable[Shape], sequence_length: int) -> int:

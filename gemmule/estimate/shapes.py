@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from gemmule import outside
@@ -19,8 +20,9 @@ from gemmule.hub import find_folder
 from gemmule.model.config import Gemma2Config
 from gemmule.plan import Plan, gemma2_config
 
-TABLES = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "token_embd.weight")
-HEADS = ("lm_head.weight", "embed_out.weight", "output.weight")
+# as names end, of Hugging Face's models and in GGUF files
+TABLES = (".embed_tokens.weight", ".wte.weight", ".word_embeddings.weight", ".embed_in.weight", ".token_embd.weight")
+HEADS = (".lm_head.weight", ".embed_out.weight", ".output.weight")
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,24 @@ def of_outside(place: Path, origin: str, length: int, vocabulary_size: int | Non
 
 
 def _of_gguf(file: Path, length: int, vocabulary_size: int | None) -> Shape:
+    header = _gguf_header(file, file.stat().st_mtime_ns)
+    if isinstance(header, Gemma2Config):
+        return of_config(header, length, vocabulary_size)
+    tensors, layers, width = header
+    return _of_tensors(tensors, layers, width, length, vocabulary_size)
+
+
+@lru_cache(maxsize=4)  # a vocabulary of 262,144 words takes a while to get past
+def _gguf_header(file: Path, modified: int) -> Gemma2Config | tuple[dict[str, list[int]], int, int]:
+    """Of a Gemma 2 its configuration, of any other the shapes of its tensors, its layers and its width."""
     require_gguf()
     from gemmule.convert.gguf_read import open_gguf, open_reader, read_header, value  # imports torch
 
     reader, architecture = read_header(file)
     if architecture == ARCHITECTURE:
-        return of_config(open_gguf(file, open_reader(file)).config, length, vocabulary_size)
+        return open_gguf(file, open_reader(file)).config
     tensors = {tensor.name: [int(size) for size in tensor.shape] for tensor in reader.tensors}
-    layers, width = (value(reader, f"{architecture}.{key}", 0) for key in ("block_count", "embedding_length"))
-    return _of_tensors(tensors, layers, width, length, vocabulary_size)
+    return tensors, *(value(reader, f"{architecture}.{key}", 0) for key in ("block_count", "embedding_length"))
 
 
 def _of_tensors(
@@ -110,7 +121,7 @@ def _of_tensors(
 
 
 def _elements(tensors: Mapping[str, Sequence[int]], names: tuple[str, ...]) -> int:
-    return next((math.prod(shape) for name, shape in tensors.items() if name.endswith(names)), 0)
+    return next((math.prod(shape) for name, shape in tensors.items() if f".{name}".endswith(names)), 0)
 
 
 def _safetensors_shapes(folder: Path) -> dict[str, list[int]]:

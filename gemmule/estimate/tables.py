@@ -108,12 +108,14 @@ def _space(estimate: Estimate) -> Table:
     table.add_column("on disk", justify="right")
     for model, _, held in estimate.trained:
         parts = [size(getattr(held, part.name)) for part in fields(Memory)]
-        table.add_row(f"training {model.name}", *parts, size(held.total + memory.PROCESS), size(model.disk))
+        table.add_row(f"training {model.name}", *parts, size(held.total + estimate.measured.process), size(model.disk))
     blank = [""] * len(fields(Memory))
     for entry in estimate.teaching:
-        table.add_row(f"teaching by {entry.name}", *blank, size(entry.memory + memory.PROCESS), size(entry.disk))
+        table.add_row(
+            f"teaching by {entry.name}", *blank, size(entry.memory + estimate.measured.process), size(entry.disk)
+        )
     judged = max(estimate.models, key=lambda model: model.evaluation_memory)
-    table.add_row(f"evaluating {judged.name}", *blank, size(judged.evaluation_memory + memory.PROCESS), DASH)
+    table.add_row(f"evaluating {judged.name}", *blank, size(judged.evaluation_memory + estimate.measured.process), DASH)
     tokens = estimate.text.train_tokens + estimate.text.validation_tokens
     stored = estimate.text.document_bytes + tokens * memory.token_bytes(estimate.text.vocabulary_size)
     table.add_row("documents and tokens", *blank, "", size(stored))

@@ -76,7 +76,7 @@ class Estimate:
         """Of the process, in the phase of the run that takes most."""
         trained = [held.total for _, _, held in self.trained]
         taught = [entry.memory for entry in self.teaching]
-        return memory.PROCESS + max([*trained, *taught, *(model.evaluation_memory for model in self.models)])
+        return self.measured.process + max([*trained, *taught, *(model.evaluation_memory for model in self.models)])
 
 
 def estimate(plan: Plan) -> Estimate:
@@ -129,5 +129,7 @@ def _model(plan: Plan, name: str, known: dict[str, Shape | None], found: Text, m
         memory=held,
         disk=disk,
         evaluation_seconds=timing.evaluating(plan, name, known, found, measured),
-        evaluation_memory=0 if shape is None else memory.of_evaluation(shape, teachers, found.vocabulary_size),
+        evaluation_memory=0
+        if shape is None
+        else memory.of_evaluation(shape, teachers, found.vocabulary_size, found.validation_tokens),
     )

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from gemmule.data.loader import Windows
+from gemmule.distill.teachers import Gemma2Teacher
 from gemmule.estimate import memory
 from gemmule.estimate.shapes import of_config
+from gemmule.evaluate import figures
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
@@ -84,3 +92,50 @@ def test_checkpoints_that_stay():
     assert [kept(steps) for steps in (1, 200, 201, 1000)] == [1, 1, 2, 2]
     assert kept(1000, keep_last=3, keep_every=400, keep_best=True) == 5  # every 200th is saved, and there are five
     assert kept(2000, keep_last=3, keep_every=400, keep_best=True) == 9
+
+
+class Ids:
+    """A stream of random tokens."""
+
+    path, vocabulary_size = "random", 2048
+
+    def __init__(self, tokens: int) -> None:
+        self.ids = np.random.default_rng(0).integers(6, self.vocabulary_size, tokens)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, where):
+        return self.ids[where]
+
+    def mask(self, start: int, stop: int):
+        return np.ones(stop - start, bool)
+
+
+def peak_above(work) -> int:
+    """Bytes that this process takes at most during `work`, above what it holds before it."""
+
+    def held(field: str) -> int:
+        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+        return int(line.split()[1]) * 1024
+
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = held("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+    work()
+    return held("VmHWM") - before
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells a process's peak")
+@pytest.mark.parametrize("taught", [False, True], ids=["alone", "beside its teacher"])
+def test_an_evaluation_holds_copies_of_its_logits(taught, monkeypatch):
+    monkeypatch.setattr(figures, "LARGEST_LOGITS", 2**23)
+    monkeypatch.setattr(memory, "JUDGED", 2**23)
+    config = Gemma2Config(2048, layers=2, width=64, heads=2, kv_heads=2, head_dim=32, ffn_width=128, window=64)
+    model, shape = Gemma2Teacher(Gemma2(config)), of_config(config, 128)
+    windows = Windows(Ids(6000), 128, 2, 0)
+    peak = peak_above(lambda: figures.measure(model, windows, 1, model if taught else None, "measuring"))
+    teachers = [shape] if taught else []
+    weights = (1 + taught) * config.parameters * 4  # which are there before
+    assert memory.of_evaluation(shape, teachers, 2048, 6000) - weights == pytest.approx(peak, rel=0.2)

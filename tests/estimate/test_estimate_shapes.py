@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gguf
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -67,6 +69,28 @@ def test_other_architectures_by_their_headers_alone(config, tmp_path):
     # the table of positions is looked up, and counted there as if it were multiplied
     positions = 2 * 64 * 32 if config.model_type == "gpt2" else 0
     assert shape.flops_per_token == pytest.approx(loaded["flops_per_token"] - positions, abs=positions)
+
+
+def test_a_gguf_file_is_counted_by_its_header(tmp_path):
+    """Of Gemma 2 by its configuration, of another architecture by its tensors: the table is the head."""
+    writer = gguf.GGUFWriter(tmp_path / "other.gguf", "gemma3")
+    writer.add_block_count(2)
+    writer.add_embedding_length(32)
+    for name, shape in {
+        "token_embd.weight": (300, 32),
+        "blk.0.attn_output.weight": (32, 48),
+        "n.weight": (32,),
+    }.items():
+        writer.add_tensor(name, np.zeros(shape, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    shape = of_outside(tmp_path / "other.gguf", "other.gguf", 64, vocabulary_size=100)
+    assert shape is not None
+    assert (shape.parameters, shape.embedding_parameters) == (300 * 32 + 32 * 48 + 32, 300 * 32)
+    assert shape.head_flops == 2 * 100 * 32
+    assert shape.flops_per_token == 2 * (32 * 48 + 100 * 32) + 2 * 2 * 32 * 64
 
 
 def test_of_a_server_and_of_what_is_not_here_nothing_is_known(tmp_path):

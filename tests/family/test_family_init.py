@@ -7,9 +7,12 @@ import random
 import tomllib
 
 import pytest
+from served_model import FakeServer
 
 from gemmule import recipe as recipes
 from gemmule.estimate import measuring
+from gemmule.model.config import Gemma2Config
+from gemmule.model.transformer import Gemma2
 from gemmule.plan import Plan
 
 WORDS = ["king", "queen", "fool", "said", "went", "saw", "loved", "and", "or", "not", "castle", "river", "night", "day"]
@@ -113,3 +116,10 @@ def test_a_size_is_kept(run, folder):
 
     student = shapes(plan, plan.recipe.tokenizer.vocabulary_size)["student"]
     assert student.parameters == pytest.approx(1e6, rel=0.3)
+
+
+def test_a_server_is_asked_whose_tokenizer_it_has(run, folder, capsys):
+    write_text(folder)
+    model = Gemma2(Gemma2Config(300, layers=1, width=8, heads=2, kv_heads=1, head_dim=4, ffn_width=8, window=4))
+    assert run("init", "texts", "--teacher", FakeServer(model).url) == 2
+    assert "it serves 'tiny', whose tokenizer is not to be had" in capsys.readouterr().err
