@@ -79,7 +79,11 @@ class _Machine:
         assert model.train is not None
         windows = batches.windows_per_micro_batch(model.train, self.length)
         widths = tuple(teacher.width for teacher in map(shapes.get, model.teachers) if teacher is not None)
-        how = (model.train.optimizer, model.train.recompute_activations, model.distill if model.teachers else None)
+        how = (
+            model.train.optimizer,
+            model.train.recompute_activations,
+            model.distill.model_dump_json() if model.teachers else "",
+        )
         key = (shape.config, windows, widths, how)
         if key not in self._known:
             tried = self._affordable(3 * shape.flops_per_token, windows)
@@ -121,7 +125,7 @@ class _Machine:
             recompute_activations(student)
         compiling.prepare(student, self.plan.recipe.machine.compile)
         optimizer = Optimizer(student, train)
-        batch = self._random_batch(windows)
+        batch = self._random_batch(config, windows)
         with self.device:
             signal = self._signal(model, widths, windows)
 
@@ -159,14 +163,14 @@ class _Machine:
     @torch.no_grad()
     def _reading(self, config: Gemma2Config, windows: int) -> float:
         backbone = Gemma2(config).to(self.device).eval().model
-        batch = self._random_batch(windows)
+        batch = self._random_batch(config, windows)
         read = batch.model_inputs(self.device)
         backbone(**read)
         return _median(lambda: backbone(**read), self.share) / batch.inputs.size
 
-    def _random_batch(self, windows: int) -> Batch:
+    def _random_batch(self, config: Gemma2Config, windows: int) -> Batch:
         shape = (windows, self.length)
-        ids = np.random.default_rng(0).integers(self.vocabulary_size, size=shape)
+        ids = np.random.default_rng(0).integers(config.vocabulary_size, size=shape)
         documents = np.zeros(shape, np.int64) if self.plan.recipe.data.separate_documents else None
         return Batch(ids, ids, np.ones(shape, bool), np.arange(windows) * self.length, documents)
 

@@ -157,12 +157,12 @@ def _server(url: str) -> tuple[OutsideTeacher, int]:
 
 
 def _relative(text: str, base: Path) -> str:
-    """A path as seen from the recipe's folder, where that is no long way."""
+    """A path as seen from the recipe's folder, if it lies in it or beside it."""
     if text == BUNDLED:
         return text
     path = Path(text).expanduser().absolute()
     near = os.path.relpath(path, base)
-    return str(path) if near.startswith("../../..") else near
+    return str(path) if near.startswith("../..") else near
 
 
 def _name(text: str) -> str:

@@ -130,3 +130,77 @@ def test_a_model_is_timed_by_its_layers(plan):
 
     assert measuring._in_layers(replace(known.config, layers=10), False, seconds) == pytest.approx((21.0, 0.5))
     assert measuring._in_layers(replace(known.config, layers=10), True, seconds) == (21.0, 0.5)
+
+
+OTHERS = {
+    "a server": """
+[models.far]
+from = "http://localhost:1/v1"
+[models.student]
+architecture = { layers = 2, width = 16 }
+learn_from = "far"
+distill = { targets = { kind = "top-k", k = 20 } }
+train = { tokens = 2048, batch_tokens = 256 }
+""",
+    "an ensemble from outside": """
+[models.a]
+from = "FINAL"
+[models.b]
+from = "FINAL"
+[models.student]
+architecture = { layers = 2, width = 16 }
+learn_from = { a = 0.5, b = 0.5 }
+distill = { loss = "jsd", next_token_weight = [0.5, 0.0] }
+train = { tokens = 2048, batch_tokens = 256, optimizer = "muon", recompute_activations = true }
+""",
+    "a cut, and what goes on from it": """
+[models.a]
+from = "FINAL"
+[models.cut]
+start_from = "a"
+architecture = { width = 16 }
+learn_from = "a"
+train = { tokens = 2048, batch_tokens = 256 }
+[models.longer]
+start_from = "FINAL"
+train = { tokens = 2048, batch_tokens = 256 }
+""",
+    "another tokenizer": """
+[models.a]
+from = "FINAL"
+[models.student]
+architecture = { layers = 2, width = 16 }
+learn_from = "a"
+distill = { loss = "alm" }
+train = { tokens = 65536, batch_tokens = 256 }
+""",
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_kind_of_teacher_and_start(run, finished, tmp_path, name, capsys):
+    final = finished / "run" / "models" / "teacher" / "final"
+    head = (finished / "tiny.toml").read_text().partition("[models.teacher]")[0]
+    head = head.replace('"texts"', f'"{finished / "texts"}"')
+    tokenizer = "vocabulary_size = 300" if name == "another tokenizer" else f'from = "{final}"'
+    text = head.replace("vocabulary_size = 280", tokenizer) + OTHERS[name].replace("FINAL", str(final))
+    (tmp_path / "other.toml").write_text(text)
+    assert run("estimate", tmp_path / "other.toml", "--out", tmp_path / "run") == 0
+    capsys.readouterr()
+    assert run("estimate", tmp_path / "other.toml", "--out", tmp_path / "run", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    models = {model["name"]: model for model in said["models"]}
+    if name == "a server":
+        assert models["far"]["shape"] is None
+        assert said["teaching"][0]["seconds"] is None
+        assert models["student"]["training"]["seconds"] > 0
+    elif name == "an ensemble from outside":
+        a, student = models["a"]["shape"], models["student"]["training"]
+        assert student["teacher_flops"] == 2 * a["flops_per_token"] * student["tokens"]
+    elif name == "another tokenizer":  # whose answers are asked for once
+        assert models["student"]["training"]["teacher_flops"] == pytest.approx(
+            models["a"]["shape"]["flops_per_token"] * said["text"]["train_tokens"]
+        )
+    else:
+        assert models["longer"]["shape"] == models["a"]["shape"]
+        assert models["cut"]["shape"]["width"] == 16
