@@ -63,7 +63,7 @@ def warnings(plan: Plan, estimate: Estimate) -> list[str]:
     if estimate.disk > SPARE * estimate.free_disk:
         lines.append(
             f"Disk: {size(estimate.disk)} are needed, {size(estimate.free_disk)} are free. "
-            + " ".join(_for_disk(estimate))
+            + " ".join(_for_disk(plan, estimate))
         )
     lines += [
         f"{model.name} reads the text {training.epochs:.1f} times: beyond {OVERFITTING} times it may learn it by heart "
@@ -120,7 +120,7 @@ def _for_training(plan: Plan, model: ModelEstimate, training: Training, over: fl
         yield f"Weights, gradients and moments alone take {size(states)}: a model of {fits:.0%} of its size would fit."
 
 
-def _for_disk(estimate: Estimate) -> Iterator[str]:
+def _for_disk(plan: Plan, estimate: Estimate) -> Iterator[str]:
     over = estimate.disk - SPARE * estimate.free_disk
     for entry in estimate.teaching:
         fits = entry.bytes_per_token - over / max(1, entry.tokens)
@@ -128,4 +128,9 @@ def _for_disk(estimate: Estimate) -> Iterator[str]:
             yield f"distill.targets.bytes_per_token = {int(fits)} for {entry.name} saves what is missing."
             return
         yield f"A live teacher (no distill.targets) saves the {size(entry.disk)} of {entry.name}'s targets."
+    for model, _, held in estimate.trained:
+        train = plan.recipe.models[model.name].train
+        if train is not None and train.keep_last > 1 and (train.keep_last - 1) * held.checkpoint > over / 4:
+            less = (train.keep_last - 1) * held.checkpoint
+            yield f"models.{model.name}.train.keep_last = 1 saves {size(less)} of checkpoints."
     yield "--out on another disk needs no change."

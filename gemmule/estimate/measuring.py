@@ -3,7 +3,7 @@
 - Forward and backward of a micro-batch, and the optimizer's update, of each model with the signal that it learns from.
   A live teacher's forward pass is measured by itself, and added.
 - A model too large to be tried whole is tried with two and with four of its layers: the rest follows in a straight
-  line. A micro-batch too large is tried in part.
+  line. A micro-batch too large is tried in part. Where even that is too much, FLOPs are counted, as below.
 - A teacher that is no Gemma 2 is not loaded: its FLOPs take as long as a large product's, at a stated share.
 """
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from gemmule.data.loader import Batch
 from gemmule.distill.alm import Chunks
 from gemmule.estimate import memory
-from gemmule.estimate.machine import OF_PRODUCT, Measured, resident
+from gemmule.estimate.machine import BANDWIDTH, OF_PRODUCT, Measured, resident
 from gemmule.estimate.shapes import Shape
 from gemmule.model import compiling
 from gemmule.model.config import Gemma2Config
@@ -37,6 +37,7 @@ from gemmule.train.optimizer import Optimizer
 
 SECONDS = 10.0  # for everything
 LARGEST_MODEL = 2 * 10**9  # bytes of weights, gradients and moments that are tried whole
+LARGEST_TRIED = 2 * 10**8  # parameters of two layers and a table
 ENTRY_BYTES = 1.2  # of a stored target, about: a byte if it was drawn, two if it is exact
 
 
@@ -85,6 +86,9 @@ class _Machine:
             model.distill.model_dump_json() if model.teachers else "",
         )
         key = (shape.config, windows, widths, how)
+        if self._beyond(shape):
+            flops = 3 * shape.flops_per_token * windows * self.length
+            return flops / (OF_PRODUCT * self.product), 7 * shape.parameters * memory.NUMBER / BANDWIDTH
         if key not in self._known:
             tried = self._affordable(3 * shape.flops_per_token, windows)
             whole = self._whole(shape, model.train, tried)
@@ -96,7 +100,7 @@ class _Machine:
     def reading(self, shape: Shape) -> float:
         """Seconds a token of a forward pass without the head."""
         config = shape.config
-        if config is None:
+        if config is None or self._beyond(shape):
             return shape.body_flops / (OF_PRODUCT * self.product)
         if config not in self._known:
             tried = self._affordable(shape.body_flops, 16)
@@ -104,6 +108,12 @@ class _Machine:
                 config, shape.parameters * memory.NUMBER < LARGEST_MODEL, lambda c: (self._reading(c, tried),)
             )
         return self._known[config][0]
+
+    def _beyond(self, shape: Shape) -> bool:
+        """Whether even two of a model's layers, with its table, are too much to try: then its FLOPs are counted."""
+        assert shape.config is not None
+        two = replace(shape.config, layers=2)
+        return shape.flops_per_token * self.length > 10 * self.share * self.product or two.parameters > LARGEST_TRIED
 
     def _affordable(self, flops: float, windows: int) -> int:
         """How many windows can be tried four times in the time there is."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gemmule.estimate import memory
-from gemmule.estimate.machine import OF_PRODUCT, Measured
+from gemmule.estimate.machine import BANDWIDTH, OF_PRODUCT, Measured
 from gemmule.estimate.shapes import Shape
 from gemmule.estimate.text import Text
 from gemmule.plan import Plan
@@ -19,8 +19,7 @@ from gemmule.train import batches
 START_UP = 8.0  # seconds: Python, PyTorch and TensorBoard imported; the report written
 A_STEP = 0.002  # seconds: a batch read, metrics written
 DISK = 200e6  # bytes a second: written, hashed, and forced to the disk
-A_LAYER = 0.0012  # seconds a layer of a token that a model writes, and what memory gives:
-BANDWIDTH = 10e9  # bytes a second
+A_LAYER = 0.0012  # seconds a layer of a token that a model writes, beside its weights' way through memory
 SAMPLES = 2  # texts that a model writes for the report, if the recipe names no prompts
 DRAWING = 5e-9  # seconds a number of logits, of drawing targets from them (benchmarks/RESULTS.md: 1.3 ms of 262,144)
 VALIDATIONS, VALIDATION_WINDOWS = 20, 32  # of a training, as `train/loop.py` has them
