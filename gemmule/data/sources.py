@@ -217,7 +217,7 @@ def _read_parquet(file: SourceFile, field: str) -> Iterator[tuple[int, str]]:
     import pyarrow
 
     try:
-        with _seekable(file) as stream:
+        with seekable(file) as stream:
             row = 0
             for column in _columns(stream, file.name, field):
                 for value in column:
@@ -251,7 +251,7 @@ def _columns(stream: IO[bytes], name: str, field: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _seekable(file: SourceFile) -> Iterator[IO[bytes]]:
+def seekable(file: SourceFile) -> Iterator[IO[bytes]]:
     """The file opened; if it is compressed, a decompressed copy that vanishes when closed: parquet needs to jump."""
     if file.path.suffix.lower() not in SUFFIXES:
         with file.path.open("rb") as stream:
