@@ -181,6 +181,16 @@ def estimate(
 
 
 @app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, finished or not")],
+) -> None:
+    """Writes a run's report.html, while the run goes on too."""
+    from gemmule import family
+
+    print(f"Open {family.report(folder)}")
+
+
+@app.command()
 def inspect(
     path: Annotated[Path, typer.Argument(help="a folder that gemmule made")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,

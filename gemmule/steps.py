@@ -240,14 +240,15 @@ def teaching(step: Step, plan: Plan) -> Teaching:
     )
 
 
-def _model(step: Step, plan: Plan) -> None:
+def job_of(step: Step, plan: Plan) -> Job:
+    """What the training of a step's model needs. The step's inputs are there."""
     name = step.model
     assert name is not None
     recipe, words = plan.recipe, load_tokenizer(step.inputs["tokenizer"].path)
     model = recipe.models[name]
     assert model.train is not None
     load = _load_aligned if model.distill.loss == "alm" else _load_teachers
-    job = Job(
+    return Job(
         name=name,
         folder=step.path.parent,
         config=_config(step, plan, words),
@@ -255,8 +256,8 @@ def _model(step: Step, plan: Plan) -> None:
         distill=model.distill,
         machine=recipe.machine,
         seed=recipe.seed,
-        windows=_windows(step.inputs["tokens"], step.inputs["tokenizer"], plan),
-        validation=_windows(step.inputs["validation"], step.inputs["tokenizer"], plan),
+        windows=_windows(step.inputs["tokens"], step.inputs["tokenizer"], plan, recipe.data.damaged == "skip"),
+        validation=_windows(step.inputs["validation"], step.inputs["tokenizer"], plan, recipe.data.damaged == "skip"),
         settings=step.settings,
         inputs=step.artifacts,
         teacher=partial(load, step, plan) if teachers_in(step.inputs) else None,
@@ -264,6 +265,11 @@ def _model(step: Step, plan: Plan) -> None:
         start_from=_weights_of(step.inputs["start_from"]) if "start_from" in step.inputs else None,
         decode=words.decode,
     )
+
+
+def _model(step: Step, plan: Plan) -> None:
+    job, words = job_of(step, plan), load_tokenizer(step.inputs["tokenizer"].path)
+    name, model = job.name, plan.recipe.models[job.name]
     taught = f", learning from {recipes.join_names(model.teachers)}" if model.teachers else ""
     cut = describe_own_cut(step, job.config)
     started = f", cut from {model.start_from} ({cut})" if cut else ""
@@ -312,7 +318,7 @@ def describe_own_cut(step: Step, config: Gemma2Config) -> str:
     return describe_cut(weights.read_config(_weights_of(step.inputs["start_from"])), config)
 
 
-def _windows(tokens: Step, words: Step, plan: Plan) -> Windows:
+def _windows(tokens: Step, words: Step, plan: Plan, skip_damaged: bool = False) -> Windows:
     vocabulary = load_tokenizer(words.path)
     return Windows(
         TokenShards(tokens.path),
@@ -321,6 +327,7 @@ def _windows(tokens: Step, words: Step, plan: Plan) -> Windows:
         vocabulary.pad_id,
         plan.recipe.seed,
         separate_documents=plan.recipe.data.separate_documents,
+        skip_damaged=skip_damaged,
     )
 
 

@@ -9,7 +9,6 @@ from gemmule.estimate.timing import Training
 from gemmule.estimate.whole import Estimate, ModelEstimate
 from gemmule.plan import Plan
 from gemmule.report.units import count, duration, flops, plain, size
-from gemmule.train import batches
 
 MEASURED_GAIN = (
     "What it brought where it was measured: the demo's student ends at 0.73 of its control's perplexity (three seeds), "
@@ -97,7 +96,7 @@ def _for_training(plan: Plan, model: ModelEstimate, training: Training, over: fl
     assert model.shape is not None
     assert model.shape.config is not None
     key, length = f"models.{model.name}", plan.recipe.data.sequence_length
-    windows = batches.windows_per_micro_batch(recipe.train, length)
+    windows = recipe.train.windows_per_micro_batch(length)
     teacher = held.teacher + held.head // 2 if held.teacher else 0
     for fewer in range(windows - 1, 0, -1):
         less = held.total - teacher - memory.of_training(model.shape.config, recipe.train, fewer * length).total

@@ -30,7 +30,6 @@ from gemmule.model.head import DenseTeacher, Mixture, SparseDistributions, token
 from gemmule.model.transformer import Gemma2
 from gemmule.plan import Plan
 from gemmule.recipe import Model, Train
-from gemmule.train import batches
 from gemmule.train.memory import lower_precision, recompute_activations
 from gemmule.train.objective import accumulate
 from gemmule.train.optimizer import Optimizer
@@ -78,7 +77,7 @@ class _Machine:
         assert shape is not None
         assert shape.config is not None
         assert model.train is not None
-        windows = batches.windows_per_micro_batch(model.train, self.length)
+        windows = model.train.windows_per_micro_batch(self.length)
         widths = tuple(teacher.width for teacher in map(shapes.get, model.teachers) if teacher is not None)
         how = (
             model.train.optimizer,

@@ -14,7 +14,6 @@ from gemmule.estimate.shapes import Shape
 from gemmule.estimate.text import Text
 from gemmule.plan import Plan
 from gemmule.recipe import Model, join_names
-from gemmule.train import batches
 
 START_UP = 8.0  # seconds: Python, PyTorch and TensorBoard imported; the report written
 A_STEP = 0.002  # seconds: a batch read, metrics written
@@ -45,9 +44,9 @@ def training(plan: Plan, name: str, shapes: dict[str, Shape | None], text: Text,
     assert model.train is not None
     assert shape is not None
     assert shape.config is not None
-    steps = batches.steps(model.train, length)
-    windows = batches.windows_per_batch(model.train, length)
-    per_micro = batches.windows_per_micro_batch(model.train, length)
+    steps = model.train.steps(length)
+    windows = model.train.windows_per_batch(length)
+    per_micro = model.train.windows_per_micro_batch(length)
     tokens = steps * windows * length
     asked = _asked(model, tokens, text)
     teachers = [shapes[teacher] for teacher in model.teachers] if asked else []

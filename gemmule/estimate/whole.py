@@ -12,7 +12,6 @@ from gemmule.estimate.text import Text
 from gemmule.estimate.timing import Teaching, Training
 from gemmule.plan import Plan
 from gemmule.recipe import join_names
-from gemmule.train import batches
 
 OTHER_FILES = 2 * 10**6  # bytes: a run's report, recipe, summary
 RECORDS = 700  # bytes a step: in metrics.jsonl and for TensorBoard
@@ -115,7 +114,7 @@ def _model(plan: Plan, name: str, known: dict[str, Shape | None], found: Text, m
     held, disk = None, 0
     if trained is not None and model.train is not None and shape is not None and shape.config is not None:
         length = plan.recipe.data.sequence_length
-        tokens = batches.windows_per_micro_batch(model.train, length) * length
+        tokens = model.train.windows_per_micro_batch(length) * length
         live = [known[teacher] for teacher in model.teachers] if model.distill.targets is None else []
         held = memory.of_training(shape.config, model.train, tokens, live)
         kept = memory.checkpoints_kept(model.train, trained.steps)

@@ -14,7 +14,8 @@ from gemmule.distill.alm import ByteAligned
 from gemmule.distill.teachers import Teacher
 from gemmule.model.config import Gemma2Config
 from gemmule.recipe import Distill, Machine, Train
-from gemmule.train import batches
+
+LARGEST_MICRO_BATCH = 8192  # tokens whose activations are kept at once, unless the recipe says otherwise
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class Job:
 
     @property
     def windows_per_batch(self) -> int:
-        return batches.windows_per_batch(self.train, self.windows.sequence_length)
+        return self.train.windows_per_batch(self.windows.sequence_length)
 
     @property
     def steps(self) -> int:
-        return batches.steps(self.train, self.windows.sequence_length)
+        return self.train.steps(self.windows.sequence_length)
 
     @property
     def windows_per_micro_batch(self) -> int:
-        return batches.windows_per_micro_batch(self.train, self.windows.sequence_length)
+        length = self.windows.sequence_length
+        tokens = self.train.micro_batch_tokens or LARGEST_MICRO_BATCH
+        return min(self.windows_per_batch, max(1, tokens // length))
