@@ -158,6 +158,16 @@ evaluate = _verb("evaluate", "figures of its models")
 
 
 @app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, finished or not")],
+) -> None:
+    """Writes a run's report.html, while the run goes on too."""
+    from gemmule import family
+
+    print(f"Open {family.report(folder)}")
+
+
+@app.command()
 def estimate(
     recipe: RecipePath,
     overrides: Overrides = None,
@@ -178,16 +188,6 @@ def estimate(
         print(json.dumps(tables.as_json(plan, found, gpus), indent=2, ensure_ascii=False))
     else:
         tables.show(plan, found, gpus)
-
-
-@app.command()
-def report(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, finished or not")],
-) -> None:
-    """Writes a run's report.html, while the run goes on too."""
-    from gemmule import family
-
-    print(f"Open {family.report(folder)}")
 
 
 @app.command()

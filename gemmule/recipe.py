@@ -30,6 +30,7 @@ from gemmule.recipe_errors import explain, unknown_name
 SUFFIXES = {"k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 CONTROL_TOKENS = 6
 SMALLEST_VOCABULARY = 256 + CONTROL_TOKENS  # every byte, and the control tokens
+LARGEST_MICRO_BATCH = 8192  # tokens whose activations are kept at once, unless the recipe says otherwise
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -137,6 +138,10 @@ class Train(Section):
 
     def steps(self, sequence_length: int) -> int:
         return max(1, round(self.tokens / (self.windows_per_batch(sequence_length) * sequence_length)))
+
+    def windows_per_micro_batch(self, sequence_length: int) -> int:
+        tokens = self.micro_batch_tokens or LARGEST_MICRO_BATCH
+        return min(self.windows_per_batch(sequence_length), max(1, tokens // sequence_length))
 
 
 class Targets(Section):
