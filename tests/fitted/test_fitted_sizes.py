@@ -32,11 +32,12 @@ def test_a_teacher_is_larger_and_reads_more_and_no_text_is_learned_by_heart(text
     sizes = fit(Means(text, 3.0, flops))
     assert sizes.teacher is not None
     assert 1.5 * sizes.student.weights <= sizes.teacher.weights <= 6 * sizes.student.weights
-    assert sizes.teacher.tokens >= sizes.student.tokens
+    if text >= 2e5:
+        assert sizes.teacher.tokens >= 2 * sizes.student.tokens
     whole = Means(text, 3.0, flops).tokens(sizes.vocabulary_size)
     assert sizes.teacher.tokens <= 4.3 * whole
     assert sizes.student.tokens <= 4.3 * whole
-    assert min(sizes.student.tokens, 4 * whole) / sizes.batch_tokens >= 95  # steps enough to learn anything
+    assert sizes.student.tokens / sizes.batch_tokens >= 90  # steps enough to learn anything
 
 
 def test_more_text_and_more_time_make_larger_students():
