@@ -17,11 +17,15 @@ from gemmule.estimate.whole import Estimate
 from gemmule.plan import Plan
 from gemmule.report.units import DASH, count, duration, flops, plain, size
 
+WIDE = 140  # characters
 SMALL = 10**8  # parameters under which a GPU waits more than it works
 
 
 def show(plan: Plan, estimate: Estimate, on: list[Accelerator]) -> None:
-    Console(highlight=False).print(page(plan, estimate, on))
+    console = Console(highlight=False)
+    if not console.is_terminal:  # into a file or a pipe: nothing there cuts lines
+        console = Console(highlight=False, width=WIDE)
+    console.print(page(plan, estimate, on))
 
 
 def page(plan: Plan, estimate: Estimate, on: list[Accelerator]) -> RenderableType:
