@@ -13,7 +13,11 @@ from gemmule.distill.targets import TargetStore
 def test_verbs_make_their_step_and_what_it_needs(run, recipe, capsys):
     out = recipe.parent / "run"
     assert run("refine", recipe, "--out", out) == 0
-    assert sorted(p.name for p in out.iterdir() if not p.name.startswith(".")) == ["documents", "recipe.toml"]
+    assert sorted(p.name for p in out.iterdir() if not p.name.startswith(".")) == [
+        "documents",
+        "recipe.toml",
+        "status.json",
+    ]
     assert run("tokenize", recipe, "--out", out) == 0
     assert (out / "tokens" / "validation" / "manifest.json").exists()
     assert run("train", recipe, "--model", "control", "--out", out) == 0

@@ -80,7 +80,7 @@ def test_sigterm_saves_and_says_that_it_is_to_be_taken_up_again(finished, recipe
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 0, said
-    assert "Go on with: gemmule run" in said
+    assert f"Go on with: gemmule train {recipe} --out {out}" in said
     status = json.loads((out / "status.json").read_text())
     assert status["state"] == "resume"
     assert status["process"] == process.pid
