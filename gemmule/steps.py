@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gemmule import artifact, outside, tokenizer
+from gemmule import artifact, outside, ranks, tokenizer
 from gemmule import recipe as recipes
 from gemmule.artifact import publish
 from gemmule.convert.card import model_card
@@ -192,7 +192,19 @@ def _tokens(step: Step, plan: Plan) -> None:
 
 
 def _targets(step: Step, plan: Plan) -> None:
-    teaching(step, plan).make()
+    targets = teaching(step, plan)
+    targets.prepare()
+    with ranks.together(str(step.path)):
+        targets.teach(ranks.rank(), ranks.size())
+    targets.publish()
+
+
+def take_part(step: Step, plan: Plan) -> None:
+    """What another process than the first does while that one makes the step: its share of teaching, or of training."""
+    if step.kind == "targets":
+        teaching(step, plan).teach(ranks.rank(), ranks.size())
+    else:
+        train(_job(step, plan))
 
 
 def teaching(step: Step, plan: Plan) -> Teaching:
@@ -227,15 +239,15 @@ def teaching(step: Step, plan: Plan) -> Teaching:
     )
 
 
-def _model(step: Step, plan: Plan) -> None:
-    name = step.model
-    assert name is not None
+def _job(step: Step, plan: Plan) -> Job:
+    """All that training the step's model needs. Its inputs are there."""
+    assert step.model is not None
     recipe, words = plan.recipe, load_tokenizer(step.inputs["tokenizer"].path)
-    model = recipe.models[name]
+    model = recipe.models[step.model]
     assert model.train is not None
     load = _load_aligned if model.distill.loss == "alm" else _load_teachers
-    job = Job(
-        name=name,
+    return Job(
+        name=step.model,
         folder=step.path.parent,
         config=_config(step, plan, words),
         train=model.train,
@@ -250,11 +262,19 @@ def _model(step: Step, plan: Plan) -> None:
         targets=step.inputs["targets"].path if "targets" in step.inputs else None,
         start_from=_weights_of(step.inputs["start_from"]) if "start_from" in step.inputs else None,
     )
+
+
+def _model(step: Step, plan: Plan) -> None:
+    name = step.model
+    assert name is not None
+    job, model = _job(step, plan), plan.recipe.models[name]
     taught = f", learning from {recipes.join_names(model.teachers)}" if model.teachers else ""
     cut = describe_own_cut(step, job.config)
     started = f", cut from {model.start_from} ({cut})" if cut else ""
     say(f"{name}: {human(job.config.parameters)} parameters, {job.steps} steps{taught}{started}")
-    trained = train(job)
+    with ranks.together(str(step.path)):
+        trained = train(job)
+    words = load_tokenizer(step.inputs["tokenizer"].path)
     with _publish(step) as folder:
         weights.save(trained, folder, words.control_ids)
         tokenizer.save(words, folder)

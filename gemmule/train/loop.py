@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 
 import torch
-from torch import nn
 
+from gemmule import ranks
 from gemmule.data.loader import Batch, Windows
 from gemmule.errors import WorkError
 from gemmule.model import compiling, weights
@@ -20,7 +21,7 @@ from gemmule.model.cut import cut, measure_importance
 from gemmule.model.device import choose_device
 from gemmule.model.transformer import Gemma2
 from gemmule.progress import Meter, say
-from gemmule.train import checkpoint
+from gemmule.train import checkpoint, parallel
 from gemmule.train.job import Job
 from gemmule.train.metrics import MetricsLog
 from gemmule.train.objective import Signal, Weights, accumulate, make_signal, make_weights
@@ -41,8 +42,12 @@ def train(job: Job) -> Gemma2:
     Raises WorkError naming the step if the loss or a gradient stops being finite.
     """
     device = choose_device(job.machine.device)
+    parallel.join(device)
     last = checkpoint.newest(job.folder / "checkpoints")
-    model = (Gemma2(job.config) if last is not None else _initial_model(job, device)).to(device).train()
+    if ranks.size() > 1:
+        model = parallel.shard(job.config, device, None if last is not None else partial(_initial_model, job, device))
+    else:
+        model = (Gemma2(job.config) if last is not None else _initial_model(job, device)).to(device).train()
     optimizer = make_optimizer(model, job.train)
     state = checkpoint.load(last, model, optimizer) if last is not None else checkpoint.State()
     if state.step:
@@ -51,7 +56,8 @@ def train(job: Job) -> Gemma2:
     if state.step < job.steps:
         targets_of, weights_of = make_signal(job, device), make_weights(job)
         compiling.prepare(model, job.machine.compile)
-    log = MetricsLog(job.folder, state.step)
+    log = MetricsLog(job.folder, state.step) if ranks.rank() == 0 else None
+    write = log.write if log is not None else lambda record: None
 
     def save() -> None:
         checkpoint.save(job.folder / "checkpoints", model, optimizer, state, job.settings, job.inputs)
@@ -60,13 +66,16 @@ def train(job: Job) -> Gemma2:
         with interrupt_flag() as interrupted, Meter(job.name, total, done=state.tokens) as meter:
             while state.step < job.steps:
                 started = time.monotonic()
-                batch = job.windows.batch(state.step, job.windows_per_batch)
+                batch = job.windows.batch(state.step, job.windows_per_batch, ranks.rank(), ranks.size())
                 loss, norm = _step(job, model, optimizer, batch, targets_of, state.step, device, weights_of)
                 state = checkpoint.State(
-                    state.step + 1, state.tokens + int(batch.mask.sum()), state.seconds + time.monotonic() - started
+                    state.step + 1,
+                    state.tokens + int(parallel.add_up(float(batch.mask.sum()))[0]),
+                    state.seconds + time.monotonic() - started,
                 )
+                stopping = parallel.add_up(interrupted())[0] > 0
                 meter.update(state.tokens, f"loss {loss:.3f}")
-                log.write(
+                write(
                     {
                         "step": state.step,
                         "tokens": state.tokens,
@@ -79,15 +88,16 @@ def train(job: Job) -> Gemma2:
                 )
                 if state.step % max(1, job.steps // VALIDATIONS) == 0 or state.step == job.steps:
                     validation_loss = validate(model, job.validation, device)
-                    log.write({"step": state.step, "tokens": state.tokens, "validation_loss": validation_loss})
-                if state.step % job.train.checkpoint_every == 0 or state.step == job.steps or interrupted():
+                    write({"step": state.step, "tokens": state.tokens, "validation_loss": validation_loss})
+                if state.step % job.train.checkpoint_every == 0 or state.step == job.steps or stopping:
                     save()
-                if interrupted():
+                if stopping:
                     say(f"{job.name}: stopped at step {state.step} of {job.steps}; saved")
                     raise KeyboardInterrupt
     finally:
-        log.close()
-    return model.eval()
+        if log is not None:
+            log.close()
+    return parallel.gather(model).eval() if ranks.size() > 1 else model.eval()
 
 
 def _initial_model(job: Job, device: torch.device) -> Gemma2:
@@ -128,7 +138,7 @@ def _step(
         )
 
     loss = compiling.eager_if_it_fails(gradients)
-    norm = float(nn.utils.clip_grad_norm_(model.parameters(), job.train.clip))
+    norm = parallel.clip(model, job.train.clip)
     if not math.isfinite(loss) or not math.isfinite(norm):
         raise WorkError(
             f"{job.name}: step {step + 1}: the loss is {loss} and the gradient's norm {norm}; stopped before the "
@@ -144,10 +154,12 @@ def _step(
 def validate(model: Gemma2, windows: Windows, device: torch.device) -> float:
     """The next-token loss on evenly spread windows of the validation text, nats per token."""
     count = min(VALIDATION_WINDOWS, len(windows))
+    share = -(-count // ranks.size())
     total, learned = 0.0, 0
     with compiling.eager():
-        for index in range(count):
-            batch = windows.window_batch([index * len(windows) // count])
+        for place in range(ranks.rank() * share, (ranks.rank() + 1) * share):
+            batch = windows.window_batch([min(place, count - 1) * len(windows) // count])
+            batch.mask[:] &= place < count  # all ranks run the model equally often
             loss = model(
                 **batch.model_inputs(device),
                 targets=torch.from_numpy(batch.targets).to(device),
@@ -156,4 +168,5 @@ def validate(model: Gemma2, windows: Windows, device: torch.device) -> float:
             )
             total += loss.item()
             learned += int(batch.mask.sum())
+    total, learned = parallel.add_up(total, learned)
     return total / max(1, learned)
