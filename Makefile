@@ -4,12 +4,12 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint torture format clean
 
 help:  ## list what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(INSTALLED)  ## a teacher makes a student, on Shakespeare: under ten minutes on two cores
+demo: $(INSTALLED)  ## a teacher makes a student, on Shakespeare: some ten minutes on two cores
 	$(BIN)/gemmule demo
 
 test: $(INSTALLED)  ## the whole test suite
@@ -19,6 +19,9 @@ lint: $(INSTALLED)  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+torture: $(INSTALLED)  ## kill a run 30 times and damage its checkpoints 200 times: some minutes
+	$(BIN)/python tests/torture.py
 
 format: $(INSTALLED)  ## let ruff format and mend
 	$(BIN)/ruff format .

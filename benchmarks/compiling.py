@@ -22,7 +22,7 @@ from rich.table import Table
 from gemmule.model import compiling
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
-from gemmule.train.optimizer import make_optimizer
+from gemmule.train.optimizer import Optimizer
 
 WINDOWS, LENGTH = 8, 256
 
@@ -58,7 +58,7 @@ def main() -> None:
 
 def measure(model: Gemma2, steps: int) -> tuple[float, float, float]:
     """Seconds of an eager step, of a compiled one, and of compiling."""
-    optimizer = make_optimizer(model, Train(tokens=1, learning_rate=1e-3))
+    optimizer = Optimizer(model, Train(tokens=1, learning_rate=1e-3))
     ids = torch.randint(0, model.config.vocabulary_size, (WINDOWS, LENGTH), generator=torch.Generator().manual_seed(0))
 
     def step() -> float:
@@ -66,7 +66,7 @@ def measure(model: Gemma2, steps: int) -> tuple[float, float, float]:
         optimizer.zero_grad()
         model(ids, ids).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        optimizer.step(1e-3)
         return time.perf_counter() - started
 
     def eager_step() -> float:

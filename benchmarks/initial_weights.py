@@ -26,7 +26,7 @@ from gemmule.recipe import Train
 from gemmule.tokenizer import load_tokenizer
 from gemmule.train.loop import validate
 from gemmule.train.objective import accumulate
-from gemmule.train.optimizer import make_optimizer
+from gemmule.train.optimizer import Optimizer
 from gemmule.train.schedule import learning_rate
 
 
@@ -65,7 +65,7 @@ def perplexity(shape: Gemma2Config, scale: float, settings: Train, train: Window
         for name, weight in model.named_parameters():
             if "post_" in name:
                 weight.fill_(scale - 1)  # the scale is 1 + weight
-    optimizer = make_optimizer(model, settings)
+    optimizer = Optimizer(model, settings)
     windows = settings.batch_tokens // train.sequence_length
     steps = settings.tokens // settings.batch_tokens
     for step in range(steps):
@@ -73,9 +73,7 @@ def perplexity(shape: Gemma2Config, scale: float, settings: Train, train: Window
         batch = train.batch(step, windows)
         accumulate(model, batch, lambda part: torch.from_numpy(part.targets), windows_per_micro_batch=windows)
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, settings)
-        optimizer.step()
+        optimizer.step(learning_rate(step, steps, settings))
     return math.exp(validate(model, validation, torch.device("cpu")))
 
 

@@ -77,12 +77,12 @@ def measure(name: str, steps: int) -> None:
     from gemmule.recipe import Train
     from gemmule.train import parallel
     from gemmule.train.objective import accumulate
-    from gemmule.train.optimizer import make_optimizer, state_tensors
+    from gemmule.train.optimizer import Optimizer
 
     device, config = torch.device("cpu"), common.demo_config(name)
     parallel.join(device)
-    model = parallel.shard(config, device, lambda: Gemma2(config)) if ranks.size() > 1 else Gemma2(config)
-    optimizer = make_optimizer(model, Train(tokens=1, learning_rate=1e-3))
+    model = parallel.place(config, device, lambda: Gemma2(config))
+    optimizer = Optimizer(model, Train(tokens=1, learning_rate=1e-3))
     generator = np.random.default_rng(ranks.rank())
     shape = (WINDOWS // ranks.size(), LENGTH)
     seconds = []
@@ -93,12 +93,12 @@ def measure(name: str, steps: int) -> None:
         optimizer.zero_grad()
         accumulate(model, batch, lambda part: torch.from_numpy(part.targets), windows_per_micro_batch=shape[0])
         parallel.clip(model, 1.0)
-        optimizer.step()
+        optimizer.step(1e-3)
         seconds.append(time.perf_counter() - started)
-    held = [*model.state_dict().values(), *state_tensors(model, optimizer).values()]
+    held = parallel.local(model.state_dict() | optimizer.state())
     figures = {
         "tokens_per_second": WINDOWS * LENGTH / statistics.median(seconds[WARM_UP:]),
-        "bytes": sum((tensor.to_local() if ranks.size() > 1 else tensor).nbytes for tensor in held),
+        "bytes": sum(piece.nbytes for piece in held.values()),
     }
     if ranks.rank() == 0:
         print(json.dumps(figures))

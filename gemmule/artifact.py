@@ -88,7 +88,10 @@ def read(path: Path) -> Artifact:
     manifest_path = path / MANIFEST
     try:
         fields = json.loads(manifest_path.read_text(encoding="utf-8"))
-        manifest = Manifest(**{name: fields[name] for name in Manifest.__dataclass_fields__})
+        checksum = fields.pop("checksum", None)  # those of the first versions have none
+        if checksum not in (None, _checksum(fields)):
+            raise ValueError("its checksum is another")
+        manifest = Manifest(**fields)
         expected = [(name, int(entry["size"])) for name, entry in manifest.files.items()]
     except FileNotFoundError:
         raise WorkError(f"{path}: not an artifact: it has no {MANIFEST}") from None
@@ -161,7 +164,7 @@ def publish(
         try:
             yield temporary
             manifest = _make_manifest(temporary, kind, settings or {}, inputs or {})
-            write_json(temporary / MANIFEST, manifest.__dict__)
+            write_json(temporary / MANIFEST, manifest.__dict__ | {"checksum": _checksum(manifest.__dict__)})
             _sync_tree(temporary)
             temporary.rename(path)
             _sync(path.parent)
@@ -184,6 +187,11 @@ def _make_manifest(folder: Path, kind: str, settings: Settings, inputs: Mapping[
     }
     roles = {role: artifact.hash for role, artifact in inputs.items()}
     return Manifest(kind, FORMAT_VERSIONS.get(kind, 1), settings, roles, files, ancestry, library_versions())
+
+
+def _checksum(fields: Mapping[str, Any]) -> str:
+    """Of a manifest's own fields, in whatever order."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def library_versions() -> dict[str, str | None]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from gemmule import __version__, host, ranks
-from gemmule.errors import GemmuleError, RequestError
+from gemmule.errors import GemmuleError, RequestError, Terminated
 from gemmule.studies import STUDIES
 
 app = typer.Typer(
@@ -61,6 +61,10 @@ def _run(arguments: list[str]) -> None:
         if ranks.may_speak():
             print(f"gemmule: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)
+    except Terminated:
+        if ranks.rank() == 0:
+            print(f"terminated; all is saved. Go on with: {shlex.join(['gemmule', *arguments])}", file=sys.stderr)
+        raise
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED and ranks.rank() == 0:
             print(f"interrupted. Go on with: {shlex.join(['gemmule', *arguments])}", file=sys.stderr)

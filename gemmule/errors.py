@@ -21,6 +21,13 @@ class WorkError(GemmuleError):
     """The work failed (exit status 1): a damaged file, a full disk, a step that could not be finished."""
 
 
+class Terminated(SystemExit):
+    """SIGTERM was received, and everything made so far is saved (exit status 0)."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+
 def first_line(error: Exception) -> str:
     """Of what another library's error says, or its name where it says nothing: for a message of our own."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from gemmule import artifact, ranks
+from gemmule import artifact, ranks, status
 from gemmule import recipe as recipes
 from gemmule.data import sources
 from gemmule.errors import RequestError, WorkError
@@ -126,7 +126,7 @@ class Family:
             self._take_part()
             return
         steps = self.chosen(verb, models)
-        with artifact.lock(self.out):
+        with artifact.lock(self.out), status.kept(self.out, self.out / RECIPE):
             missing, stale = self.compare(steps)
             if stale:  # and what was made from it, asked for or not
                 others = [step for step in self.plan.steps if step not in steps and _made_from(step, stale)]

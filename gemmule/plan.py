@@ -24,7 +24,9 @@ from gemmule.errors import RequestError
 from gemmule.model.config import Gemma2Config, check_cut
 from gemmule.recipe import Recipe, flatten
 
-NOT_IDENTITY = ("train.checkpoint_every",)  # keys of a model that change nothing about the weights
+NOT_IDENTITY = tuple(
+    f"train.{key}" for key in ("checkpoint_every", "keep_last", "keep_every", "keep_best", "recompute_activations")
+)  # keys of a model that change nothing about the weights
 OF_WINDOWS = ("data.sequence_length", "data.separate_documents")  # keys of how text is read, and not of the text
 FINGERPRINTS = ".fingerprints.json"
 
@@ -160,6 +162,8 @@ class Plan:
                 inputs |= self._teachers(model.teachers)
             else:
                 inputs["targets"] = self._targets(name, tokenizer)
+        if model.train.optimizer == "adamw":  # as before there was another
+            del settings[f"models.{name}.train.optimizer"]
         for key in NOT_IDENTITY:
             settings.pop(f"models.{name}.{key}", None)
         return Step("model", folder / "final", settings, inputs, model=name)

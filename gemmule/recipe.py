@@ -123,7 +123,12 @@ class Train(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.95]
     clip: Annotated[float, Field(gt=0)] = 1.0
+    optimizer: Literal["adamw", "muon"] = "adamw"
     checkpoint_every: Positive = 200  # steps
+    keep_last: Positive = 2  # checkpoints
+    keep_every: Positive | None = None  # steps: one of these is kept for good
+    keep_best: bool = False  # and the one of the lowest validation loss
+    recompute_activations: bool = False  # in the backward pass, layer by layer: less memory, a third more time
 
 
 class Targets(Section):
@@ -247,6 +252,7 @@ class Machine(Section):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     compile: Literal["auto", True, False] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the products in training; weights stay float32
 
 
 class Recipe(Section):

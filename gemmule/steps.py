@@ -261,6 +261,7 @@ def _job(step: Step, plan: Plan) -> Job:
         teacher=partial(load, step, plan) if teachers_in(step.inputs) else None,
         targets=step.inputs["targets"].path if "targets" in step.inputs else None,
         start_from=_weights_of(step.inputs["start_from"]) if "start_from" in step.inputs else None,
+        decode=words.decode,
     )
 
 

@@ -89,11 +89,23 @@ def test_a_broken_manifest_is_named(tmp_path, text):
         artifact.read(made.path)
 
 
+def test_no_bit_of_a_manifest_may_be_flipped(tmp_path):
+    made = make(tmp_path / "a", settings={"seed": 1})
+    written = (made / "manifest.json").read_bytes()
+    for place in range(len(written)):
+        flipped = bytearray(written)
+        flipped[place] ^= 1 << place % 8
+        (made / "manifest.json").write_bytes(flipped)
+        with pytest.raises(WorkError):
+            artifact.read(made.path)
+
+
 def test_a_manifest_can_not_reach_outside_its_folder(tmp_path):
     made = make(tmp_path / "a")
     (tmp_path / "secret").write_text("secret")
     fields = json.loads((made / "manifest.json").read_text())
     fields["files"] = {"../secret": {"sha256": "0", "size": 6}}
+    del fields["checksum"]
     (made / "manifest.json").write_text(json.dumps(fields))
     with pytest.raises(WorkError, match="outside"):
         artifact.read(made.path)

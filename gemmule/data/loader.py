@@ -139,6 +139,12 @@ class Windows:
                 inputs[:, 1:][documents[:, 1:] != documents[:, :-1]] = self.bos_id
         return Batch(inputs, targets, mask, starts, documents)
 
+    def documents_of(self, batch: Batch) -> list[int]:
+        """The numbers of the documents that a batch's targets lie in, ascending."""
+        positions = batch.starts[:, None] + np.arange(batch.targets.shape[1])
+        found = np.searchsorted(self.shards.document_starts, positions[batch.mask], side="right") - 1
+        return [int(number) for number in np.unique(found)]
+
     def _documents(self, starts: NDArray[np.int64], tokens: int) -> NDArray[np.int64]:
         """The number of the document of each input, [B, T]: with a `<bos>` that of its target, else its own."""
         positions = starts[:, None] + np.arange(tokens) - (self.bos_id is None)

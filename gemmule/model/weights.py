@@ -78,6 +78,13 @@ def load(source: str | Path, device: torch.device | str = "cpu") -> Gemma2:
     return model.eval()
 
 
+def check_finite(model: Gemma2, source: str | Path) -> None:
+    """Raises RequestError naming a tensor that holds what is no number: nothing good can come of it."""
+    for name, weight in model.state_dict().items():
+        if not weight.isfinite().all():
+            raise RequestError(f"{source}: {name} holds {int((~weight.isfinite()).sum())} values that are not finite")
+
+
 def save(model: Gemma2, folder: Path, control: Mapping[str, int | None] = MappingProxyType({})) -> None:
     """Writes config.json, generation_config.json and model.safetensors into `folder`, made if absent.
 
@@ -85,9 +92,15 @@ def save(model: Gemma2, folder: Path, control: Mapping[str, int | None] = Mappin
 
     Raises WorkError naming the path that can't be written.
     """
-    weights = {name: weight.detach() for name, weight in model.state_dict().items()}
+    write(in_memory(model.config, model.state_dict(), control), folder)
+
+
+def in_memory(
+    config: Gemma2Config, weights: Mapping[str, Tensor], control: Mapping[str, int | None] = MappingProxyType({})
+) -> Checkpoint:
+    """The weights of a whole model by their names, to be written."""
     dtypes = {name: weight.dtype for name, weight in weights.items()}
-    write(Checkpoint(model.config, dtypes, lambda name: iter([weights[name]]), control), folder)
+    return Checkpoint(config, dtypes, lambda name: iter([weights[name].detach()]), control)
 
 
 def write(checkpoint: Checkpoint, folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Checkpoints: all that training needs to go on, as artifacts named by step.
 
-Batches, learning rate and draws are functions of the step, so the weights, the optimizer's moments and three numbers
-are the whole state. The newest checkpoints are kept; one that does not verify is set aside and the one before it used.
+Batches, learning rate and draws are functions of the step, so the weights, the optimizer's moments and a few numbers
+are the whole state. They are copied at once and written by a thread while training goes on; of several processes each
+writes its pieces, while training waits. One that does not verify is set aside and the one before it used.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from gemmule import artifact, ranks
 from gemmule.artifact import Artifact, Settings
@@ -23,65 +26,114 @@ from gemmule.errors import WorkError
 from gemmule.model import weights
 from gemmule.model.transformer import Gemma2
 from gemmule.progress import say
+from gemmule.recipe import Train
 from gemmule.train import parallel
-from gemmule.train.optimizer import MOMENTS, load_state_tensors, state_tensors
+from gemmule.train.guards import LossHistory, PassedOver, State
+from gemmule.train.optimizer import Optimizer
 
 KIND = "checkpoint"
-KEPT = 2
+STATE, MOMENTS = "state.json", "optimizer.safetensors"
 
 
-@dataclass(frozen=True)
-class State:
-    """Where training stands: steps done, tokens learned from, seconds spent."""
+class Checkpoints:
+    """The checkpoints of one model's training in a folder: `step-00000500` and so on."""
 
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
+    def __init__(self, folder: Path, train: Train, settings: Settings, inputs: Mapping[str, Artifact]) -> None:
+        self.folder, self.train, self.settings, self.inputs = folder, train, settings, inputs
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[None] | None = None
 
+    def save(self, model: Gemma2, optimizer: Optimizer, state: State) -> None:
+        """Copies all that is to be saved, and begins to write it. Does nothing if this step's is there already.
 
-def save(
-    folder: Path,
-    model: Gemma2,
-    optimizer: torch.optim.AdamW,
-    state: State,
-    settings: Settings,
-    inputs: Mapping[str, Artifact],
-) -> None:
-    """Publishes `folder/step-00000500` and drops all but the newest ones. Does nothing if it is there already."""
-    path = folder / f"step-{state.step:08d}"
-    if parallel.agree(path.exists()):
-        return
-    if ranks.size() > 1:
-        _save_together(path, model, optimizer, state, settings, inputs)
-        if ranks.rank() == 0:
-            _thin_out(folder)
-        return
-    with artifact.publish(path, KIND, settings=settings, inputs=inputs) as temporary:
-        weights.save(model, temporary)
+        Raises WorkError if the one before could not be written.
+        """
+        self.finish()
+        path = self.folder / f"step-{state.step:08d}"
+        if parallel.agree(path.exists()):
+            return
+        parameters, moments = _copies(model.state_dict()), _copies(optimizer.state())
+        pieces = parallel.local(parameters | moments)
+        if name := parallel.first(next((name for name, piece in pieces.items() if not piece.isfinite().all()), None)):
+            raise WorkError(f"step {state.step}: {name} is not finite; such a checkpoint is not written")
+        if ranks.size() > 1:
+            self._write_pieces(path, model, parameters | moments, state)
+            return
+        self._writing = self._writer.submit(self._write, path, model, parameters, moments, state)
+
+    def finish(self) -> None:
+        """Waits until what was begun is written. Raises WorkError if it could not be."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def close(self) -> None:
+        """Waits, and ends the writing thread."""
         try:
-            save_file(state_tensors(model, optimizer), temporary / "optimizer.safetensors")
-        except SafetensorError as error:  # how it reports a full disk
-            raise WorkError(f"{path}: can't be written: {error}") from error
-        artifact.write_json(temporary / "state.json", asdict(state))
-    _thin_out(folder)
+            self.finish()
+        finally:
+            self._writer.shutdown()
 
+    def _write(
+        self, path: Path, model: Gemma2, parameters: dict[str, Tensor], moments: dict[str, Tensor], state: State
+    ) -> None:
+        with artifact.publish(path, KIND, settings=self.settings, inputs=self.inputs) as temporary:
+            weights.write(weights.in_memory(model.config, parameters), temporary)
+            try:
+                save_file(moments, temporary / MOMENTS)
+            except SafetensorError as error:  # how it reports a full disk
+                raise WorkError(f"{path}: can't be written: {error}") from error
+            artifact.write_json(temporary / STATE, asdict(state))
+        self._drop_old()
 
-def _save_together(
-    path: Path,
-    model: Gemma2,
-    optimizer: torch.optim.AdamW,
-    state: State,
-    settings: Settings,
-    inputs: Mapping[str, Artifact],
-) -> None:
-    """All ranks write, each its pieces; rank 0 publishes."""
-    publishing = artifact.publish(path, KIND, settings=settings, inputs=inputs)
-    with publishing if ranks.rank() == 0 else nullcontext(path) as temporary:
-        folder = parallel.agree(temporary)
-        parallel.write(dict(model.state_dict()) | state_tensors(model, optimizer), folder)
+    def _write_pieces(self, path: Path, model: Gemma2, tensors: dict[str, Tensor], state: State) -> None:
+        """All ranks write, each its pieces; rank 0 publishes."""
+        publishing = artifact.publish(path, KIND, settings=self.settings, inputs=self.inputs)
+        with publishing if ranks.rank() == 0 else nullcontext(path) as temporary:
+            folder = parallel.agree(temporary)
+            parallel.write(tensors, folder)
+            if ranks.rank() == 0:
+                artifact.write_json(folder / weights.CONFIG, model.config.to_huggingface())
+                artifact.write_json(folder / STATE, asdict(state))
         if ranks.rank() == 0:
-            artifact.write_json(folder / weights.CONFIG, model.config.to_huggingface())
-            artifact.write_json(folder / "state.json", asdict(state))
+            self._drop_old()
+
+    def _drop_old(self) -> None:
+        """Keeps the newest ones, every so many steps one, and the best, as the recipe says."""
+        there = found(self.folder)
+        kept = set(there[-self.train.keep_last :])
+        if self.train.keep_every is not None:
+            kept |= {path for path in there if int(path.name.removeprefix("step-")) % self.train.keep_every == 0}
+        if self.train.keep_best:
+            losses = {path: loss for path in there if (loss := read_state(path).validation_loss) is not None}
+            kept |= {min(losses, key=lambda path: losses[path])} if losses else set()
+        for old in there:
+            if old not in kept:
+                going = old.with_name(f".{old.name}.old")  # at once, so that no half of one is ever found
+                old.rename(going)
+                shutil.rmtree(going)
+
+    def newest(self) -> Artifact | None:
+        """The newest checkpoint that verifies; damaged ones are set aside as `damaged/step-...`, and it is said.
+
+        Rank 0 looks for all.
+        """
+        path = parallel.agree(self._newest() if ranks.rank() == 0 else None)
+        return None if path is None else artifact.read(path)
+
+    def _newest(self) -> Path | None:
+        for remains in self.folder.glob(".step-*"):  # of a process that was killed
+            shutil.rmtree(remains)
+        for path in reversed(found(self.folder)):
+            try:
+                checkpoint = artifact.read(path)
+                artifact.verify(checkpoint)
+            except WorkError as error:
+                aside = artifact.retire(path, self.folder / "damaged")
+                say(f"{error}. Set aside as {aside}")
+                continue
+            return path
+        return None
 
 
 def found(folder: Path) -> list[Path]:
@@ -89,46 +141,27 @@ def found(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
-def _thin_out(folder: Path) -> None:
-    for old in found(folder)[:-KEPT]:
-        shutil.rmtree(old)
-
-
-def newest(folder: Path) -> Artifact | None:
-    """The newest checkpoint that verifies; damaged ones are set aside as `damaged-step-...`, and it is said.
-
-    Rank 0 looks for all.
-    """
-    path = parallel.agree(_newest(folder) if ranks.rank() == 0 else None)
-    return None if path is None else artifact.read(path)
-
-
-def _newest(folder: Path) -> Path | None:
-    for path in reversed(found(folder)):
-        try:
-            checkpoint = artifact.read(path)
-            artifact.verify(checkpoint)
-        except WorkError as error:
-            aside = artifact.retire(path, folder / "damaged")
-            say(f"{error}. Set aside as {aside}")
-            continue
-        return path
-    return None
-
-
-def load(checkpoint: Artifact, model: Gemma2, optimizer: torch.optim.AdamW) -> State:
-    """Puts a checkpoint's weights and moments in place."""
-    state = State(**json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
-    if ranks.size() == 1 and (checkpoint / weights.WEIGHTS).exists():
+def load(checkpoint: Artifact, model: Gemma2, optimizer: Optimizer) -> State:
+    """Puts a checkpoint's weights and moments in place, by however many processes it was written."""
+    state = read_state(checkpoint.path)
+    if ranks.size() == 1 and (checkpoint / MOMENTS).exists():
         model.load_state_dict(weights.load(checkpoint.path).state_dict())
-        load_state_tensors(model, optimizer, load_file(checkpoint / "optimizer.safetensors"), state.step)
+        optimizer.load_state(load_file(checkpoint / MOMENTS), state.updates)
         return state
-    tensors = dict(model.state_dict())
-    tensors |= {
-        f"{moment}.{name}": torch.zeros_like(parameter)
-        for name, parameter in model.named_parameters()
-        for moment in MOMENTS
-    }
-    parallel.read(tensors, checkpoint.path)
-    load_state_tensors(model, optimizer, tensors, state.step)
+    moments = optimizer.empty_state()
+    parallel.read(dict(model.state_dict()) | moments, checkpoint.path)
+    optimizer.load_state(moments, state.updates)
     return state
+
+
+def read_state(path: Path) -> State:
+    """Where training stood at a checkpoint."""
+    values: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
+    values.setdefault("updates", values["step"])  # before any could be left out
+    values["losses"] = LossHistory(**values.get("losses", {}))
+    values["passed_over"] = tuple(PassedOver(**entry) for entry in values.get("passed_over", ()))
+    return State(**values)
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}

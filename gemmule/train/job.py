@@ -36,6 +36,7 @@ class Job:
     teacher: Callable[[torch.device], Teacher | ByteAligned] | None = None  # loads a teacher, to run beside the student
     targets: Path | None = None  # a folder of stored targets
     start_from: Path | None = None  # a model folder, of the same shape or to be cut down to it
+    decode: Callable[[list[int]], str] | None = None  # tokens to text, to say what was in a batch
 
     @property
     def windows_per_batch(self) -> int:

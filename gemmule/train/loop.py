@@ -1,4 +1,4 @@
-"""The training loop: batches in, gradients of the mean over the learned tokens, AdamW, a checkpoint now and then.
+"""The training loop: batches in, gradients of the mean over the learned tokens, an update, a checkpoint now and then.
 
 What is learned at each token is one of three signals: the next token itself, a teacher run beside the student, or the
 teacher's stored targets; a share of the next-token loss may be mixed in. Everything that happens at a step is a
@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
 from gemmule import ranks
+from gemmule.artifact import write_json
 from gemmule.data.loader import Batch, Windows
 from gemmule.errors import WorkError
 from gemmule.model import compiling, weights
@@ -22,12 +25,15 @@ from gemmule.model.device import choose_device
 from gemmule.model.transformer import Gemma2
 from gemmule.progress import Meter, say
 from gemmule.train import checkpoint, parallel
+from gemmule.train.checkpoint import Checkpoints
+from gemmule.train.guards import IN_A_ROW, PassedOver, State, Trouble
 from gemmule.train.job import Job
+from gemmule.train.memory import lower_precision, recompute_activations
 from gemmule.train.metrics import MetricsLog
-from gemmule.train.objective import Signal, Weights, accumulate, make_signal, make_weights
-from gemmule.train.optimizer import make_optimizer
+from gemmule.train.objective import accumulate, make_signal, make_weights
+from gemmule.train.optimizer import Optimizer
 from gemmule.train.schedule import learning_rate, next_token_weight
-from gemmule.train.stopping import interrupt_flag
+from gemmule.train.stopping import Stop, stop_flag
 
 IMPORTANCE_TOKENS = 8192  # on which it is measured what a model can do without
 VALIDATIONS = 20  # points of the validation curve
@@ -37,73 +43,190 @@ VALIDATION_WINDOWS = 32
 def train(job: Job) -> Gemma2:
     """Trains the job's model from its newest checkpoint, or from the start, to the end.
 
-    Ctrl-C finishes the step, saves a checkpoint and raises KeyboardInterrupt; a second Ctrl-C stops at once.
+    Ctrl-C and SIGTERM finish the step, save a checkpoint and raise KeyboardInterrupt or Terminated; a second one stops
+    at once.
 
-    Raises WorkError naming the step if the loss or a gradient stops being finite.
+    Raises WorkError naming the step if losses or gradients stop being finite, and leaving out data does not help.
     """
-    device = choose_device(job.machine.device)
-    parallel.join(device)
-    last = checkpoint.newest(job.folder / "checkpoints")
-    if ranks.size() > 1:
-        model = parallel.shard(job.config, device, None if last is not None else partial(_initial_model, job, device))
-    else:
-        model = (Gemma2(job.config) if last is not None else _initial_model(job, device)).to(device).train()
-    optimizer = make_optimizer(model, job.train)
-    state = checkpoint.load(last, model, optimizer) if last is not None else checkpoint.State()
-    if state.step:
-        say(f"{job.name}: going on from step {state.step} of {job.steps}")
-    total = job.steps * job.windows_per_batch * job.windows.sequence_length
-    if state.step < job.steps:
-        targets_of, weights_of = make_signal(job, device), make_weights(job)
-        compiling.prepare(model, job.machine.compile)
-    log = MetricsLog(job.folder, state.step) if ranks.rank() == 0 else None
-    write = log.write if log is not None else lambda record: None
+    passed_over: tuple[PassedOver, ...] = ()
+    while True:
+        trainer = Trainer(job, passed_over)
+        try:
+            trainer.run()
+            return parallel.gather(trainer.model).eval()
+        except Trouble as trouble:
+            passed_over = trainer.recover(trouble)
+        del trainer  # before there is another
 
-    def save() -> None:
-        checkpoint.save(job.folder / "checkpoints", model, optimizer, state, job.settings, job.inputs)
 
-    try:
-        with interrupt_flag() as interrupted, Meter(job.name, total, done=state.tokens) as meter:
-            while state.step < job.steps:
-                started = time.monotonic()
-                batch = job.windows.batch(state.step, job.windows_per_batch, ranks.rank(), ranks.size())
-                loss, norm = _step(job, model, optimizer, batch, targets_of, state.step, device, weights_of)
-                state = checkpoint.State(
-                    state.step + 1,
-                    state.tokens + int(parallel.add_up(float(batch.mask.sum()))[0]),
-                    state.seconds + time.monotonic() - started,
-                )
-                stopping = parallel.add_up(interrupted())[0] > 0
-                meter.update(state.tokens, f"loss {loss:.3f}")
-                write(
-                    {
-                        "step": state.step,
-                        "tokens": state.tokens,
-                        "loss": loss,
-                        "learning_rate": optimizer.param_groups[0]["lr"],
-                        "gradient_norm": norm,
-                        "tokens_per_second": round(meter.speed, 1),
-                        "seconds": round(state.seconds, 3),
-                    }
-                )
-                if state.step % max(1, job.steps // VALIDATIONS) == 0 or state.step == job.steps:
-                    validation_loss = validate(model, job.validation, device)
-                    write({"step": state.step, "tokens": state.tokens, "validation_loss": validation_loss})
-                if state.step % job.train.checkpoint_every == 0 or state.step == job.steps or stopping:
-                    save()
-                if stopping:
-                    say(f"{job.name}: stopped at step {state.step} of {job.steps}; saved")
-                    raise KeyboardInterrupt
-    finally:
-        if log is not None:
-            log.close()
-    return parallel.gather(model).eval() if ranks.size() > 1 else model.eval()
+class Trainer:
+    """A model in training: its weights, its optimizer, and where it stands."""
+
+    def __init__(self, job: Job, passed_over: tuple[PassedOver, ...] = ()) -> None:
+        """Takes up the newest checkpoint, if there is one; `passed_over` is data to leave out beside what that says."""
+        self.job = job
+        self.device = choose_device(job.machine.device)
+        parallel.join(self.device)
+        self.checkpoints = Checkpoints(job.folder / "checkpoints", job.train, job.settings, job.inputs)
+        last = self.checkpoints.newest()
+        initial = partial(_initial_model, job, self.device) if last is None else None
+        self.model = parallel.place(job.config, self.device, initial).train()
+        self.optimizer = Optimizer(self.model, job.train)
+        self.state = checkpoint.load(last, self.model, self.optimizer) if last is not None else State()
+        self.state = replace(self.state, passed_over=passed_over or self.state.passed_over)
+        if self.state.step:
+            say(f"{job.name}: going on from step {self.state.step} of {job.steps}")
+        self.precision = lower_precision(job.machine.precision, self.device)
+        if job.train.recompute_activations:
+            recompute_activations(self.model)
+        if self.state.step < job.steps:
+            self.targets_of, self.weights_of = make_signal(job, self.device), make_weights(job)
+            compiling.prepare(self.model, job.machine.compile)
+
+    def run(self) -> None:
+        """Trains to the end. Raises Trouble, and what `train` says."""
+        job = self.job
+        log = MetricsLog(job.folder, self.state.step) if ranks.rank() == 0 else None
+        write = log.write if log is not None else lambda line: None
+        total = job.steps * job.windows_per_batch * job.windows.sequence_length
+        try:
+            with stop_flag() as stopping, Meter(job.name, total, done=self.state.tokens) as meter:
+                while self.state.step < job.steps:
+                    record = self.advance()
+                    meter.update(self.state.tokens, f"loss {record['loss']:.3f}" if "loss" in record else "left out")
+                    write(record | {"tokens_per_second": round(meter.speed, 1)})
+                    if self._is_due(max(1, job.steps // VALIDATIONS)) or (job.train.keep_best and self._saves_now()):
+                        write(self._validate())
+                    if self._saves_now():
+                        self.checkpoints.save(self.model, self.optimizer, self.state)
+                    if stop := parallel.first(stopping()):
+                        self._stop(stop)
+        finally:
+            if log is not None:
+                log.close()
+            self.checkpoints.close()
+
+    def advance(self) -> dict[str, Any]:
+        """One step. Gives what metrics.jsonl has of it. Raises Trouble if it is the last of several left out."""
+        started = time.monotonic()
+        state = self.state
+        record: dict[str, Any] = {}
+        batch = self.job.windows.batch(state.step, self.job.windows_per_batch, ranks.rank(), ranks.size())
+        if (reason := state.why_passed_over()) is not None:
+            record["passed_over"] = reason
+        else:
+            loss, norm = self._gradients(batch)
+            if math.isfinite(loss) and math.isfinite(norm):
+                rate = learning_rate(state.step, self.job.steps, self.job.train)
+                self.optimizer.step(rate)
+                record |= {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
+                if state.losses.is_spike(loss):
+                    record["spike_in_documents"] = self._documents()
+                tokens = state.tokens + int(parallel.add_up(float(batch.mask.sum()))[0])
+                losses = state.losses.add(loss)
+                state = replace(state, tokens=tokens, updates=state.updates + 1, left_out=0, losses=losses)
+            else:
+                reason = f"the loss is {loss} and the gradient's norm {norm}"
+                record |= {"left_out": reason, "documents": self._documents()}
+                state = replace(state, left_out=state.left_out + 1)
+                if state.left_out == IN_A_ROW:
+                    raise Trouble(state.step, reason)
+        self.state = replace(state, step=state.step + 1, seconds=state.seconds + time.monotonic() - started)
+        place = {"step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3)}
+        return place | record
+
+    def _gradients(self, batch: Batch) -> tuple[float, float]:
+        """Fills the gradients, clipped. Gives the loss and their norm before clipping."""
+        job = self.job
+
+        def gradients() -> float:
+            self.optimizer.zero_grad()
+            return accumulate(
+                self.model,
+                batch,
+                self.targets_of,
+                windows_per_micro_batch=job.windows_per_micro_batch,
+                distill=job.distill,
+                next_token_weight=next_token_weight(self.state.step, job.steps, job.distill),
+                weights=self.weights_of(batch),
+                device=self.device,
+                precision=self.precision,
+            )
+
+        loss = compiling.eager_if_it_fails(gradients)
+        return loss, parallel.clip(self.model, job.train.clip)
+
+    def _documents(self) -> list[int]:
+        """Those in this step's batch, whoever reads which part of it."""
+        windows = self.job.windows
+        return windows.documents_of(windows.batch(self.state.step, self.job.windows_per_batch))
+
+    def _is_due(self, every: int) -> bool:
+        return self.state.step % every == 0 or self.state.step == self.job.steps
+
+    def _saves_now(self) -> bool:
+        """A checkpoint of a bad moment would be gone back to: none is written then."""
+        return self._is_due(self.job.train.checkpoint_every) and not self.state.left_out
+
+    def _validate(self) -> dict[str, Any]:
+        loss = validate(self.model, self.job.validation, self.device)
+        self.state = replace(self.state, validation_loss=loss)
+        return {"step": self.state.step, "tokens": self.state.tokens, "validation_loss": loss}
+
+    def _stop(self, reason: Stop) -> None:
+        if not self.state.left_out:
+            self.checkpoints.save(self.model, self.optimizer, self.state)
+        self.checkpoints.finish()
+        saved = checkpoint.found(self.checkpoints.folder)
+        where = f"saved as {saved[-1].name}" if saved else "nothing was saved yet"
+        say(f"{self.job.name}: stopped at step {self.state.step} of {self.job.steps}; {where}")
+        raise reason
+
+    def recover(self, trouble: Trouble) -> tuple[PassedOver, ...]:
+        """The data to leave out when training goes on from the last checkpoint. Raises WorkError if that was tried."""
+        name, step = self.job.name, trouble.step + 1
+        say(f"{name}: step {step}: {trouble.reason}; {IN_A_ROW} updates in a row left out")
+        last = self.checkpoints.newest()
+        saved = checkpoint.read_state(last.path) if last is not None else State()
+        start = replace(saved, passed_over=self.state.passed_over).go_on_after(trouble)
+        if start is None:
+            raise WorkError(
+                f"{name}: step {step}: {trouble.reason}, again after data was passed over; stopped before the update. "
+                f"{self.report(trouble)} says what was in the batch. Try a lower models.{name}.train.learning_rate"
+            )
+        say(f"{name}: back to step {start.step}; the data from there to step {step} is passed over")
+        return start.passed_over
+
+    def report(self, trouble: Trouble) -> str:
+        """Writes what was in the batch that could not be learned from, window by window; gives the file's name.
+
+        All ranks run the model over all of it, for none has it whole.
+        """
+        batch = self.job.windows.batch(trouble.step, self.job.windows_per_batch)
+        path = self.job.folder / f"stopped-at-{trouble.step + 1:08d}.json"
+        windows = []
+        for row in range(len(batch.starts)):
+            part = batch[row : row + 1]
+            loss, learned = _next_token_loss(self.model, part, self.device)
+            windows.append(
+                {
+                    "position": int(part.starts[0]),
+                    "documents": self.job.windows.documents_of(part),
+                    "learned_tokens": learned,
+                    "next_token_loss": loss / max(1, learned) if math.isfinite(loss) else str(loss),
+                    "text": self.job.decode(part.targets[part.mask].tolist()) if self.job.decode else None,
+                }
+            )
+        if ranks.rank() == 0:
+            write_json(path, {"step": trouble.step + 1, "reason": trouble.reason, "windows": windows})
+        return str(path)
 
 
 def _initial_model(job: Job, device: torch.device) -> Gemma2:
     if job.start_from is None:
         return Gemma2(job.config).initialise(job.seed)
     start = weights.load(job.start_from, device)
+    weights.check_finite(start, job.start_from)
     if start.config == job.config:
         return start
     # the first windows of the training text, in the seed's order, one at a time: no batch size changes what is cut
@@ -112,61 +235,28 @@ def _initial_model(job: Job, device: torch.device) -> Gemma2:
     return cut(start, job.config, measure_importance(start, read))
 
 
-def _step(
-    job: Job,
-    model: Gemma2,
-    optimizer: torch.optim.AdamW,
-    batch: Batch,
-    targets_of: Signal,
-    step: int,
-    device: torch.device,
-    weights_of: Weights,
-) -> tuple[float, float]:
-    """One update. Gives the loss and the norm of the gradient before clipping."""
-
-    def gradients() -> float:
-        optimizer.zero_grad(set_to_none=True)
-        return accumulate(
-            model,
-            batch,
-            targets_of,
-            windows_per_micro_batch=job.windows_per_micro_batch,
-            distill=job.distill,
-            next_token_weight=next_token_weight(step, job.steps, job.distill),
-            weights=weights_of(batch),
-            device=device,
-        )
-
-    loss = compiling.eager_if_it_fails(gradients)
-    norm = parallel.clip(model, job.train.clip)
-    if not math.isfinite(loss) or not math.isfinite(norm):
-        raise WorkError(
-            f"{job.name}: step {step + 1}: the loss is {loss} and the gradient's norm {norm}; stopped before the "
-            f"update. Try a lower models.{job.name}.train.learning_rate"
-        )
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, job.steps, job.train)
-    optimizer.step()
-    return loss, norm
-
-
-@torch.no_grad()
 def validate(model: Gemma2, windows: Windows, device: torch.device) -> float:
     """The next-token loss on evenly spread windows of the validation text, nats per token."""
     count = min(VALIDATION_WINDOWS, len(windows))
     share = -(-count // ranks.size())
-    total, learned = 0.0, 0
-    with compiling.eager():
-        for place in range(ranks.rank() * share, (ranks.rank() + 1) * share):
-            batch = windows.window_batch([min(place, count - 1) * len(windows) // count])
-            batch.mask[:] &= place < count  # all ranks run the model equally often
-            loss = model(
-                **batch.model_inputs(device),
-                targets=torch.from_numpy(batch.targets).to(device),
-                mask=torch.from_numpy(batch.mask).to(device),
-                denominator=1,
-            )
-            total += loss.item()
-            learned += int(batch.mask.sum())
+    total, learned = 0.0, 0.0
+    for place in range(ranks.rank() * share, (ranks.rank() + 1) * share):
+        batch = windows.window_batch([min(place, count - 1) * len(windows) // count])
+        batch.mask[:] &= place < count  # all ranks run the model equally often
+        loss, tokens = _next_token_loss(model, batch, device)
+        total, learned = total + loss, learned + tokens
     total, learned = parallel.add_up(total, learned)
     return total / max(1, learned)
+
+
+@torch.no_grad()
+def _next_token_loss(model: Gemma2, batch: Batch, device: torch.device) -> tuple[float, int]:
+    """The sum over the learned tokens, and their number."""
+    with compiling.eager():
+        loss = model(
+            **batch.model_inputs(device),
+            targets=torch.from_numpy(batch.targets).to(device),
+            mask=torch.from_numpy(batch.mask).to(device),
+            denominator=1,
+        )
+    return loss.item(), int(batch.mask.sum())

@@ -2,7 +2,9 @@
 
 A step's record holds step, tokens, loss (the objective, nats per token), learning_rate, gradient_norm,
 tokens_per_second and seconds (since the start, pauses not counted); a validation record holds step, tokens and
-validation_loss (next-token, nats per token).
+validation_loss (next-token, nats per token). Where the loss or a gradient was not finite, `left_out` says how in their
+place, and `documents` what was in the batch; `passed_over` is why a step's data was not learned from after that;
+`spike_in_documents` are the documents of a batch whose loss jumped.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class MetricsLog:
         self.file.write(json.dumps(record) + "\n")
         self.file.flush()
         for key, value in record.items():
-            if key not in ("step", "tokens", "seconds"):
+            if isinstance(value, float) and key != "seconds":
                 self.board.add_scalar(key, value, record["step"])
 
     def close(self) -> None:

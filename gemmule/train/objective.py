@@ -7,6 +7,7 @@ however it is cut.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,7 @@ from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Distill
 from gemmule.train import parallel
 from gemmule.train.job import Job
+from gemmule.train.memory import Precision
 
 Signal = Callable[[Batch], Any]  # a micro-batch -> the targets that `model(ids, targets=...)` takes
 Weights = Callable[[Batch], NDArray[np.float32] | None]  # a batch -> what each of its positions counts, [B, T]
@@ -71,6 +73,7 @@ def accumulate(
     next_token_weight: float = 0.0,
     weights: NDArray[np.float32] | None = None,
     device: torch.device | str = "cpu",
+    precision: Precision = nullcontext,
 ) -> float:
     """Adds to the gradients those of the mean loss over the batch's learned tokens, a micro-batch at a time.
 
@@ -79,6 +82,7 @@ def accumulate(
     Args:
         next_token_weight: the next-token loss's share, where there is a teacher.
         weights: [B, T], what each position counts; None: those that are learned count 1.
+        precision: the context of the models' forward passes.
 
     Returns:
         The loss, nats per learned token.
@@ -90,29 +94,33 @@ def accumulate(
         part = batch[start : start + windows_per_micro_batch]
         rows = slice(start, start + windows_per_micro_batch)
         mask = torch.from_numpy(part.mask if weights is None else weights[rows]).to(device)
-        targets, next_tokens = targets_of(part), torch.from_numpy(part.targets).to(device)
+        with precision():
+            targets = targets_of(part)
+        next_tokens = torch.from_numpy(part.targets).to(device)
         if isinstance(targets, Chunks):
-            loss = alm_loss(
-                model,
-                part.model_inputs(device),
-                next_tokens,
-                targets,
-                mask=mask,
-                denominator=learned,
-                next_token_weight=next_token_weight,
-            )
+            with precision():
+                loss = alm_loss(
+                    model,
+                    part.model_inputs(device),
+                    next_tokens,
+                    targets,
+                    mask=mask,
+                    denominator=learned,
+                    next_token_weight=next_token_weight,
+                )
         else:
             if next_token_weight and not isinstance(targets, Tensor):
                 targets = ((1 - next_token_weight, targets), (next_token_weight, next_tokens))
-            loss = model(
-                **part.model_inputs(device),
-                targets=targets,
-                mask=mask,
-                denominator=learned,
-                temperature=distill.temperature,
-                divergence="forward_kl" if distill.loss == "alm" else distill.loss,  # a control has its student's
-                beta=distill.beta,
-            )
+            with precision():
+                loss = model(
+                    **part.model_inputs(device),
+                    targets=targets,
+                    mask=mask,
+                    denominator=learned,
+                    temperature=distill.temperature,
+                    divergence="forward_kl" if distill.loss == "alm" else distill.loss,  # a control has its student's
+                    beta=distill.beta,
+                )
         loss.backward()
         total += loss.item()
     return parallel.add_up(total)[0]

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -74,11 +74,27 @@ def agree(value: Value) -> Value:
     return box[0]
 
 
-def shard(config: Gemma2Config, device: torch.device, initial: Callable[[], Gemma2] | None) -> Gemma2:
-    """A model of this shape, a piece of it on each rank, with the weights of `initial`; any, where that is None.
+def first(value: Value) -> Value:
+    """The first rank's value that is not None, on every rank; None where all are."""
+    if ranks.size() == 1:
+        return value
+    values: list[Any] = [None] * ranks.size()
+    dist.all_gather_object(values, value)
+    return next((value for value in values if value is not None), None)
+
+
+def local(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
+    """This rank's pieces of tensors."""
+    return {name: tensor.to_local() if ranks.size() > 1 else tensor for name, tensor in tensors.items()}
+
+
+def place(config: Gemma2Config, device: torch.device, initial: Callable[[], Gemma2] | None) -> Gemma2:
+    """A model of this shape on `device`, a piece of it on each rank; any weights, where `initial` is None.
 
     Only rank 0 makes the initial model, and ever holds it whole.
     """
+    if ranks.size() == 1:
+        return (Gemma2(config) if initial is None else initial()).to(device)
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
     with torch.device("meta"):  # shapes only
@@ -99,6 +115,8 @@ def clip(model: nn.Module, limit: float) -> float:
 
 def gather(model: Gemma2) -> Gemma2:
     """The whole model, in rank 0's memory and not on its device; on the others one without weights."""
+    if ranks.size() == 1:
+        return model
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))

@@ -1,32 +1,45 @@
-"""How training is stopped from outside: Ctrl-C, or SIGTERM, finish the step and save."""
+"""How training is stopped from outside: Ctrl-C and SIGTERM both finish the step and save.
+
+Ctrl-C is a person's; SIGTERM is what Slurm and spot machines send before they take the machine away.
+"""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
+from gemmule.errors import Terminated
 from gemmule.progress import say
+
+Stop = type[KeyboardInterrupt] | type[Terminated]
 
 
 @contextmanager
-def interrupt_flag() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether Ctrl-C was pressed; a second press raises KeyboardInterrupt at once."""
-    pressed = False
+def stop_flag() -> Iterator[Callable[[], Stop | None]]:
+    """Gives a function that says what to raise once the step is saved; None while nobody wants it to stop.
 
-    def press(number: int, frame: object) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-        say("finishing this step, then saving; Ctrl-C again stops at once")
+    A second signal raises at once.
+    """
+    wanted: Stop | None = None
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal wanted
+        reason = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        if wanted is not None:
+            raise reason
+        wanted = reason
+        again = "Ctrl-C again stops at once" if reason is KeyboardInterrupt else "SIGTERM"
+        say(f"finishing this step, then saving ({again})")
 
     try:
-        before = signal.signal(signal.SIGINT, press)
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not in the main thread: signals go elsewhere
-        yield lambda: False
+        yield lambda: None
         return
     try:
-        yield lambda: pressed
+        yield lambda: wanted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

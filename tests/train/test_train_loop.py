@@ -12,64 +12,24 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from small_job import LARGE, LENGTH, PLAIN, SMALL, same, weights_of
 from stored_targets import write_targets
 
-from gemmule import artifact, tokenizer
+from gemmule import artifact
 from gemmule.data.loader import Batch, Windows
 from gemmule.data.shards import write_shards
 from gemmule.distill.targets import TargetStore
 from gemmule.distill.teachers import Gemma2Teacher, load_teacher
-from gemmule.errors import WorkError
+from gemmule.errors import Terminated
 from gemmule.model import weights
-from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
-from gemmule.recipe import Distill, Machine, Train
+from gemmule.recipe import Distill, Train
 from gemmule.train import checkpoint, loop, metrics
 from gemmule.train.job import Job
+from gemmule.train.loop import Trainer
 from gemmule.train.objective import accumulate, make_signal, token_weights
-from gemmule.train.optimizer import make_optimizer
+from gemmule.train.optimizer import Optimizer
 from gemmule.train.schedule import learning_rate, next_token_weight
-
-LENGTH = 16
-SMALL = Gemma2Config(300, 2, 16, 2, 1, 8, 32, 8)
-LARGE = Gemma2Config(300, 2, 32, 4, 2, 8, 64, 8)
-PLAIN = Machine(device="cpu", compile=False)
-
-
-@pytest.fixture(scope="module")
-def words(texts):
-    return tokenizer.train(texts, 300)
-
-
-@pytest.fixture(scope="module")
-def windows(words, texts, tmp_path_factory):
-    shards = write_shards(texts, words, tmp_path_factory.mktemp("tokens"))
-    return Windows(shards, LENGTH, words.bos_id, words.pad_id, seed=0)
-
-
-@pytest.fixture(scope="module")
-def teacher_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("teacher")
-    weights.save(Gemma2(LARGE).initialise(5), folder)
-    return folder
-
-
-@pytest.fixture
-def job(tmp_path, windows):
-    return Job(
-        name="m",
-        folder=tmp_path / "m",
-        config=SMALL,
-        train=Train(tokens=12 * 64, learning_rate=1e-2, batch_tokens=64, checkpoint_every=4),
-        distill=Distill(),
-        machine=PLAIN,
-        seed=0,
-        windows=windows,
-        validation=windows,
-        settings={"seed": 0},
-        inputs={},
-    )
 
 
 def masked_batch(windows):
@@ -161,14 +121,6 @@ def test_stored_targets_teach_what_the_live_teacher_teaches(job, windows, teache
     assert (gradients[1] - gradients[0]).norm() < 0.02 * gradients[0].norm()
 
 
-def weights_of(model):
-    return {name: weight.clone() for name, weight in model.state_dict().items()}
-
-
-def same(a, b):
-    return all(torch.equal(a[name], b[name]) for name in a)
-
-
 def test_training_learns_and_writes_what_it_did(job, windows):
     before = loop.validate(Gemma2(SMALL).initialise(0), windows, torch.device("cpu"))
     model = loop.train(job)
@@ -214,31 +166,24 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(job, capsys):
     assert list((job.folder / "checkpoints" / "damaged").iterdir())
 
 
-def test_ctrl_c_finishes_the_step_and_saves(job, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("number", "reason"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_ctrl_c_and_sigterm_finish_the_step_and_save(job, tmp_path, monkeypatch, number, reason):
     whole = weights_of(loop.train(replace(job, folder=tmp_path / "whole")))
-    step = loop._step
+    advance = Trainer.advance
 
-    def interrupted_step(*arguments):
-        result = step(*arguments)
-        if arguments[5] == 5:
-            os.kill(os.getpid(), signal.SIGINT)
-        return result
+    def interrupted_step(trainer):
+        if trainer.state.step == 5:
+            os.kill(os.getpid(), number)
+        return advance(trainer)
 
-    monkeypatch.setattr(loop, "_step", interrupted_step)
-    with pytest.raises(KeyboardInterrupt):
+    before = signal.getsignal(number)
+    monkeypatch.setattr(Trainer, "advance", interrupted_step)
+    with pytest.raises(reason):
         loop.train(job)
     assert checkpoint.found(job.folder / "checkpoints")[-1].name == "step-00000006"
-    monkeypatch.setattr(loop, "_step", step)
+    monkeypatch.setattr(Trainer, "advance", advance)
     assert same(whole, weights_of(loop.train(job)))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_a_loss_that_is_not_finite_stops_before_the_update(job):
-    job = replace(job, train=job.train.model_copy(update={"learning_rate": 1e30, "checkpoint_every": 1}))
-    with pytest.raises(WorkError, match=r"m: step \d+: the loss is .*models\.m\.train\.learning_rate"):
-        loop.train(job)
-    for path in checkpoint.found(job.folder / "checkpoints"):
-        assert all(tensor.isfinite().all() for tensor in load_file(path / "model.safetensors").values())
+    assert signal.getsignal(number) is before
 
 
 def test_a_checkpoint_is_a_model_folder_and_an_artifact(job):
@@ -267,16 +212,6 @@ def test_the_schedule_by_hand():
     assert learning_rate(0, 1, train) == 1.0
 
 
-def test_only_matrices_decay():
-    model = Gemma2(SMALL)
-    decayed, others = make_optimizer(model, Train(tokens=1, learning_rate=1.0, weight_decay=0.3)).param_groups
-    assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    assert all("norm" in names[id(parameter)] for parameter in others["params"])
-    assert not any("norm" in names[id(parameter)] for parameter in decayed["params"])
-    assert len(decayed["params"]) + len(others["params"]) == len(names)
-
-
 def test_targets_at_the_wrong_places_lose_to_no_teacher_at_all(words, texts, tmp_path):
     """That distillation helps by what it says about each token: the same targets, moved along, must hurt."""
     shards = write_shards(texts, words, tmp_path / "tokens")
@@ -291,12 +226,11 @@ def test_targets_at_the_wrong_places_lose_to_no_teacher_at_all(words, texts, tmp
 
     def learn(targets_of):
         model = Gemma2(SMALL).initialise(0)
-        optimizer = make_optimizer(model, budget)
+        optimizer = Optimizer(model, budget)
         for step in range(100):
             optimizer.zero_grad()
             accumulate(model, windows.batch(step, 16), targets_of, windows_per_micro_batch=16)
-            optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = 1e-2
-            optimizer.step()
+            optimizer.step(1e-2)
         return loop.validate(model, windows, torch.device("cpu"))
 
     def moved(batch):

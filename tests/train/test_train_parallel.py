@@ -12,25 +12,21 @@ import torch
 import torch.distributed.checkpoint
 from processes import in_processes
 from safetensors import safe_open
+from small_job import LENGTH, PLAIN, SMALL
 from stored_targets import write_targets
 from torch.distributed.tensor import DTensor
 
-from gemmule import artifact, ranks, tokenizer
-from gemmule.data.loader import Windows
-from gemmule.data.shards import write_shards
+from gemmule import artifact, ranks
 from gemmule.distill.teachers import load_teacher
 from gemmule.errors import RequestError, WorkError
-from gemmule.model import weights
-from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
-from gemmule.recipe import Distill, Machine, Targets, Train
+from gemmule.recipe import Distill, Targets, Train
 from gemmule.train import checkpoint, loop, metrics, parallel
+from gemmule.train.checkpoint import Checkpoints
+from gemmule.train.guards import State
 from gemmule.train.job import Job
-from gemmule.train.optimizer import make_optimizer, state_tensors
+from gemmule.train.optimizer import Optimizer
 
-LENGTH = 16
-SMALL = Gemma2Config(300, 2, 16, 2, 1, 8, 32, 8)
-LARGE = Gemma2Config(300, 2, 32, 4, 2, 8, 64, 8)
 CPU = torch.device("cpu")
 
 
@@ -40,20 +36,6 @@ def _few_validations():
         patch.setattr(loop, "VALIDATIONS", 2)
         patch.setattr(loop, "VALIDATION_WINDOWS", 5)
         yield
-
-
-@pytest.fixture(scope="module")
-def windows(texts, tmp_path_factory):
-    words = tokenizer.train(texts, 300)
-    shards = write_shards(texts, words, tmp_path_factory.mktemp("tokens"))
-    return Windows(shards, LENGTH, words.bos_id, words.pad_id, seed=0)
-
-
-@pytest.fixture(scope="module")
-def teacher_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("teacher")
-    weights.save(Gemma2(LARGE).initialise(5), folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +54,7 @@ def job(tmp_path_factory, windows):
         config=SMALL,
         train=Train(tokens=12 * 128, learning_rate=1e-2, batch_tokens=128, micro_batch_tokens=32, checkpoint_every=4),
         distill=Distill(),
-        machine=Machine(device="cpu", compile=False),
+        machine=PLAIN,
         seed=0,
         windows=windows,
         validation=windows,
@@ -154,13 +136,13 @@ def test_a_rank_holds_a_piece_of_everything(live):
 
     def work():
         parallel.join(CPU)
-        model = parallel.shard(SMALL, CPU, lambda: Gemma2(SMALL))
-        optimizer = make_optimizer(model, live.train)
+        model = parallel.place(SMALL, CPU, lambda: Gemma2(SMALL))
+        optimizer = Optimizer(model, live.train)
         ids = torch.arange(2 * LENGTH).view(2, LENGTH)
         model(ids, ids).backward()
         gradients = [parameter.grad for parameter in model.parameters()]
-        optimizer.step()
-        held = [*model.parameters(), *gradients, *state_tensors(model, optimizer).values()]
+        optimizer.step(1e-3)
+        held = [*model.parameters(), *gradients, *optimizer.state().values()]
         assert all(isinstance(tensor, DTensor) for tensor in held)
         teacher = parallel.load_teacher(live.teacher, CPU).model
         of_teacher = {name: isinstance(weight, DTensor) for name, weight in teacher.named_parameters()}
@@ -200,11 +182,11 @@ def test_a_damaged_piece_is_set_aside_by_all(live, by_four, tmp_path):
 def test_a_checkpoint_that_can_not_be_written_is_an_error_on_all(live, tmp_path):
     def work():
         parallel.join(CPU)
-        model = parallel.shard(SMALL, CPU, None)
+        model = parallel.place(SMALL, CPU, lambda: Gemma2(SMALL))
         if ranks.rank():  # one's disk is full
             torch.distributed.checkpoint.HuggingFaceStorageWriter.write_data = full
         try:
-            checkpoint.save(tmp_path, model, make_optimizer(model, live.train), checkpoint.State(1), {}, {})
+            Checkpoints(tmp_path, live.train, {}, {}).save(model, Optimizer(model, live.train), State(1))
         except WorkError as error:
             return str(error)
         return None

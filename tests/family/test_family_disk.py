@@ -1,0 +1,92 @@
+"""A disk that is full while a checkpoint is written, and SIGTERM: what is said, what stays, and how it goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gemmule import artifact
+
+FINAL = Path("models") / "teacher" / "final" / "model.safetensors"
+FREE = 64 * 1024  # bytes that stay free: for a line of metrics, but for no checkpoint
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 24 MB of its own. Only root may make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def start(recipe: Path, out: Path) -> subprocess.Popen[str]:
+    """Trains the teacher."""
+    command = [sys.executable, "-m", "gemmule", "train", str(recipe), "--out", str(out), "--model", "teacher",
+               "--set", "models.teacher.train.checkpoint_every=4"]  # fmt: skip
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(process: subprocess.Popen[str], there: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not there.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_a_full_disk_stops_the_run_and_the_last_good_checkpoint_goes_on(finished, recipe, small_disk):
+    """metaseq#53: a checkpoint cut short by a full disk must not be gone on from."""
+    out = small_disk / "run"
+    process = start(recipe, out)
+    first = out / "models" / "teacher" / "checkpoints" / "step-00000004"
+    wait_for(process, first)
+    process.send_signal(signal.SIGSTOP)
+    with (small_disk / "filler").open("wb") as filler:
+        filler.write(bytes(max(0, shutil.disk_usage(small_disk).free - FREE)))
+    process.send_signal(signal.SIGCONT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 1, said
+    assert str(first.parent) in said.splitlines()[-1]
+    assert "No space left" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    kept = sorted(first.parent.glob("step-*"))
+    assert kept
+    for path in kept:
+        artifact.verify(artifact.read(path))
+    assert json.loads((out / "status.json").read_text())["state"] in ("failed", "running")  # as far as it had room
+    (small_disk / "filler").unlink()
+    again = start(recipe, out)
+    again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert (out / FINAL).read_bytes() == (finished / "run" / FINAL).read_bytes()
+
+
+@pytest.mark.parametrize("when", ["models/teacher/metrics.jsonl", "documents"])
+def test_sigterm_saves_and_says_that_it_is_to_be_taken_up_again(finished, recipe, when):
+    out = recipe.parent / "run"
+    process = start(recipe, out)
+    wait_for(process, out / when)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 0, said
+    assert "Go on with: gemmule run" in said
+    status = json.loads((out / "status.json").read_text())
+    assert status["state"] == "resume"
+    assert status["process"] == process.pid
+    assert status["resume_with"] == f"gemmule run {out / 'recipe.toml'} --out {out}"
+    again = start(out / "recipe.toml", out)
+    again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert json.loads((out / "status.json").read_text())["state"] == "done"
+    assert (out / FINAL).read_bytes() == (finished / "run" / FINAL).read_bytes()

@@ -1,0 +1,98 @@
+"""The optimizers: which parameters each has, its state as tensors, and what needs less memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from small_job import LENGTH, SMALL, same, weights_of
+
+from gemmule.model.transformer import Gemma2
+from gemmule.recipe import Train
+from gemmule.train import checkpoint, loop
+from gemmule.train.memory import lower_precision, recompute_activations
+from gemmule.train.optimizer import Optimizer
+
+
+def test_only_matrices_decay():
+    model = Gemma2(SMALL)
+    decayed, others = Optimizer(model, Train(tokens=1, learning_rate=1.0, weight_decay=0.3)).parts[0].param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert all("norm" in names[id(parameter)] for parameter in others["params"])
+    assert not any("norm" in names[id(parameter)] for parameter in decayed["params"])
+    assert len(decayed["params"]) + len(others["params"]) == len(names)
+
+
+def test_muon_has_the_matrices_of_the_layers_and_turns_their_updates_orthogonal():
+    """Its update is near an orthogonal matrix, scaled to AdamW's size: 0.2 sqrt(max(rows, columns)) (2502.16982)."""
+    model = Gemma2(SMALL).initialise(0)
+    before = weights_of(model)
+    optimizer = Optimizer(model, Train(tokens=1, learning_rate=1.0, weight_decay=0.0, optimizer="muon"))
+    model(torch.arange(LENGTH)[None], torch.arange(LENGTH)[None]).backward()
+    optimizer.step(1e-3)
+    by_muon = {id(weight) for weight in optimizer.parts[1].param_groups[0]["params"]}
+    for name, weight in model.named_parameters():
+        assert (id(weight) in by_muon) == (weight.dim() == 2 and ".layers." in name)
+        if id(weight) in by_muon:
+            values = torch.linalg.svdvals((weight - before[name]) / 1e-3) / (0.2 * max(weight.shape) ** 0.5)
+            assert 0.5 < values.max() < 1.5
+
+
+def test_training_by_muon_goes_on_as_if_nothing_had_happened(job, tmp_path):
+    job = replace(job, train=job.train.model_copy(update={"optimizer": "muon"}))
+    whole = weights_of(loop.train(job))
+    resumed = replace(job, folder=tmp_path / "resumed")
+    (resumed.folder / "checkpoints").mkdir(parents=True)
+    first = checkpoint.found(job.folder / "checkpoints")[0]
+    first.rename(resumed.folder / "checkpoints" / first.name)
+    assert same(whole, weights_of(loop.train(resumed)))
+    adamw = replace(job, folder=tmp_path / "adamw", train=job.train.model_copy(update={"optimizer": "adamw"}))
+    assert not same(whole, weights_of(loop.train(adamw)))
+
+
+def gradients(model, precision=None):
+    ids = torch.arange(4 * LENGTH).view(4, LENGTH) * 7 % 300
+    with precision() if precision else torch.enable_grad():
+        loss = model(ids, ids.roll(-1, 1))
+    loss.backward()
+    return loss.item(), torch.cat([weight.grad.flatten() for weight in model.parameters()])
+
+
+def count(seen, tensor):
+    seen.append(tensor.numel())
+    return tensor
+
+
+def test_recomputed_activations_give_the_same_gradients():
+    """And fewer are kept: those that the backward pass holds on to are counted."""
+    kept, results = [], []
+    for recomputed in (False, True):
+        model = Gemma2(SMALL).initialise(0).train()
+        if recomputed:
+            recompute_activations(model)
+        seen: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(partial(count, seen), lambda tensor: tensor):
+            results.append(gradients(model))
+        kept.append(sum(seen))
+    assert kept[1] < kept[0] / 2
+    assert results[0][0] == results[1][0]
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_bfloat16_products_stay_near_and_weights_stay_float32():
+    exact = gradients(Gemma2(SMALL).initialise(0).train())
+    model = Gemma2(SMALL).initialise(0).train()
+    near = gradients(model, lower_precision("bfloat16", torch.device("cpu")))
+    assert near[0] != exact[0]
+    assert near[0] == pytest.approx(exact[0], rel=0.01)
+    assert torch.nn.functional.cosine_similarity(near[1], exact[1], dim=0) > 0.99
+    assert all(weight.dtype == weight.grad.dtype == torch.float32 for weight in model.parameters())
+
+
+def test_a_cpu_trains_in_float32_unless_told():
+    for wish in ("auto", "float32"):
+        with lower_precision(wish, torch.device("cpu"))():
+            assert not torch.is_autocast_enabled("cpu")
