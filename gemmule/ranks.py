@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from gemmule.progress import console
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # which torchrun gives to each of its processes
 LEAVE = "leave with status "
-LISTEN = timedelta(seconds=1)  # at a time: signals are handled in between
+PAUSE = 0.2  # seconds between two looks at the store; its own waiting warns every second
 
 _store: Store | None = None
 _calls = 0  # that were made, or heeded
@@ -86,7 +85,7 @@ def together(task: str) -> Iterator[None]:
     store().set(_key("call", number), task)
     yield
     while store().add(_key("done", number), 0) < size() - 1:
-        time.sleep(0.1)
+        time.sleep(PAUSE)
 
 
 def calls() -> Iterator[str]:
@@ -104,18 +103,13 @@ def may_speak() -> bool:
 
 
 def _listen() -> str:
-    from torch.distributed import DistStoreError
-
     key = _key("call", _calls)
-    while True:
-        try:
-            store().wait([key], LISTEN)
-        except DistStoreError:  # nothing yet
-            continue
-        task = store().get(key).decode()
-        if task.startswith(LEAVE):
-            sys.exit(int(task.removeprefix(LEAVE)))
-        return task
+    while not store().check([key]):
+        time.sleep(PAUSE)
+    task = store().get(key).decode()
+    if task.startswith(LEAVE):
+        sys.exit(int(task.removeprefix(LEAVE)))
+    return task
 
 
 def _key(what: str, number: int) -> str:

@@ -78,9 +78,9 @@ def first(value: Value) -> Value:
     """The first rank's value that is not None, on every rank; None where all are."""
     if ranks.size() == 1:
         return value
-    values: list[Any] = [None] * ranks.size()
+    values = [value] * ranks.size()
     dist.all_gather_object(values, value)
-    return next((value for value in values if value is not None), None)
+    return next((value for value in values if value is not None), values[0])
 
 
 def local(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
