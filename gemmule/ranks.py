@@ -47,9 +47,10 @@ def store() -> Store:
     """What all processes write into and read from."""
     global _store
     if _store is None:
-        from torch.distributed import rendezvous
+        from torch.distributed import PrefixStore, rendezvous
 
-        _store = next(rendezvous("env://"))[0]
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's store outlives its processes
+        _store = PrefixStore(f"gemmule/{attempt}", next(rendezvous("env://"))[0])
     return _store
 
 
@@ -99,7 +100,7 @@ def calls() -> Iterator[str]:
 
 def may_speak() -> bool:
     """Whether this process, which fails, is the first to, and says why."""
-    return size() == 1 or store().add("gemmule/failed", 1) == 1
+    return size() == 1 or store().add("failed", 1) == 1
 
 
 def _listen() -> str:
@@ -113,4 +114,4 @@ def _listen() -> str:
 
 
 def _key(what: str, number: int) -> str:
-    return f"gemmule/{what}/{number}"
+    return f"{what}/{number}"

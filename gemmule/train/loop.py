@@ -52,8 +52,9 @@ def train(job: Job) -> Gemma2:
     while True:
         trainer = Trainer(job, passed_over)
         try:
-            trainer.run()
-            return parallel.gather(trainer.model).eval()
+            with parallel.all_present():
+                trainer.run()
+                return parallel.gather(trainer.model).eval()
         except Trouble as trouble:
             passed_over = trainer.recover(trouble)
         del trainer  # before there is another

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -54,6 +55,20 @@ def join(device: torch.device) -> None:
         world_size=ranks.size(),
         timeout=TIMEOUT,
     )
+
+
+@contextmanager
+def all_present() -> Iterator[None]:
+    """Within this, what an operation says whose others are gone is a WorkError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if ranks.size() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        raise WorkError(
+            f"rank {ranks.rank()} of {ranks.size()}: another one is gone, or out of reach ({first_line(error)}). The "
+            "same command goes on from the last checkpoint; torchrun's --max-restarts gives it by itself"
+        ) from error
 
 
 def add_up(*values: float) -> tuple[float, ...]:
