@@ -97,6 +97,7 @@ class Checkpoints:
                 artifact.write_json(folder / STATE, asdict(state))
         if ranks.rank() == 0:
             self._drop_old()
+        parallel.agree("published")  # no rank goes on before
 
     def _drop_old(self) -> None:
         """Keeps the newest ones, every so many steps one, and the best, as the recipe says."""
