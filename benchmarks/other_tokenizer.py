@@ -1,10 +1,12 @@
 """Does a student with a tokenizer of its own gain from a teacher with another one?
 
-    python benchmarks/other_tokenizer.py TEACHER [TEXT...] [--tokens 500k] [--seeds 3] [--out benchmarks/work/other]
+    python benchmarks/other_tokenizer.py TEACHER [TEXT...] [--tokens 500k] [--seeds 3] [--ways ...] [--stored]
 
-TEACHER is a folder, a hub id or a GGUF file; TEXT is a play of the bundled Shakespeare where none is given. The same
-student learns from the text alone, from the teacher by approximate likelihood matching alone, and from both in equal
-parts. Prints one table: bits per byte of the validation text, which tokenizers don't change, best and last.
+TEACHER is a folder, a hub id or a GGUF file; TEXT are two plays of the bundled Shakespeare where none is given. The
+same student learns from the text alone; from the teacher by bytes (`by_bytes`, whole distributions); and by approximate
+likelihood matching (`loss = "alm"`), alone and in equal parts with the text. With --stored the teacher by bytes is
+asked once and its targets stored, 30 bytes a token. Prints one table: bits per byte of the validation text, which
+tokenizers don't change, last and best. Everything made is kept in --out and found again.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import common
 from rich.table import Table
@@ -20,7 +23,12 @@ from rich.table import Table
 from gemmule.family import Family
 
 PLAYS = Path(common.__file__).parent.parent / "gemmule" / "data" / "shakespeare"
-WAYS = {"text alone": None, "teacher alone": 0.0, "both": 0.5}  # the next-token loss's share
+WAYS: dict[str, dict[str, Any]] = {
+    "text alone": {"learn_from": "none"},
+    "teacher by bytes": {"learn_from": "by-bytes"},
+    "teacher by alm": {"learn_from": "by-alm", "distill": {"loss": "alm"}},
+    "text and teacher by alm": {"learn_from": "by-alm", "distill": {"loss": "alm", "next_token_weight": 0.5}},
+}
 
 
 def main() -> None:
@@ -29,19 +37,23 @@ def main() -> None:
     parser.add_argument("text", nargs="*", default=[str(PLAYS / "hamlet.txt.zst"), str(PLAYS / "macbeth.txt.zst")])
     parser.add_argument("--tokens", default="500k")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--stored", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/work/other"))
     wishes = parser.parse_args()
     teacher = Path(wishes.teacher).expanduser()
     table = Table("learned from", *(f"seed {seed}: bits per byte (best)" for seed in range(wishes.seeds)))
-    rows: dict[str, list[str]] = {way: [] for way in WAYS}
+    rows: dict[str, list[str]] = {way: [] for way in wishes.ways}
+    origin = str(teacher.resolve()) if teacher.exists() else wishes.teacher
+    teachers = {"by-bytes": {"from": origin, "by_bytes": True}, "by-alm": {"from": origin}}
     for seed in range(wishes.seeds):
-        models = {"teacher": {"from": str(teacher.resolve()) if teacher.exists() else wishes.teacher}}
-        for way, share in WAYS.items():
-            learned = {"learn_from": "none"} if share is None else {
-                "learn_from": "teacher", "distill": {"loss": "alm", "next_token_weight": share}
-            }  # fmt: skip
-            shape = {"architecture": {"layers": 3, "width": 128}, "train": {"tokens": wishes.tokens}}
-            models[way.replace(" ", "-")] = shape | learned
+        learned = {way.replace(" ", "-"): WAYS[way] for way in wishes.ways}
+        needed = {way["learn_from"] for way in learned.values()}
+        models: dict[str, Any] = {name: teacher for name, teacher in teachers.items() if name in needed}
+        for name, way in learned.items():
+            models[name] = {"architecture": {"layers": 3, "width": 128}, "train": {"tokens": wishes.tokens}} | way
+            if wishes.stored and way["learn_from"] == "by-bytes":
+                models[name]["distill"] = {"targets": {"bytes_per_token": 30}}
         recipe = {
             "name": "other-tokenizer",
             "seed": seed,
@@ -51,7 +63,7 @@ def main() -> None:
         }
         family = Family(recipe, Path("other.toml"), wishes.out / str(seed))
         figures = common.run(family)
-        for way in WAYS:
+        for way in wishes.ways:
             name = way.replace(" ", "-")
             last = figures[name]["bits_per_byte"]
             records = map(json.loads, (family.out / "models" / name / "metrics.jsonl").read_text().splitlines())

@@ -139,6 +139,8 @@ class Plan:
             settings[f"models.{name}.top_k"] = self.recipe.models[name].top_k
         if place == "source" and self.recipe.aligned_by_bytes(name):
             settings["vocabulary"] = "its own"
+        elif place == "source" and self.recipe.models[name].by_bytes:
+            settings["vocabulary"] = "by bytes"
         path = self.out / "models" / name / place
         return Step("outside", path, settings, {"tokenizer": self.tokenizer}, model=name, source=source)
 
@@ -148,7 +150,8 @@ class Plan:
         folder = self.out / "models" / name
         inputs = {"tokens": self.tokens["train"], "validation": self.tokens["validation"], "tokenizer": tokenizer}
         settings: Settings = {"seed": recipe.seed, **self._window_settings()}
-        identity = model.model_dump(mode="json", by_alias=True, exclude={"like", "from_", "start_from", "distill"})
+        unsaid = {"like", "from_", "start_from", "distill", "by_bytes"}
+        identity = model.model_dump(mode="json", by_alias=True, exclude=unsaid)
         settings |= flatten(identity, f"models.{name}")
         if model.start_from is not None:
             start = self._start(name, model.start_from)

@@ -202,6 +202,7 @@ class Model(Section):
     from_: Annotated[str | None, Field(alias="from")] = None
     start_from: str | None = None
     top_k: Positive | None = None  # of a served model: how many tokens it is asked for at each place
+    by_bytes: bool = False  # whether a model with another tokenizer answers in this run's tokens, by their bytes
     learn_from: str | dict[str, Annotated[float, Field(gt=0, le=1)]] = "none"
     architecture: Architecture | None = None  # None: that of start_from or from
     distill: Distill = Distill()
@@ -219,6 +220,8 @@ class Model(Section):
             return self
         if self.top_k is not None:
             raise ValueError("top_k is for a model behind a server: remove it")
+        if self.by_bytes:
+            raise ValueError("by_bytes is for a model from outside, with another tokenizer: remove it")
         if isinstance(self.learn_from, dict) and abs(sum(self.learn_from.values()) - 1) > 1e-6:
             raise ValueError(f"learn_from: weights that sum to {sum(self.learn_from.values()):g}; they must sum to 1")
         if self.train is None:

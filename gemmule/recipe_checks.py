@@ -23,10 +23,22 @@ def check_names(recipe: Recipe, origin: str) -> None:
                 raise RequestError(f"{key}.learn_from = {name!r}: a model can't learn from itself")
             if recipe.models[teacher].is_served:
                 _check_served(recipe, model, teacher, key)
+        if model.by_bytes:
+            _check_by_bytes(recipe, name, key)
         if model.start_from == name:
             raise RequestError(f"{key}.start_from = {name!r}: a model can't start from itself")
         if model.teachers and model.distill.loss == "alm":
             _check_aligned_by_bytes(recipe, model, key)
+
+
+def _check_by_bytes(recipe: Recipe, name: str, key: str) -> None:
+    if recipe.models[name].is_served or recipe.data.separate_documents:
+        raise RequestError(
+            f"{key}.by_bytes: a served model gives no whole distributions, and documents can't be kept apart: "
+            "leave it out, or data.separate_documents"
+        )
+    if recipe.aligned_by_bytes(name):
+        raise RequestError(f'{key}.by_bytes: its students learn by loss = "alm", which needs none of it')
 
 
 def _check_aligned_by_bytes(recipe: Recipe, student: Model, key: str) -> None:

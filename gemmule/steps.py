@@ -27,6 +27,7 @@ from gemmule.data.loader import Windows
 from gemmule.data.shards import TokenShards, write_shards
 from gemmule.distill import huggingface
 from gemmule.distill.alm import ByteAligned
+from gemmule.distill.by_bytes import ByBytes
 from gemmule.distill.served import ServedTeacher
 from gemmule.distill.teachers import Ensemble, Gemma2Teacher, Teacher, load_teacher
 from gemmule.distill.vocabulary import TEACHER_IDS, Restricted, align, restrict, say_lost_mass
@@ -157,6 +158,13 @@ def _top_k(step: Step, plan: Plan) -> int | None:
 
 def _load(step: Step, plan: Plan, device: torch.device) -> Teacher:
     """A model of this run or from outside, to be asked what it expects."""
+    teacher = _load_as_it_is(step, plan, device)
+    if step.settings.get("vocabulary") == "by bytes":
+        return ByBytes(teacher, load_tokenizer(step.path / "tokenizer"), load_tokenizer(plan.tokenizer.path))
+    return teacher
+
+
+def _load_as_it_is(step: Step, plan: Plan, device: torch.device) -> Teacher:
     record = _record(step)
     if record["kind"] == "gemma2":
         return restrict(load_teacher(_weights_of(step), device), step.path)

@@ -115,7 +115,7 @@ def _teacher_ids(name: str, theirs: Tokenizer, ours: Tokenizer) -> NDArray[np.in
     if difference:
         raise RequestError(
             f"teacher {name}: its tokenizer is not the recipe's ({difference}); set tokenizer.from to it, with "
-            'tokenizer.prune = true for a small vocabulary, or distill.loss = "alm" to learn across tokenizers'
+            f"tokenizer.prune = true for a small vocabulary, or learn across tokenizers: models.{name}.by_bytes = true"
         )
     numbers = theirs.inner.get_vocab(with_added_tokens=True)
     names = ours.inner.get_vocab(with_added_tokens=True)

@@ -1,4 +1,4 @@
-"""A family whose teacher has a tokenizer of its own."""
+"""Families whose teacher has a tokenizer of its own: by approximate likelihood matching, and by bytes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def test_a_student_with_its_own_tokenizer_learns_from_it(run, recipe, capsys):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({'loss = "alm"': 'loss = "forward_kl"'}, ["big", "alm", "tokenizer.prune"]),
+        ({'loss = "alm"': 'loss = "forward_kl"'}, ["big", "by_bytes", "tokenizer.prune"]),
+        ({'from = "teacher"': 'from = "teacher"\nby_bytes = true'}, ["big.by_bytes", "alm"]),
+        ({'like = "student"': 'like = "student"\nby_bytes = true'}, ["control", "by_bytes", "from outside"]),
         ({'loss = "alm"': 'loss = "alm", targets = {}'}, ["alm", "no distributions to store"]),
         ({'loss = "alm"': 'loss = "alm", temperature = 2.0'}, ["alm", "soften"]),
         ({'learn_from = "none"': "distill.loss = 'jsd'"}, ["big has students with other losses"]),
@@ -74,3 +76,15 @@ def test_what_can_not_be_learned_so_is_refused(run, recipe, capsys, change, word
     assert run("run", recipe, "--out", recipe.parent / "run") == 2
     said = capsys.readouterr().err
     assert all(word in said for word in words), said
+
+
+@pytest.mark.parametrize("distill", ["{}", '{ loss = "jsd" }', "{ targets = { bytes_per_token = 30 } }"])
+def test_by_bytes_it_learns_whole_distributions(run, recipe, capsys, distill):
+    text = RECIPE.replace('{ loss = "alm", next_token_weight = 0.5 }', distill)
+    text = text.replace("tokens = 512", "tokens = 4096")
+    recipe.write_text(text.replace('from = "teacher"', 'from = "teacher"\nby_bytes = true'))
+    out = recipe.parent / "run"
+    assert run("run", recipe, "--out", out) == 0, capsys.readouterr().err
+    assert "big: not evaluated: its tokens are its own" in capsys.readouterr().err
+    models = json.loads((out / "summary.json").read_text())["models"]
+    assert 0 < models["student"]["kl_to_teacher"] < models["control"]["kl_to_teacher"]

@@ -1,0 +1,124 @@
+"""A teacher of another tokenizer in the student's tokens: held against plain loops over all of its tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from large_tokenizers import like_gemma, read_work
+
+from gemmule.distill.alm import END, token_bytes
+from gemmule.distill.by_bytes import ByBytes
+from gemmule.distill.teachers import Gemma2Teacher, probabilities
+from gemmule.errors import RequestError
+from gemmule.model.config import Gemma2Config
+from gemmule.model.transformer import Gemma2
+from gemmule.tokenizer import Tokenizer, train
+
+TEXT = "Shall I compare thee to a summer's day?\n\n\nCafé naïve 日本 thou art"
+
+
+def teacher_of(tokenizer: Tokenizer) -> Gemma2Teacher:
+    config = Gemma2Config(tokenizer.vocabulary_size, 2, 16, 2, 1, 8, 32, 8, context_length=256)
+    model = Gemma2(config).initialise(5)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(2)
+    return Gemma2Teacher(model.eval())
+
+
+@pytest.fixture(scope="module")
+def ours() -> Tokenizer:
+    return train(read_work("sonnets"), 400)
+
+
+@pytest.fixture(scope="module")
+def theirs() -> Tokenizer:
+    return like_gemma(read_work("hamlet"), 900)
+
+
+def window(ours: Tokenizer, text: str = TEXT) -> list[int]:
+    return [ours.bos_id, *ours.encode(text), ours.eos_id, *ours.encode("More")]
+
+
+def test_a_teacher_of_the_same_tokenizer_says_what_it_says(ours):
+    teacher = teacher_of(ours)
+    ids = torch.tensor([window(ours)])
+    expected = probabilities(teacher.expect(ids))
+    never = [n for n, piece in enumerate(token_bytes(ours)) if not piece or (piece == END and n != ours.eos_id)]
+    expected[:, never] = 0  # <bos> and the like; the byte 255
+    expected /= expected.sum(-1, keepdim=True)
+    torch.testing.assert_close(probabilities(ByBytes(teacher, ours, ours).expect(ids)), expected, rtol=1e-4, atol=2e-7)
+
+
+def naive(teacher: Gemma2Teacher, theirs: Tokenizer, ours: Tokenizer, given: list[int]) -> np.ndarray:
+    """By a loop over every token of the teacher at every place; rows where the text gives no answer are NaN."""
+    their_bytes, our_bytes = token_bytes(theirs), token_bytes(ours)
+    text = b"".join(our_bytes[token] for token in given)
+    ids = []
+    for part in text.split(END):
+        ids += [*theirs.encode(part.decode(errors="ignore")), theirs.eos_id]
+    ids = ids[:-1]
+    p = probabilities(teacher.expect(torch.tensor([[theirs.bos_id, *ids]]))).numpy()
+    answers = np.zeros((len(given), ours.vocabulary_size))
+    stands = 0
+    for place, token in enumerate(given):
+        stands += len(our_bytes[token])
+        read = ends = 0
+        while read < len(ids) and ends + len(their_bytes[ids[read]]) <= stands:
+            ends += len(their_bytes[ids[read]])
+            read += 1
+        since = text[ends:stands]
+        for number, piece in enumerate(their_bytes):
+            rest = piece[len(since) :]
+            if not piece.startswith(since) or not rest or (piece == END and number != theirs.eos_id):
+                continue
+            if piece == END:
+                first = ours.eos_id
+            else:
+                try:
+                    first = ours.encode(rest.decode())[0]
+                except UnicodeDecodeError:
+                    first = next(n for n, other in enumerate(our_bytes) if other == rest[:1])
+            goes_on = place + 1 < len(given) and our_bytes[given[place + 1]].startswith(rest)
+            if read < len(ids) and number == ids[read] and goes_on:
+                first = given[place + 1]
+            answers[place, first] += p[read, number]
+    return answers / answers.sum(-1, keepdims=True)
+
+
+def test_answers_are_those_of_a_loop_over_every_token(ours, theirs):
+    teacher, given = teacher_of(theirs), window(ours)
+    got = probabilities(ByBytes(teacher, theirs, ours).expect(torch.tensor([given]))).numpy()
+    expected = naive(teacher, theirs, ours, given)
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=2e-7)
+    lengths = [len(piece) for piece in (token_bytes(ours)[token] for token in given)]
+    their_lengths = [len(token_bytes(theirs)[token]) for token in theirs.encode(TEXT)]
+    assert np.intersect1d(np.cumsum(lengths), np.cumsum(their_lengths)).size < len(their_lengths)  # they do differ
+
+
+def test_windows_of_a_batch_do_not_touch_each_other(ours, theirs):
+    side = ByBytes(teacher_of(theirs), theirs, ours)
+    one, other = window(ours)[:20], window(ours, "Thou art more lovely and more temperate, " * 3)[:20]
+    both = probabilities(side.expect(torch.tensor([one, other])))
+    alone = torch.cat([probabilities(side.expect(torch.tensor([row]))) for row in (one, other)])
+    torch.testing.assert_close(both, alone, rtol=1e-4, atol=1e-7)
+
+
+def test_where_the_teacher_can_not_be_asked_the_text_answers(ours, theirs):
+    """A window that begins within a character; and U+2581, which Gemma's tokenizer takes for a space."""
+    side = ByBytes(teacher_of(theirs), theirs, ours)
+    half = [token for token in ours.encode("日本") if token != ours.bos_id][1:]
+    p = probabilities(side.expect(torch.tensor([half])))
+    assert p[0].argmax() == half[1]
+    assert p[0].max() > 0.999
+    given = window(ours, "a\u2581b")
+    p = probabilities(side.expect(torch.tensor([given])))
+    assert p[:-1].argmax(-1).tolist() == given[1:]
+    assert (p[:-1].max(-1).values > 0.999).all()
+
+
+def test_documents_are_not_kept_apart(ours, theirs):
+    side = ByBytes(teacher_of(theirs), theirs, ours)
+    ids = torch.tensor([window(ours)])
+    with pytest.raises(RequestError, match="separate_documents"):
+        side.expect(ids, torch.zeros_like(ids))
