@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import socket
 import traceback
 from collections.abc import Callable
 from typing import Any
+
+from torch.distributed import TCPStore
 
 TIMEOUT = 60  # seconds
 HOST = "127.0.0.1"
@@ -20,13 +21,12 @@ def in_processes(count: int, work: Callable[[], Any]) -> list[Any]:
     Threads do not survive a fork: torch must run on one.
     """
     context = multiprocessing.get_context("fork")
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port = str(free.getsockname()[1])
+    store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)  # as torchrun's, it outlives every process
+    shared = {"WORLD_SIZE": count, "MASTER_ADDR": HOST, "MASTER_PORT": store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
     pipes = [context.Pipe(duplex=False) for _ in range(count)]
     processes = []
     for rank in range(count):
-        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count} | {"MASTER_ADDR": HOST, "MASTER_PORT": port}
+        variables = shared | {"RANK": rank, "LOCAL_RANK": rank}
         processes.append(context.Process(target=_run, args=(work, variables, pipes[rank][1])))
         processes[-1].start()
     results = []

@@ -24,6 +24,7 @@ from torch import distributed as dist
 
 from gemmule import ranks
 from gemmule.distill.alm import ByteAligned
+from gemmule.distill.by_bytes import ByBytes
 from gemmule.distill.huggingface import HuggingFaceTeacher
 from gemmule.distill.teachers import Ensemble, Gemma2Teacher, Teacher
 from gemmule.distill.vocabulary import Restricted
@@ -163,7 +164,7 @@ def _backbones(teacher: Teacher | ByteAligned) -> Iterator[tuple[nn.Module, list
     if isinstance(teacher, Ensemble):
         for _, member in teacher.members:
             yield from _backbones(member)
-    elif isinstance(teacher, Restricted):
+    elif isinstance(teacher, Restricted | ByBytes):
         yield from _backbones(teacher.teacher)
     elif isinstance(teacher, Gemma2Teacher):
         yield teacher.model.model, list(teacher.model.model.layers)
