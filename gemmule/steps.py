@@ -46,6 +46,7 @@ from gemmule.tokenizer.prune import prune, used_ids
 from gemmule.train.job import Job
 from gemmule.train.loop import train
 
+LOOKED_AT = 1_000_000  # tokens of the text, in the seed's order, to see which tokens stand for which
 PROMPT_LENGTH = 48  # characters, about
 UNKNOWN_OF_SERVED = (
     "perplexity", "bits_per_byte", "ece", "accuracy", "kl_to_teacher", "agreement", "parameters",
@@ -160,7 +161,11 @@ def _load(step: Step, plan: Plan, device: torch.device) -> Teacher:
     """A model of this run or from outside, to be asked what it expects."""
     teacher = _load_as_it_is(step, plan, device)
     if step.settings.get("vocabulary") == "by bytes":
-        return ByBytes(teacher, load_tokenizer(step.path / "tokenizer"), load_tokenizer(plan.tokenizer.path))
+        by_bytes = ByBytes(teacher, load_tokenizer(step.path / "tokenizer"), load_tokenizer(plan.tokenizer.path))
+        windows = _windows(plan.tokens["train"], plan.tokenizer, plan)
+        looked_at = range(min(len(windows), LOOKED_AT // windows.sequence_length))
+        by_bytes.look_at(windows.batch(number, 1).inputs[0].tolist() for number in looked_at)
+        return by_bytes
     return teacher
 
 

@@ -6,13 +6,16 @@ teacher expected there, the tokens that begin with r and go on can still come. E
 token that its bytes after r begin with, and gives it its probability; together they make 1. A vocabulary in the order
 of its bytes has those that begin with r side by side.
 
+Which of the student's tokens comes first depends on what follows as well: after the teacher's "k" may come "ing", and
+"king" be one token of the student's. So for each token of the teacher's (and r) it is counted once, in the training
+text, how often the student's next token was which; where a token was never seen, its bytes alone are cut.
+
 So a student with 2,000 tokens learns whole distributions from a teacher with 262,144, live or stored, by any loss. It
 is the conversion between vocabularies by bytes (Phan et al. 2024, arXiv 2410.09303; Vieira et al. 2024,
 arXiv 2412.03719) along the one way in which the teacher reads the text, without the sum over all other ways:
 
 - That the teacher's token did not end where the student's did (r is not empty), or did, is taken from the text. So at
   a place where a word may end or go on the student learns from the text how often, and from the teacher how.
-- Where the student's next token goes on past the end of the teacher's, the probability of the teacher's goes to it.
 - Where the teacher can't be asked (a window begins within a character, its tokenizer changes the text) the text's own
   next token takes the place of an answer.
 
@@ -22,6 +25,8 @@ B windows of T tokens, V the student's vocabulary, V' the teacher's.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -51,8 +56,17 @@ class ByBytes:
         self._order = sorted(known, key=lambda number: self.their_bytes[number])  # by their bytes
         self._sorted = [self.their_bytes[number] for number in self._order]
         self._place = {number: place for place, number in enumerate(self._order)}
+        self._seen: dict[bytes, Counter[tuple[int, int]]] = defaultdict(Counter)  # by r: (the teacher's, ours)
         self._columns = torch.tensor(self._order, device=self.device)
-        self._firsts: dict[bytes, Tensor] = {}  # by r: the student's next token for each of those that go on after it
+        self._shares: dict[bytes, Tensor] = {}  # by r
+
+    def look_at(self, windows: Iterable[list[int]]) -> None:
+        """Counts which of the student's tokens stand for which of the teacher's, in text; before it is asked."""
+        for given in windows:
+            window = _Window(given, self)
+            for place, (after, following) in enumerate(zip(window.after.tolist(), given[1:], strict=False)):
+                if 0 <= after < len(window.ids):
+                    self._seen[window.since[place]][window.ids[after], following] += 1
 
     @torch.no_grad()
     def expect(self, ids: Tensor, documents: Tensor | None = None) -> DenseTeacher:
@@ -80,39 +94,39 @@ class ByBytes:
             p = expected[first : first + ROWS].logits().softmax(-1)[:, self._columns]  # [rows, V'], in their order
             here = (window.after >= first) & (window.after < first + ROWS)
             for place in np.flatnonzero(here).tolist():
-                r = window.since[place]
-                low, high = self._going_on(r)
-                row = p[window.after[place] - first]
-                answers[place].index_add_(0, self._firsts_after(r), row[low:high])
-                self._past_the_end(window, place, row, answers[place])
+                low, high = self._going_on(window.since[place])
+                going_on = p[window.after[place] - first, low:high]
+                answers[place] = going_on @ self._shares_after(window.since[place])
         total = answers.sum(-1, keepdim=True)
         unasked = torch.from_numpy(window.after < 0).to(self.device)[:, None] | (total <= SMALLEST)
         text = torch.tensor(window.given[1:] + window.given[-1:], device=self.device)  # the last one's is not known
         return torch.where(unasked, torch.nn.functional.one_hot(text, self.vocabulary_size), answers / total)
-
-    def _past_the_end(self, window: _Window, place: int, p: Tensor, answer: Tensor) -> None:
-        """Moves the probability of the teacher's token to the student's next one, where that goes on past its end."""
-        after = int(window.after[place])
-        if place + 1 >= len(window.given) or after >= len(window.ids):
-            return
-        covering, following = window.ids[after], window.given[place + 1]
-        rest = self.their_bytes[covering][len(window.since[place]) :]
-        if len(self.our_bytes[following]) > len(rest) and self.our_bytes[following].startswith(rest):
-            moved = p[self._place[covering]]
-            answer[self._first_tokens([rest])[0]] -= moved
-            answer[following] += moved
 
     def _going_on(self, r: bytes) -> tuple[int, int]:
         """Where in the order those tokens stand that begin with r and go on after it."""
         low = bisect_right(self._sorted, r)
         return low, bisect_left(self._sorted, r + b"\xff" * 64, lo=low) if r else len(self._sorted)
 
-    def _firsts_after(self, r: bytes) -> Tensor:
-        if r not in self._firsts:
+    def _shares_after(self, r: bytes) -> Tensor:
+        """To which of the student's tokens the teacher's that go on after r give how much of theirs: sparse, [n, V]."""
+        if r not in self._shares:
             low, high = self._going_on(r)
-            rests = [piece[len(r) :] for piece in self._sorted[low:high]]
-            self._firsts[r] = torch.tensor(self._first_tokens(rests), dtype=torch.int64, device=self.device)
-        return self._firsts[r]
+            seen: dict[int, Counter[int]] = defaultdict(Counter)
+            for (theirs, ours), times in self._seen[r].items():
+                seen[self._place[theirs]][ours] += times
+            unseen = [place for place in range(low, high) if place not in seen]
+            cut = self._first_tokens([self._sorted[place][len(r) :] for place in unseen])
+            entries = [(place - low, ours, 1.0) for place, ours in zip(unseen, cut, strict=True)]
+            for place, counts in seen.items():
+                total = counts.total()
+                entries += [(place - low, ours, times / total) for ours, times in counts.items()]
+            rows, columns, values = zip(*entries, strict=True)
+            size = (high - low, self.vocabulary_size)
+            shares = torch.sparse_coo_tensor(
+                torch.tensor([rows, columns]), torch.tensor(values), size, check_invariants=False
+            )
+            self._shares[r] = shares.coalesce().to(self.device)
+        return self._shares[r]
 
     def _first_tokens(self, pieces: list[bytes]) -> list[int]:
         """The student's first token of each of these bytes; of bytes that are no text, that of the first byte."""

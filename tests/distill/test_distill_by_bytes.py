@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -50,50 +52,89 @@ def test_a_teacher_of_the_same_tokenizer_says_what_it_says(ours):
     torch.testing.assert_close(probabilities(ByBytes(teacher, ours, ours).expect(ids)), expected, rtol=1e-4, atol=2e-7)
 
 
-def naive(teacher: Gemma2Teacher, theirs: Tokenizer, ours: Tokenizer, given: list[int]) -> np.ndarray:
-    """By a loop over every token of the teacher at every place; rows where the text gives no answer are NaN."""
+def walk(theirs: Tokenizer, ours: Tokenizer, given: list[int]):
+    """The teacher's ids of a window, and at each place: how many of them were read, and the bytes since."""
     their_bytes, our_bytes = token_bytes(theirs), token_bytes(ours)
     text = b"".join(our_bytes[token] for token in given)
     ids = []
     for part in text.split(END):
         ids += [*theirs.encode(part.decode(errors="ignore")), theirs.eos_id]
     ids = ids[:-1]
-    p = probabilities(teacher.expect(torch.tensor([[theirs.bos_id, *ids]]))).numpy()
-    answers = np.zeros((len(given), ours.vocabulary_size))
-    stands = 0
-    for place, token in enumerate(given):
+    places, stands = [], 0
+    for token in given:
         stands += len(our_bytes[token])
         read = ends = 0
         while read < len(ids) and ends + len(their_bytes[ids[read]]) <= stands:
             ends += len(their_bytes[ids[read]])
             read += 1
-        since = text[ends:stands]
+        places.append((read, text[ends:stands]))
+    return ids, places
+
+
+def naive(teacher: Gemma2Teacher, theirs: Tokenizer, ours: Tokenizer, given: list[int], seen: list[list[int]]):
+    """By a loop over every token of the teacher at every place."""
+    their_bytes, our_bytes = token_bytes(theirs), token_bytes(ours)
+    counts = Counter()
+    for other in seen:
+        ids, places = walk(theirs, ours, other)
+        counts += Counter((since, ids[read], other[place + 1])
+                          for place, (read, since) in enumerate(places[:-1]) if read < len(ids))  # fmt: skip
+    ids, places = walk(theirs, ours, given)
+    p = probabilities(teacher.expect(torch.tensor([[theirs.bos_id, *ids]]))).numpy()
+    answers = np.zeros((len(given), ours.vocabulary_size))
+    for place, (read, since) in enumerate(places):
         for number, piece in enumerate(their_bytes):
             rest = piece[len(since) :]
             if not piece.startswith(since) or not rest or (piece == END and number != theirs.eos_id):
                 continue
-            if piece == END:
-                first = ours.eos_id
-            else:
-                try:
-                    first = ours.encode(rest.decode())[0]
-                except UnicodeDecodeError:
-                    first = next(n for n, other in enumerate(our_bytes) if other == rest[:1])
-            goes_on = place + 1 < len(given) and our_bytes[given[place + 1]].startswith(rest)
-            if read < len(ids) and number == ids[read] and goes_on:
-                first = given[place + 1]
-            answers[place, first] += p[read, number]
+            shares = {t: n for (r, u, t), n in counts.items() if (r, u) == (since, number)}
+            if not shares:
+                shares = {first_token(ours, our_bytes, rest): 1}
+            for token, times in shares.items():
+                answers[place, token] += p[read, number] * times / sum(shares.values())
     return answers / answers.sum(-1, keepdims=True)
 
 
-def test_answers_are_those_of_a_loop_over_every_token(ours, theirs):
+def first_token(ours: Tokenizer, our_bytes: list[bytes], rest: bytes) -> int:
+    if rest == END:
+        return ours.eos_id
+    try:
+        return ours.encode(rest.decode())[0]
+    except UnicodeDecodeError:
+        return our_bytes.index(rest[:1])
+
+
+@pytest.mark.parametrize("seen", [[], [TEXT, "Shall I come to thee, or shall I not? The king's summers."]])
+def test_answers_are_those_of_a_loop_over_every_token(ours, theirs, seen):
     teacher, given = teacher_of(theirs), window(ours)
-    got = probabilities(ByBytes(teacher, theirs, ours).expect(torch.tensor([given]))).numpy()
-    expected = naive(teacher, theirs, ours, given)
-    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=2e-7)
-    lengths = [len(piece) for piece in (token_bytes(ours)[token] for token in given)]
-    their_lengths = [len(token_bytes(theirs)[token]) for token in theirs.encode(TEXT)]
-    assert np.intersect1d(np.cumsum(lengths), np.cumsum(their_lengths)).size < len(their_lengths)  # they do differ
+    side = ByBytes(teacher, theirs, ours)
+    windows = [window(ours, text) for text in seen]
+    side.look_at(windows)
+    got = probabilities(side.expect(torch.tensor([given]))).numpy()
+    np.testing.assert_allclose(got, naive(teacher, theirs, ours, given, windows), rtol=1e-3, atol=2e-7)
+    ends = [np.cumsum([len(token_bytes(side)[token]) for token in ids])
+            for side, ids in ((ours, given), (theirs, theirs.encode(TEXT)))]  # fmt: skip
+    assert np.intersect1d(*ends).size < len(ends[1])  # they do differ
+
+
+def test_a_token_that_goes_on_past_the_teachers_is_learned_from_the_text():
+    """The student has "king" as one token, its teacher " k" and "ing": what stands for " k" is seen in the text."""
+    ours, theirs = train(["the king the king"] * 50, 269), train(["the thing kept k kk"] * 50, 266)
+    king = ours.encode(" king")
+    assert len(king) == 1
+    assert len(theirs.encode(" king")) > 1
+    side = ByBytes(teacher_of(theirs), theirs, ours)
+    given = [ours.bos_id, *ours.encode("the king the king")]
+    before = probabilities(side.expect(torch.tensor([given])))[1, king[0]]
+    side = ByBytes(teacher_of(theirs), theirs, ours)
+    side.look_at([given])
+    after = probabilities(side.expect(torch.tensor([given])))[1, king[0]]
+    assert before < 1e-6
+    their_text = [theirs.bos_id, *theirs.encode("the")]
+    first = theirs.encode(" king")[0]
+    p = probabilities(teacher_of(theirs).expect(torch.tensor([their_text])))[-1]
+    never = [n for n, piece in enumerate(token_bytes(theirs)) if not piece or (piece == END and n != theirs.eos_id)]
+    assert after == pytest.approx(float(p[first] / (1 - p[never].sum())), rel=1e-4)
 
 
 def test_windows_of_a_batch_do_not_touch_each_other(ours, theirs):
