@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -206,10 +207,10 @@ def read(tensors: dict[str, Tensor], folder: Path) -> None:
     from torch.distributed import checkpoint
     from torch.distributed.checkpoint.api import CheckpointException
 
+    reader = checkpoint.HuggingFaceStorageReader(str(folder))
     try:
-        checkpoint.load(
-            tensors, storage_reader=checkpoint.HuggingFaceStorageReader(str(folder)), no_dist=ranks.size() == 1
-        )
+        with warnings.catch_warnings(category=UserWarning, action="ignore"):  # that one process is alone
+            checkpoint.load(tensors, storage_reader=reader, no_dist=ranks.size() == 1)
     except CheckpointException as error:
         raise WorkError(f"{folder}: can't be read: {_reason(error)}") from error
 
