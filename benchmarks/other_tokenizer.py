@@ -51,7 +51,10 @@ def main() -> None:
         needed = {way["learn_from"] for way in learned.values()}
         models: dict[str, Any] = {name: teacher for name, teacher in teachers.items() if name in needed}
         for name, way in learned.items():
-            models[name] = {"architecture": {"layers": 3, "width": 128}, "train": {"tokens": wishes.tokens}} | way
+            models[name] = {
+                "architecture": {"layers": 3, "width": 128},
+                "train": {"tokens": wishes.tokens, "batch_tokens": 2048},
+            } | way
             if wishes.stored and way["learn_from"] == "by-bytes":
                 models[name]["distill"] = {"targets": {"bytes_per_token": 30}}
         recipe = {

@@ -28,7 +28,7 @@ from typing import Any
 from gemmule.errors import RequestError, WorkError
 
 MANIFEST = "manifest.json"
-FORMAT_VERSIONS = {"targets": 3}  # of each kind of artifact; 1 where it is not named
+FORMAT_VERSIONS = {"targets": 3, "tokens": 2}  # of each kind of artifact; 1 where it is not named
 LIBRARIES = ("gemmule", "torch", "transformers", "tokenizers")
 Settings = dict[str, Any]
 

@@ -98,6 +98,28 @@ def demo(
 
 
 @app.command()
+def init(
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="files, folders or globs")],
+    teacher: Annotated[str | None, typer.Option(help="a folder, hub id, GGUF file or http://server/v1")] = None,
+    size: Annotated[str | None, typer.Option(help="the student's parameters, the embedding included, as 5M")] = None,
+    minutes: Annotated[float, typer.Option(min=1, help="how long it may take on this machine")] = 12.0,
+    out: Annotated[Path, typer.Option(help="the recipe to write")] = Path("recipe.toml"),
+) -> None:
+    """Writes a recipe that fits your text and this machine."""
+    from gemmule.fitted.whole import check_free, fit_recipe, write_file
+    from gemmule.recipe import parse_count
+
+    check_free(out)
+    try:
+        parameters = parse_count(size)
+    except ValueError as error:
+        raise RequestError(f"--size {size}: {error}") from None
+    fitted = fit_recipe(texts, out, teacher, parameters, minutes)
+    write_file(out, fitted.text)
+    print(f"{out}: written. Read it, then: gemmule run {out}")
+
+
+@app.command()
 def run(recipe: RecipePath, overrides: Overrides = None, out: Out = None, remake: Remake = False) -> None:
     """Runs a recipe; the same command goes on where it stopped."""
     from gemmule.family import Family
@@ -145,6 +167,39 @@ def teach(
 
 train = _verb("train", "models, trained")
 evaluate = _verb("evaluate", "figures of its models")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, finished or not")],
+) -> None:
+    """Writes a run's report.html, while the run goes on too."""
+    from gemmule import family
+
+    print(f"Open {family.report(folder)}")
+
+
+@app.command()
+def estimate(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    out: Out = None,
+    on: Annotated[list[str] | None, typer.Option("--on", metavar="GPU", help="also on this GPU, as h100")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a recipe will take, before anything runs: parameters, FLOPs, memory, disk and time."""
+    from gemmule import recipe as recipes
+    from gemmule.estimate import accelerators, tables
+    from gemmule.estimate.whole import estimate as estimate_recipe
+    from gemmule.plan import Plan
+
+    gpus = [accelerators.accelerator(name) for name in on or ()]
+    plan = Plan(recipes.read(recipe, overrides or ()), recipe, out)
+    found = estimate_recipe(plan)
+    if as_json:
+        print(json.dumps(tables.as_json(plan, found, gpus), indent=2, ensure_ascii=False))
+    else:
+        tables.show(plan, found, gpus)
 
 
 @app.command()

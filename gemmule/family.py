@@ -22,14 +22,15 @@ from gemmule import artifact, ranks, status
 from gemmule import recipe as recipes
 from gemmule.data import sources
 from gemmule.errors import RequestError, WorkError
-from gemmule.plan import FINGERPRINTS, Plan, Step
+from gemmule.plan import FINGERPRINTS, RECIPE, Plan, Step
 from gemmule.progress import say
+from gemmule.train.tracking import import_tracker
 
 if TYPE_CHECKING:
     from gemmule.teach import Teaching
 
 VERBS = {"refine": "documents", "tokenize": "tokens", "teach": "targets", "train": "model", "evaluate": "evaluation"}
-REPORT, SUMMARY, RECIPE = "report.html", "summary.json", "recipe.toml"
+REPORT, SUMMARY = "report.html", "summary.json"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,16 @@ class Worker:
 
     def __str__(self) -> str:
         return f"worker {self.number}/{self.count}"
+
+
+def report(folder: Path) -> Path:
+    """Writes `report.html` of a run folder, finished or not, and gives its path. Takes no lock: a run may go on."""
+    if not (folder / RECIPE).is_file():
+        raise RequestError(f"{folder}: not a run folder: it has no {RECIPE}")
+    from gemmule.summary import write_report_so_far
+
+    write_report_so_far(Plan(recipes.read(folder / RECIPE), folder / RECIPE, folder))
+    return folder / REPORT
 
 
 class Family:
@@ -133,6 +144,10 @@ class Family:
                 _, stale = self.compare(others, stale)
             if stale and not remake:
                 raise RequestError(self._explain(stale))
+            if (missing_text := self.plan.missing_text) is not None:
+                if self.plan.documents in stale:
+                    raise missing_text
+                say(f"{missing_text}; going on with {self.plan.documents.path}, which was made from it")
             for step in stale:
                 self._retire(step)
             self._write_recipe()
@@ -201,6 +216,9 @@ class Family:
         return making.teaching(step, self.plan)
 
     def _make(self, steps: list[Step]) -> None:
+        track = self.plan.recipe.machine.track
+        if track != "none" and any(step.kind == "model" and not step.path.exists() for step in steps):
+            import_tracker(track)  # whether it is there, before any work
         from gemmule import steps as making  # imports torch
 
         for step in steps:
@@ -215,7 +233,7 @@ class Family:
         if not force and report.exists() and (self.out / SUMMARY).exists():
             say(f"nothing to do: everything in {self.out} is made. Open {report}")
             return
-        from gemmule.summary import write_summary_and_report  # imports torch
+        from gemmule.summary import write_summary_and_report
 
         write_summary_and_report(self.plan)
         say(f"done. Open {report}")

@@ -11,8 +11,10 @@ from gemmule.errors import RequestError, first_line
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
-def find_folder(source: str | Path, patterns: Sequence[str]) -> Path:
+def find_folder(source: str | Path, patterns: Sequence[str], *, download: bool = True) -> Path:
     """`source` itself if it is a folder; else the copy of the hub repository "owner/name", of the files in `patterns`.
+
+    Without `download`, only a copy that is here already.
 
     Raises RequestError if it is neither, or the hub does not give it.
     """
@@ -28,7 +30,9 @@ def find_folder(source: str | Path, patterns: Sequence[str]) -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(source, allow_patterns=list(patterns)))
+        return Path(
+            huggingface_hub.snapshot_download(source, allow_patterns=list(patterns), local_files_only=not download)
+        )
     except Exception as error:  # offline, refused, unknown: its errors share no narrower ancestor
         raise RequestError(
             f"{source}: no such folder here, and not to be had from the hub ({first_line(error)})"

@@ -55,10 +55,17 @@ def check_folder(folder: Path, sequence_length: int) -> None:
         raise RequestError(
             f"{folder}: has no tokenizer.json; transformers' AutoTokenizer can write one from other files"
         )
+    longest = longest_window(folder)
+    if longest is not None and longest < sequence_length:
+        raise RequestError(f"{folder}: reads at most {longest} tokens; data.sequence_length is {sequence_length}")
+
+
+def longest_window(folder: Path) -> int | None:
+    """How many tokens a folder's model can read, where its config.json says so."""
+    config = read_config(folder)
     text = config.get("text_config", config)
     longest = text.get("max_position_embeddings") or text.get("n_positions")
-    if isinstance(longest, int) and longest < sequence_length:
-        raise RequestError(f"{folder}: reads at most {longest} tokens; data.sequence_length is {sequence_length}")
+    return longest if isinstance(longest, int) else None
 
 
 def check_shards(folder: Path) -> None:

@@ -27,8 +27,9 @@ from gemmule.recipe import Recipe, flatten
 NOT_IDENTITY = tuple(
     f"train.{key}" for key in ("checkpoint_every", "keep_last", "keep_every", "keep_best", "recompute_activations")
 )  # keys of a model that change nothing about the weights
-OF_WINDOWS = ("data.sequence_length", "data.separate_documents")  # keys of how text is read, and not of the text
-FINGERPRINTS = ".fingerprints.json"
+# keys of how text is read, and not of the text; what is skipped does not count as another text: metrics.jsonl tells it
+OF_WINDOWS = ("data.sequence_length", "data.separate_documents", "data.damaged")
+RECIPE, FINGERPRINTS = "recipe.toml", ".fingerprints.json"
 
 
 @dataclass(eq=False)
@@ -65,16 +66,17 @@ class Plan:
         """`raw` is the recipe's TOML, read from `origin`. Raises RequestError for what can't be run as it is."""
         self.base = origin.parent
         self.recipe: Recipe = recipes.parse(raw, str(origin), self._outside_shape)
-        self.out = out if out is not None else Path("runs") / self.recipe.name
+        self.out = out if out is not None else _own_run(origin) or Path("runs") / self.recipe.name
         self.fingerprints = _read_fingerprints(self.out / FINGERPRINTS)
-        self.files = sources.resolve(self.recipe.data.sources, self.base)
+        self.files, self.missing_text = self._resolve_text()
         self.steps: list[Step] = []
         self._lay_out()
 
     def _lay_out(self) -> None:
         recipe = self.recipe
         data = {key: value for key, value in flatten(recipe.data, "data").items() if key not in OF_WINDOWS}
-        documents = self._add(Step("documents", self.out / "documents", data | {"data.sources": self._text_digest()}))
+        data["data.sources"] = self._text_digest()
+        self.documents = documents = self._add(Step("documents", self.out / "documents", data))
         self.tokenizer = tokenizer = self._add(self._tokenizer(documents))
         self.outside = {
             name: self._add(self._outside(name, model.from_, f"models.{name}.from", "source"))
@@ -228,7 +230,7 @@ class Plan:
         settings: Settings = {"seed": self.recipe.seed, **self._window_settings()}
         settings |= flatten(self.recipe.evaluate, "evaluate")
         inputs = {"model": self.model_step(name), "validation": self.tokens["validation"], "tokenizer": tokenizer}
-        inputs["documents"] = self.steps[0]
+        inputs["documents"] = self.documents
         teachers = self.teachers_of(name)
         if not any(map(self.recipe.aligned_by_bytes, teachers)):  # there is no KL between different tokens
             inputs |= self._teachers(teachers)
@@ -283,7 +285,18 @@ class Plan:
             {"query_scale": config.query_scale}
         )
 
+    def _resolve_text(self) -> tuple[list[sources.SourceFile], RequestError | None]:
+        """The files to read; none, and what is missing, where they are gone but the documents were made of them."""
+        try:
+            return sources.resolve(self.recipe.data.sources, self.base), None
+        except sources.MissingSource as missing:
+            if not (self.out / "documents" / artifact.MANIFEST).exists():
+                raise
+            return [], missing
+
     def _text_digest(self) -> str:
+        if self.missing_text is not None:
+            return str(artifact.read(self.out / "documents").settings["data.sources"])
         return self._digest(self.files)
 
     def _digest(self, files: list[sources.SourceFile]) -> str:
@@ -319,6 +332,11 @@ def _read_config(folder: Path, key: str) -> Gemma2Config:
         return Gemma2Config.from_huggingface(outside.read_config(folder))
     except RequestError as error:
         raise RequestError(f"{key}: {folder} is not a Gemma 2 folder: {error}") from None
+
+
+def _own_run(origin: Path) -> Path | None:
+    """The run folder that a recipe lies in, if a run has put it there."""
+    return origin.parent if origin.name == RECIPE and (origin.parent / FINGERPRINTS).exists() else None
 
 
 def _read_fingerprints(path: Path) -> dict[str, Any]:

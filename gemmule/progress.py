@@ -1,8 +1,13 @@
-"""Progress of long work: a live line in a terminal, plain lines elsewhere. Everything goes to stderr."""
+"""Progress of long work: a live line in a terminal, plain lines elsewhere. Everything goes to stderr.
+
+Time is that in which the process ran: what it was stopped for (Ctrl-Z, SIGSTOP, a laptop's lid) counts for nothing.
+"""
 
 from __future__ import annotations
 
+import functools
 import sys
+import threading
 import time
 from types import TracebackType
 
@@ -19,6 +24,46 @@ def say(text: str) -> None:
     console.print(text, markup=False)
 
 
+class RunningClock:
+    """Seconds that the process has run, as `time.monotonic` counts them, but for those in which it was stopped.
+
+    A thread that only reads the clock runs every second, whatever else does; if nobody has read it for much longer,
+    the process was stopped.
+    """
+
+    BEAT, STOPPED = 1.0, 5.0  # seconds
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seconds = 0.0
+        self._last: float | None = None
+
+    def __call__(self) -> float:
+        with self._lock:
+            now = time.monotonic()
+            if self._last is None:
+                threading.Thread(target=self._beat, name="running clock", daemon=True).start()
+            else:
+                passed = now - self._last
+                self._seconds += passed if passed < self.STOPPED else self.BEAT
+            self._last = now
+            return self._seconds
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(self.BEAT)
+            self()
+
+
+running_seconds = RunningClock()
+
+
+@functools.cache
+def say_once(text: str) -> None:
+    """One line to the user, unless this process has said it before."""
+    say(text)
+
+
 class Meter:
     """Shows how far `title` is, how fast, and how long it will take; `total` in tokens (or whatever `unit` says).
 
@@ -27,7 +72,7 @@ class Meter:
 
     def __init__(self, title: str, total: int, *, done: int = 0, unit: str = "tokens") -> None:
         self.title, self.total, self.unit = title, total, unit
-        self.first, self.started, self.last_line = done, time.monotonic(), time.monotonic()
+        self.first, self.started, self.last_line = done, running_seconds(), time.monotonic()
         self.speed = 0.0  # per second
         self.live: Progress | None = None
         if console.is_terminal:
@@ -54,7 +99,7 @@ class Meter:
     def update(self, done: int, note: str = "") -> None:
         """Says that `done` of `total` is behind us; `note` (as "loss 3.21") goes on the line."""
         now = time.monotonic()
-        elapsed = now - self.started
+        elapsed = running_seconds() - self.started
         self.speed = (done - self.first) / elapsed if elapsed > 0 else 0.0
         note = f"{note}  {human(self.speed)} {self.unit}/s".strip()
         if self.live is not None:

@@ -30,6 +30,7 @@ from gemmule.recipe_errors import explain, unknown_name
 SUFFIXES = {"k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 CONTROL_TOKENS = 6
 SMALLEST_VOCABULARY = 256 + CONTROL_TOKENS  # every byte, and the control tokens
+LARGEST_MICRO_BATCH = 8192  # tokens whose activations are kept at once, unless the recipe says otherwise
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -49,6 +50,7 @@ def parse_count(value: Any) -> Any:
 Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
 Positive = Annotated[int, Field(gt=0)]
 Cap = Annotated[float, Field(ge=0)]
+Tracking = Literal["none", "wandb", "trackio"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -63,6 +65,7 @@ class Data(Section):
     field: str = "text"  # the field of a jsonl record, or the column of a parquet file, that holds the text
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
     sequence_length: Annotated[int, Field(ge=2)] = 256  # tokens in a window
+    damaged: Literal["stop", "skip"] = "stop"  # at windows whose tokens or stored targets are not what was written
     separate_documents: bool = False  # whether the documents in a window are hidden from each other
 
 
@@ -129,6 +132,16 @@ class Train(Section):
     keep_every: Positive | None = None  # steps: one of these is kept for good
     keep_best: bool = False  # and the one of the lowest validation loss
     recompute_activations: bool = False  # in the backward pass, layer by layer: less memory, a third more time
+
+    def windows_per_batch(self, sequence_length: int) -> int:
+        return max(1, round(self.batch_tokens / sequence_length))
+
+    def steps(self, sequence_length: int) -> int:
+        return max(1, round(self.tokens / (self.windows_per_batch(sequence_length) * sequence_length)))
+
+    def windows_per_micro_batch(self, sequence_length: int) -> int:
+        tokens = self.micro_batch_tokens or LARGEST_MICRO_BATCH
+        return min(self.windows_per_batch(sequence_length), max(1, tokens // sequence_length))
 
 
 class Targets(Section):
@@ -256,6 +269,7 @@ class Machine(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     compile: Literal["auto", True, False] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the products in training; weights stay float32
+    track: Tracking = "none"  # where metrics are sent beside metrics.jsonl and TensorBoard
 
 
 class Recipe(Section):

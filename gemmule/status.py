@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from gemmule import artifact
-from gemmule.errors import Terminated, first_line
+from gemmule.errors import RequestError, Terminated, first_line
 
 STATUS = "status.json"
 State = Literal["running", "done", "failed", "resume"]
@@ -25,12 +25,19 @@ State = Literal["running", "done", "failed", "resume"]
 @contextmanager
 def kept(out: Path, recipe: Path) -> Iterator[None]:
     """Keeps the status of what runs within it. SIGTERM ends it as an interruption does, and that is no failure."""
+    before = (out / STATUS).read_bytes() if (out / STATUS).exists() else None
     _write(out, recipe, "running")
     try:
         with _terminated_by_signal():
             yield
     except (Terminated, KeyboardInterrupt):
         _write(out, recipe, "resume")
+        raise
+    except RequestError:  # refused: nothing has changed
+        if before is None:
+            (out / STATUS).unlink()
+        else:
+            (out / STATUS).write_bytes(before)
         raise
     except Exception as error:
         with suppress(OSError):  # on a full disk; the error itself is said all the same

@@ -217,7 +217,7 @@ def take_part(step: Step, plan: Plan) -> None:
     if step.kind == "targets":
         teaching(step, plan).teach(ranks.rank(), ranks.size())
     else:
-        train(_job(step, plan))
+        train(job_of(step, plan))
 
 
 def teaching(step: Step, plan: Plan) -> Teaching:
@@ -252,23 +252,24 @@ def teaching(step: Step, plan: Plan) -> Teaching:
     )
 
 
-def _job(step: Step, plan: Plan) -> Job:
-    """All that training the step's model needs. Its inputs are there."""
-    assert step.model is not None
+def job_of(step: Step, plan: Plan) -> Job:
+    """What the training of a step's model needs. The step's inputs are there."""
+    name = step.model
+    assert name is not None
     recipe, words = plan.recipe, load_tokenizer(step.inputs["tokenizer"].path)
-    model = recipe.models[step.model]
+    model = recipe.models[name]
     assert model.train is not None
     load = _load_aligned if model.distill.loss == "alm" else _load_teachers
     return Job(
-        name=step.model,
+        name=name,
         folder=step.path.parent,
         config=_config(step, plan, words),
         train=model.train,
         distill=model.distill,
         machine=recipe.machine,
         seed=recipe.seed,
-        windows=_windows(step.inputs["tokens"], step.inputs["tokenizer"], plan),
-        validation=_windows(step.inputs["validation"], step.inputs["tokenizer"], plan),
+        windows=_windows(step.inputs["tokens"], step.inputs["tokenizer"], plan, recipe.data.damaged == "skip"),
+        validation=_windows(step.inputs["validation"], step.inputs["tokenizer"], plan, recipe.data.damaged == "skip"),
         settings=step.settings,
         inputs=step.artifacts,
         teacher=partial(load, step, plan) if teachers_in(step.inputs) else None,
@@ -279,16 +280,14 @@ def _job(step: Step, plan: Plan) -> Job:
 
 
 def _model(step: Step, plan: Plan) -> None:
-    name = step.model
-    assert name is not None
-    job, model = _job(step, plan), plan.recipe.models[name]
+    job, words = job_of(step, plan), load_tokenizer(step.inputs["tokenizer"].path)
+    name, model = job.name, plan.recipe.models[job.name]
     taught = f", learning from {recipes.join_names(model.teachers)}" if model.teachers else ""
     cut = describe_own_cut(step, job.config)
     started = f", cut from {model.start_from} ({cut})" if cut else ""
     say(f"{name}: {human(job.config.parameters)} parameters, {job.steps} steps{taught}{started}")
     with ranks.together(str(step.path)):
         trained = train(job)
-    words = load_tokenizer(step.inputs["tokenizer"].path)
     with _publish(step) as folder:
         weights.save(trained, folder, words.control_ids)
         tokenizer.save(words, folder)
@@ -332,7 +331,7 @@ def describe_own_cut(step: Step, config: Gemma2Config) -> str:
     return describe_cut(weights.read_config(_weights_of(step.inputs["start_from"])), config)
 
 
-def _windows(tokens: Step, words: Step, plan: Plan) -> Windows:
+def _windows(tokens: Step, words: Step, plan: Plan, skip_damaged: bool = False) -> Windows:
     vocabulary = load_tokenizer(words.path)
     return Windows(
         TokenShards(tokens.path),
@@ -341,6 +340,7 @@ def _windows(tokens: Step, words: Step, plan: Plan) -> Windows:
         vocabulary.pad_id,
         plan.recipe.seed,
         separate_documents=plan.recipe.data.separate_documents,
+        skip_damaged=skip_damaged,
     )
 
 

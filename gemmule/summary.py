@@ -1,4 +1,7 @@
-"""summary.json and report.html of a run, from what its finished steps left."""
+"""summary.json and report.html of a run, from what its steps have left: all of them, or those that are finished.
+
+While a run goes on nothing here imports torch: looking at it takes no time from it.
+"""
 
 from __future__ import annotations
 
@@ -7,97 +10,159 @@ import json
 import os
 import shlex
 import sys
-
-import torch
+from typing import Any
 
 from gemmule import artifact
 from gemmule import recipe as recipes
 from gemmule.data.shards import TokenShards
-from gemmule.model import weights
-from gemmule.model.device import choose_device
-from gemmule.plan import Plan
+from gemmule.plan import RECIPE, Plan, Step
 from gemmule.report import write_report
-from gemmule.report.contents import ModelReport, ReportData, Role
-from gemmule.steps import describe_own_cut
+from gemmule.report.contents import ModelReport, Progress, ReportData, Role
 from gemmule.train import metrics
+
+FIGURES = (
+    "perplexity", "bits_per_byte", "ece", "accuracy", "kl_to_teacher", "agreement", "parameters", "embedding_parameters"
+)  # fmt: skip
 
 
 def write_summary_and_report(plan: Plan) -> None:
-    """summary.json and report.html, from what the finished steps left."""
-    evaluations = {
-        step.model: json.loads((step.path / "evaluation.json").read_text(encoding="utf-8"))
-        for step in plan.steps
-        if step.kind == "evaluation"
-    }
-    flops = {name: evaluation["flops_per_token"] for name, evaluation in evaluations.items()}
-    teachers = {teacher for model in plan.recipe.models.values() for teacher in model.teachers}
-    models, summary = {}, {}
-    for name, model in plan.recipe.models.items():
-        evaluation = evaluations[name]
-        records = metrics.read(plan.out / "models" / name)
-        steps = [record for record in records if "loss" in record]
-        tokens = steps[-1]["tokens"] if steps else None
-        taught = bool(model.teachers)
-        asked = [flops[teacher] for teacher in model.teachers]
-        figures = {
-            key: evaluation[key]
-            for key in ("perplexity", "bits_per_byte", "ece", "accuracy", "kl_to_teacher", "agreement",
-                        "parameters", "embedding_parameters")
-        }  # fmt: skip
-        figures |= {
-            "train_tokens": tokens,
-            "train_flops": 3 * flops[name] * tokens if tokens else None,
-            "teacher_flops": sum(asked) * tokens if taught and tokens and None not in asked else None,
-            "seconds": steps[-1]["seconds"] if steps else None,
-        }
-        summary[name] = figures
-        role: Role = "teacher" if name in teachers else "student" if taught else "control" if model.like else "model"
-        step, teachers_of = plan.model_step(name), plan.teachers_of(name)
-        models[name] = ModelReport(
-            role=role,
-            learn_from=recipes.join_names(model.teachers) if taught else None,
-            start_from=model.start_from,
-            cut=describe_own_cut(step, weights.read_config(step.path)) if model.start_from is not None else "",
-            like=model.like,
-            origin=model.from_,
-            figures=figures,
-            curve=[{"tokens": r["tokens"], "loss": r["validation_loss"]} for r in records if "validation_loss" in r],
-            training=[{"tokens": record["tokens"], "loss": record["loss"]} for record in steps],
-            calibration=evaluation["calibration"],
-            against=next(iter(teachers_of)) if len(teachers_of) == 1 else None,
-            agreement=evaluation.get("agreement_by_entropy", []),
-            samples=evaluation["samples"],
-            settings=step.settings,
-            lineage=[{"hash": key, **entry} for key, entry in step.artifact.manifest.ancestry.items()],
-            warnings=_warnings(plan, tokens),
-        )
-    artifact.write_json(plan.out / "summary.json", {"models": summary})
-    documents = json.loads((plan.out / "documents" / "summary.json").read_text(encoding="utf-8"))
-    shards = {split: TokenShards(step.path) for split, step in plan.tokens.items()}
-    device = choose_device(plan.recipe.machine.device)
+    """summary.json and report.html of a run whose steps are all finished."""
+    models = _models(plan)
+    artifact.write_json(plan.out / "summary.json", {"models": {name: model.figures for name, model in models.items()}})
+    command = shlex.join(["gemmule", *sys.argv[1:]])
+    _write(plan, models, datetime.date.today().isoformat(), command)
+
+
+def write_report_so_far(plan: Plan) -> None:
+    """report.html of a run that may go on meanwhile."""
+    now = datetime.datetime.now().isoformat(" ", "minutes")
+    _write(plan, _models(plan), now, shlex.join(["gemmule", "run", str(plan.out / RECIPE)]))
+
+
+def _write(plan: Plan, models: dict[str, ModelReport], created: str, command: str) -> None:
     report = ReportData(
         name=plan.recipe.name,
-        created=datetime.date.today().isoformat(),
-        command=shlex.join(["gemmule", *sys.argv[1:]]),
-        machine=f"{os.cpu_count()} CPU cores, {device.type}, torch {torch.__version__}",
-        text={
-            "documents": documents["train_documents"] + documents["validation_documents"],
-            "train_tokens": len(shards["train"]),
-            "validation_tokens": len(shards["validation"]),
-            "validation_bytes": shards["validation"].text_bytes,
-            "vocabulary_size": shards["train"].vocabulary_size,
-            "bytes_per_token": shards["train"].text_bytes / len(shards["train"]),
-            "sources": [file.name for file in plan.files],
-        },
+        created=created,
+        command=command,
+        machine="" if any(model.progress for model in models.values()) else _machine(plan),
+        text=_text(plan),
         models=models,
-        recipe=(plan.out / "recipe.toml").read_text(encoding="utf-8"),
+        recipe=(plan.out / RECIPE).read_text(encoding="utf-8"),
     )
     write_report(report, plan.out / "report.html")
 
 
-def _warnings(plan: Plan, tokens: int | None) -> list[str]:
+def _machine(plan: Plan) -> str:
+    import torch
+
+    from gemmule.model.device import choose_device
+
+    device = choose_device(plan.recipe.machine.device)
+    return f"{os.cpu_count()} CPU cores, {device.type}, torch {torch.__version__}"
+
+
+def _models(plan: Plan) -> dict[str, ModelReport]:
+    evaluations = {
+        step.model: json.loads((step.path / "evaluation.json").read_text(encoding="utf-8"))
+        for step in plan.steps
+        if step.kind == "evaluation" and step.path.exists()
+    }
+    return {name: _model(name, plan, evaluations) for name in plan.recipe.models}
+
+
+def _model(name: str, plan: Plan, evaluations: dict[str | None, dict[str, Any]]) -> ModelReport:
+    model, step, evaluation = plan.recipe.models[name], plan.model_step(name), evaluations.get(name, {})
+    records = metrics.read(plan.out / "models" / name)
+    steps = [record for record in records if "loss" in record]
+    tokens = steps[-1]["tokens"] if steps else None
+    taught, teachers_of = bool(model.teachers), plan.teachers_of(name)
+    teachers = {teacher for other in plan.recipe.models.values() for teacher in other.teachers}
+    role: Role = "teacher" if name in teachers else "student" if taught else "control" if model.like else "model"
+    made = step.path.exists()
+    own = evaluation.get("flops_per_token")
+    asked: list[Any] = [evaluations.get(teacher, {}).get("flops_per_token") for teacher in model.teachers]
+    figures = {key: evaluation.get(key) for key in FIGURES} | {
+        "train_tokens": tokens,
+        "train_flops": 3 * own * tokens if own and tokens else None,
+        "teacher_flops": sum(asked) * tokens if taught and tokens and None not in asked else None,
+        "seconds": steps[-1]["seconds"] if steps else None,
+    }
+    return ModelReport(
+        role=role,
+        progress=None if made or model.train is None else _progress(step, plan, steps),
+        learn_from=recipes.join_names(model.teachers) if taught else None,
+        start_from=model.start_from,
+        cut=_cut(step) if made and model.start_from is not None else "",
+        like=model.like,
+        origin=model.from_,
+        figures=figures,
+        curve=[{"tokens": r["tokens"], "loss": r["validation_loss"]} for r in records if "validation_loss" in r],
+        training=[{"tokens": record["tokens"], "loss": record["loss"]} for record in steps],
+        calibration=evaluation.get("calibration", []),
+        against=next(iter(teachers_of)) if len(teachers_of) == 1 else None,
+        agreement=evaluation.get("agreement_by_entropy", []),
+        samples=evaluation.get("samples", []),
+        settings=step.settings,
+        lineage=[{"hash": key, **entry} for key, entry in step.artifact.manifest.ancestry.items()] if made else [],
+        warnings=_warnings(plan, steps),
+    )
+
+
+def _cut(step: Step) -> str:
+    from gemmule.model import weights
+    from gemmule.steps import describe_own_cut
+
+    return describe_own_cut(step, weights.read_config(step.path))
+
+
+def _progress(step: Step, plan: Plan, records: list[dict[str, Any]]) -> Progress:
+    """How far the training of a step's model is, from the records of its steps."""
+    assert step.model is not None
+    train = plan.recipe.models[step.model].train
+    assert train is not None
+    length = plan.recipe.data.sequence_length
+    if not records:
+        return Progress(train.steps(length))
+    last, speed = records[-1], records[-1]["tokens_per_second"]
+    left = (train.steps(length) - last["step"]) * train.windows_per_batch(length) * length
+    written = (step.path.parent / metrics.METRICS).stat().st_mtime
+    return Progress(
+        steps=train.steps(length),
+        step=last["step"],
+        loss=last["loss"],
+        tokens_per_second=speed,
+        seconds_left=left / speed if speed else None,
+        last_step=datetime.datetime.fromtimestamp(written).isoformat(" ", "seconds"),
+        checkpoints=[int(path.name.removeprefix("step-")) for path in step.checkpoints],
+    )
+
+
+def _text(plan: Plan) -> dict[str, Any]:
+    """What the report says of the text, as far as it is made."""
+    text: dict[str, Any] = {"sources": [file.name for file in plan.files]}
+    if plan.documents.path.exists():
+        documents = json.loads((plan.documents.path / "summary.json").read_text(encoding="utf-8"))
+        text["documents"] = documents["train_documents"] + documents["validation_documents"]
+    if all(step.path.exists() for step in plan.tokens.values()):
+        train, validation = (TokenShards(plan.tokens[split].path) for split in ("train", "validation"))
+        text |= {
+            "train_tokens": len(train),
+            "validation_tokens": len(validation),
+            "validation_bytes": validation.text_bytes,
+            "vocabulary_size": train.vocabulary_size,
+            "bytes_per_token": train.text_bytes / len(train),
+        }
+    return text
+
+
+def _warnings(plan: Plan, records: list[dict[str, Any]]) -> list[str]:
     """What a reader of the figures should know."""
-    available = len(TokenShards(plan.tokens["train"].path))
-    if tokens and tokens > 1.5 * available:
-        return [f"read the text {tokens / available:.1f} times: more text would help more than more tokens"]
-    return []
+    if not records:
+        return []
+    warnings = []
+    tokens, available = records[-1]["tokens"], len(TokenShards(plan.tokens["train"].path))
+    if tokens > 1.5 * available:
+        warnings.append(f"read the text {tokens / available:.1f} times: more text would help more than more tokens")
+    if damaged := sum(record.get("damaged_windows", 0) for record in records):
+        warnings.append(f"skipped {damaged:,} windows whose tokens or stored targets were damaged")
+    return warnings

@@ -131,7 +131,7 @@ class Teaching:
         taken = 0
         for path in _newest_first(self.old / "tokens", self.inputs["tokens"].path.name):
             tokens = artifact.read(path)
-            if tokens.hash == wanted:
+            if tokens.hash == wanted and tokens.manifest.format_version == artifact.FORMAT_VERSIONS["tokens"]:
                 artifact.verify(tokens)
                 artifact.verify(earlier)
                 taken = self.parts.take_over(store, common_tokens(TokenShards(path), self.windows.shards))

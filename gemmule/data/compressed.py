@@ -10,6 +10,7 @@ import gzip
 import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -22,6 +23,7 @@ else:
 
 SUFFIXES = (".gz", ".zst")
 BLOCK = 2**20
+STRETCH = 2**25
 
 
 def read_blocks(path: Path, name: str) -> Iterator[bytes]:
@@ -29,10 +31,33 @@ def read_blocks(path: Path, name: str) -> Iterator[bytes]:
 
     `name` is what errors call it. Raises WorkError if it is cut short or damaged, RequestError if it may not be read.
     """
+    with _explained(name), path.open("rb") as file, _decompressed(file, path.suffix) as stream:
+        while block := stream.read(BLOCK):
+            yield block
+
+
+def read_beginning(path: Path, name: str, size: int) -> tuple[bytes, float]:
+    """The file's first `size` bytes, decompressed, and about which share of the file they are: 1.0 if that is all.
+
+    It reads on for a while, for how much a compressed byte holds shows only over a stretch. Raises as `read_blocks`.
+    """
+    parts: list[bytes] = []
+    read = 0
+    with _explained(name), path.open("rb") as file, _decompressed(file, path.suffix) as stream:
+        while block := stream.read(BLOCK):
+            parts += [block[: size - read]] if read < size else []
+            read += len(block)
+            if read >= size + (STRETCH if path.suffix.lower() in SUFFIXES else 1):
+                break
+        share = 1.0 if not block else file.tell() / path.stat().st_size
+    return b"".join(parts), share * min(1.0, size / max(1, read))
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Says of which file something is wrong, and what."""
     try:
-        with _open(path) as stream:
-            while block := stream.read(BLOCK):
-                yield block
+        yield
     except EOFError:
         raise WorkError(f"{name}: cut short: its compressed data ends early; get the whole file again") from None
     except (gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
@@ -47,12 +72,11 @@ def unreadable(name: str, error: OSError) -> RequestError | WorkError:
     return (RequestError if refused else WorkError)(f"{name}: can't be read: {error.strerror or error}")
 
 
-def _open(path: Path) -> IO[bytes]:
-    suffix = path.suffix.lower()
-    if suffix == ".gz":
-        return cast("IO[bytes]", gzip.open(path, "rb"))
-    if suffix == ".zst":
+def _decompressed(file: IO[bytes], suffix: str) -> IO[bytes]:
+    if suffix.lower() == ".gz":
+        return cast("IO[bytes]", gzip.open(file, "rb"))
+    if suffix.lower() == ".zst":
         # archives made by `zstd --long` ask for windows that zstd by itself refuses
         options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 31}
-        return cast("IO[bytes]", zstd.open(path, "rb", options=options))
-    return path.open("rb")
+        return cast("IO[bytes]", zstd.open(file, "rb", options=options))
+    return file

@@ -8,6 +8,7 @@
 - Each epoch reads all windows in an order of its own. The order is computed, not kept: a permutation by a Feistel
   network over the numbers 0..n-1 (Black and Rogaway 2002, "Ciphers with arbitrary finite domains", FE-1).
 - There is no state: any step is reachable at once, by any number of ranks.
+- A window with a damaged token is an error, or, where that is asked for, skipped: nothing in it is read or learned.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from numpy.typing import NDArray
 
 from gemmule.data.shards import TokenShards
 from gemmule.errors import RequestError
+from gemmule.progress import say_once
 
 if TYPE_CHECKING:
     import torch
+
+    from gemmule.model.head import SparseDistributions
 
 ROUNDS = 8  # half-rounds; four already pass for random (Luby and Rackoff 1988), small domains mix slower
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -36,7 +40,10 @@ class Batch:
 
     inputs, targets: [B, T] int64; mask: [B, T] bool, True where the target is learned; starts: [B] int64, the position
     in the stream of each window's first target; documents: [B, T] int64, the document of each input, where documents
-    are to be kept apart. `batch[rows]` are some of the windows.
+    are to be kept apart; stored: B * T rows, what the teacher expected at each target, where that is stored.
+    `batch[rows]` are some of the windows.
+
+    damaged: of the whole batch, how many windows are not learned from because they are.
     """
 
     inputs: NDArray[np.int64]
@@ -44,10 +51,15 @@ class Batch:
     mask: NDArray[np.bool_]
     starts: NDArray[np.int64]
     documents: NDArray[np.int64] | None = None
+    stored: SparseDistributions | None = None
+    damaged: int = 0
 
     def __getitem__(self, rows: slice) -> Batch:
         documents = None if self.documents is None else self.documents[rows]
-        return Batch(self.inputs[rows], self.targets[rows], self.mask[rows], self.starts[rows], documents)
+        first, last, _ = rows.indices(len(self.starts))
+        length = self.targets.shape[1]
+        stored = None if self.stored is None else self.stored[first * length : last * length]
+        return Batch(self.inputs[rows], self.targets[rows], self.mask[rows], self.starts[rows], documents, stored)
 
     def model_inputs(self, device: torch.device | str) -> dict[str, torch.Tensor]:
         """What a model reads, on its device: `ids`, and `documents` where they are to be kept apart."""
@@ -64,6 +76,8 @@ class Windows:
 
     With `separate_documents` a batch says which document each input belongs to, so that attention keeps them apart, and
     each begins with a `<bos>` of its own, in the place of the last one's `<eos>`: it is read as if it stood alone.
+
+    With `skip_damaged` a window with a damaged token is all padding and masked out, and it is said.
     """
 
     def __init__(
@@ -75,6 +89,7 @@ class Windows:
         seed: int = 0,
         *,
         separate_documents: bool = False,
+        skip_damaged: bool = False,
     ) -> None:
         """`bos_id` goes in front of every window; None: nothing does.
 
@@ -90,6 +105,7 @@ class Windows:
         self.pad_id = pad_id
         self.seed = seed
         self.separate_documents = separate_documents
+        self.skip_damaged = skip_damaged
 
     def __len__(self) -> int:
         return -(-len(self.shards) // self.sequence_length)
@@ -116,7 +132,10 @@ class Windows:
         return batch
 
     def window_batch(self, indices: Sequence[int] | NDArray[np.int64] | range) -> Batch:
-        """The windows of these numbers, in this order. Raises IndexError for a number that is no window's."""
+        """The windows of these numbers, in this order.
+
+        Raises IndexError for a number that is no window's, WorkError naming tokens that are damaged.
+        """
         windows = np.asarray(indices, dtype=np.int64)
         if len(windows) and (windows.min() < 0 or windows.max() >= len(self)):
             raise IndexError(f"windows {windows.min()} to {windows.max()} of {len(self)}")
@@ -124,10 +143,15 @@ class Windows:
         starts = windows * self.sequence_length
         targets = np.full(shape, self.pad_id, np.int64)
         mask = np.zeros(shape, bool)
+        damaged = 0
         for row, start in enumerate(starts.tolist()):
-            ids = self.shards[start : start + self.sequence_length]
-            targets[row, : len(ids)] = ids
-            mask[row, : len(ids)] = self.shards.mask(start, start + len(ids))
+            stop = min(start + self.sequence_length, len(self.shards))
+            if self.skip_damaged and (damage := self.shards.damage(start, stop)):
+                say_once(f"{damage}; windows with any of them are skipped")
+                damaged += 1
+                continue
+            targets[row, : stop - start] = self.shards[start:stop]
+            mask[row, : stop - start] = self.shards.mask(start, stop)
         if self.bos_id is None:
             inputs, targets, mask, starts = targets[:, :-1], targets[:, 1:], mask[:, 1:], starts + 1
         else:
@@ -137,7 +161,7 @@ class Windows:
             documents = self._documents(starts, inputs.shape[1])
             if self.bos_id is not None:
                 inputs[:, 1:][documents[:, 1:] != documents[:, :-1]] = self.bos_id
-        return Batch(inputs, targets, mask, starts, documents)
+        return Batch(inputs, targets, mask, starts, documents, damaged=damaged)
 
     def documents_of(self, batch: Batch) -> list[int]:
         """The numbers of the documents that a batch's targets lie in, ascending."""

@@ -6,13 +6,17 @@
   into it, else uint32. Any number of processes may read one folder at a time.
 - Beside them: where each document starts, and optionally a mask of the tokens that are to be learned (a prompt is
   context and not learned).
+- Every block of 2^14 entries has a checksum, held against it when a process first reads from it: what a disk or a copy
+  has changed is found before anything is made from it, and nothing is read twice.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
@@ -29,6 +33,8 @@ Piece = tuple[str, bool]  # text, and whether it is learned
 DocumentText = str | Sequence[Piece]
 
 INFO = "info.json"
+CHECKSUMS = "checksums.npy"
+BLOCK = 2**14  # entries with a checksum of their own
 BATCH_CHARACTERS = 2**20  # tokenized at a time: enough to keep all cores busy, little enough to stay small in memory
 
 
@@ -38,7 +44,8 @@ class TokenShards:
     Slices are int64 arrays of ids. `document_starts` [documents] int64 are the positions of the documents' first
     tokens; `text_bytes` the length in UTF-8 of all the text; ids are under `vocabulary_size`.
 
-    Raises WorkError naming the file if one is missing, cut short or of another length than was written.
+    Raises WorkError naming the file if one is missing, cut short or of another length than was written, and, with the
+    positions, where something is read that is not what was written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -48,16 +55,23 @@ class TokenShards:
         self.text_bytes: int = info["text_bytes"]
         self._tokens: int = info["tokens"]
         self._shard_tokens: int = info["shard_tokens"]
-        dtype = _dtype_for(self.vocabulary_size)
         lengths = [
             min(self._shard_tokens, self._tokens - start) for start in range(0, self._tokens, self._shard_tokens)
         ]
-        self._shards = [_map(self.path / _name("tokens", i), n, dtype) for i, n in enumerate(lengths)]
-        self._masks = [_map(self.path / _name("mask", i), n, np.dtype(bool)) for i, n in enumerate(lengths)
-                       if info["masked"]]  # fmt: skip
-        self.document_starts: NDArray[np.int64] = _map(
-            self.path / "document_starts.npy", info["documents"], np.dtype(np.int64)
-        )
+        blocks = sum(-(-length // BLOCK) for length in lengths)
+        checksums = _map(self.path / CHECKSUMS, (1 + info["masked"]) * blocks, np.dtype("<u4"))
+        self._ids = _Column(self.path, "tokens", _dtype_for(self.vocabulary_size), lengths, checksums[:blocks])
+        self._mask = None
+        if info["masked"]:
+            self._mask = _Column(self.path, "mask", np.dtype(bool), lengths, checksums[blocks:])
+        self._document_starts = _map(self.path / "document_starts.npy", info["documents"], np.dtype(np.int64))
+        self._starts_checksum: int = info["document_starts_checksum"]
+
+    @cached_property
+    def document_starts(self) -> NDArray[np.int64]:
+        if zlib.crc32(self._document_starts.data) != self._starts_checksum:
+            raise _damaged(f"{self.path / 'document_starts.npy'}: not what was written")
+        return self._document_starts
 
     def __len__(self) -> int:
         return self._tokens
@@ -70,36 +84,83 @@ class TokenShards:
         if isinstance(where, slice):
             start, stop, step = where.indices(self._tokens)
             if step == 1:
-                return self._gather(self._shards, start, stop).astype(np.int64)
+                return self._ids.read(start, stop).astype(np.int64)
             positions = range(start, stop, step)
             if not positions:
                 return np.empty(0, np.int64)
             low, high = min(positions[0], positions[-1]), max(positions[0], positions[-1])
-            between = self._gather(self._shards, low, high + 1).astype(np.int64)
+            between = self._ids.read(low, high + 1).astype(np.int64)
             return between[::step] if step > 0 else between[::-1][::-step]
         position = where + self._tokens if where < 0 else where
         if not 0 <= position < self._tokens:
             raise IndexError(f"position {where} in a stream of {self._tokens} tokens")
-        shard, offset = divmod(position, self._shard_tokens)
-        return int(self._shards[shard][offset])
+        return int(self._ids.read(position, position + 1)[0])
 
     def mask(self, start: int, stop: int) -> NDArray[np.bool_]:
         """Which of the tokens start..stop (bounds as in a slice) are learned; all, where no mask was written."""
         start, stop, _ = slice(start, stop).indices(self._tokens)
-        if not self._masks:
+        if self._mask is None:
             return np.ones(max(0, stop - start), bool)
-        return self._gather(self._masks, start, stop).astype(bool)
+        return self._mask.read(start, stop).astype(bool)
 
-    def _gather(self, shards: list[NDArray[Any]], start: int, stop: int) -> NDArray[Any]:
-        """The entries start..stop of arrays that follow each other, each `_shard_tokens` long but the last."""
+    def damage(self, start: int, stop: int) -> str | None:
+        """Which block of the tokens start..stop, or of their mask, is not what was written; None if all are whole."""
+        columns = [self._ids] if self._mask is None else [self._ids, self._mask]
+        return next((found for column in columns if (found := column.damage(start, stop))), None)
+
+
+class _Column:
+    """The files of one kind: arrays that follow each other, all as long as the first but the last."""
+
+    def __init__(
+        self, folder: Path, stem: str, dtype: np.dtype[Any], lengths: list[int], checksums: NDArray[np.uint32]
+    ) -> None:
+        self._files = [folder / _name(stem, number) for number in range(len(lengths))]
+        self._arrays = [_map(file, length, dtype) for file, length in zip(self._files, lengths, strict=True)]
+        self._length = lengths[0] if lengths else 1
+        self._blocks_a_file = -(-self._length // BLOCK)
+        self._checksums = checksums  # [blocks]
+        self._whole = np.zeros(len(checksums), bool)  # the blocks that were found to be what was written
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """The entries start..stop. Raises WorkError naming the first block among them that is damaged."""
         if start >= stop:
             return np.empty(0, np.int64)
-        first, last = start // self._shard_tokens, (stop - 1) // self._shard_tokens
+        if found := self.damage(start, stop):
+            raise _damaged(found)
+        first, last = start // self._length, (stop - 1) // self._length
         if first == last:
-            base = first * self._shard_tokens
-            return shards[first][start - base : stop - base]
-        bases = [(shard, shard * self._shard_tokens) for shard in range(first, last + 1)]
-        return np.concatenate([shards[shard][max(0, start - base) : stop - base] for shard, base in bases])
+            base = first * self._length
+            return self._arrays[first][start - base : stop - base]
+        bases = [(number, number * self._length) for number in range(first, last + 1)]
+        return np.concatenate([self._arrays[number][max(0, start - base) : stop - base] for number, base in bases])
+
+    def damage(self, start: int, stop: int) -> str | None:
+        """Which block of the entries start..stop is damaged, in words; each block that is whole is read but once."""
+        first, last = self._block(start), self._block(stop - 1)
+        if self._whole[first : last + 1].all():
+            return None
+        for block in range(first, last + 1):
+            number, inside = divmod(block, self._blocks_a_file)
+            begin = inside * BLOCK
+            entries = self._arrays[number][begin : begin + BLOCK]
+            if not self._whole[block] and zlib.crc32(entries.data) != self._checksums[block]:
+                place = number * self._length + begin
+                return f"{self._files[number]}: tokens {place} to {place + len(entries) - 1} are not what was written"
+            self._whole[block] = True
+        return None
+
+    def _block(self, position: int) -> int:
+        """The number of the block in which an entry lies: those of a file follow those of the file before."""
+        number, inside = divmod(position, self._length)
+        return number * self._blocks_a_file + inside // BLOCK
+
+
+def _damaged(found: str) -> WorkError:
+    return WorkError(
+        f"{found}: a disk or a copy changed it. Move the folder away and make the tokens again, "
+        'or train without them: data.damaged = "skip"'
+    )
 
 
 def write_shards(
@@ -117,7 +178,9 @@ def write_shards(
             writer.add(batch, tokenizer)
     finally:
         writer.close()
-    np.save(folder / "document_starts.npy", np.array(writer.document_starts, np.int64))
+    starts = np.array(writer.document_starts, np.int64)
+    np.save(folder / "document_starts.npy", starts)
+    np.save(folder / CHECKSUMS, np.array([*writer.ids.checksums, *writer.mask.checksums], "<u4"))
     write_json(
         folder / INFO,
         {
@@ -128,6 +191,7 @@ def write_shards(
             "tokenizer": tokenizer.content_hash,
             "shard_tokens": shard_tokens,
             "masked": writer.masked,
+            "document_starts_checksum": zlib.crc32(starts.data),
         },
     )
     return TokenShards(folder)
@@ -141,8 +205,8 @@ class _Writer:
         self.text_bytes = 0
         self.document_starts = array("q")
         self.masked = False
-        self._ids = _ShardFiles(folder, "tokens", dtype, shard_tokens)
-        self._mask = _ShardFiles(folder, "mask", np.dtype(bool), shard_tokens)
+        self.ids = _ShardFiles(folder, "tokens", dtype, shard_tokens)
+        self.mask = _ShardFiles(folder, "mask", np.dtype(bool), shard_tokens)
 
     def add(self, batch: list[DocumentText], tokenizer: Tokenizer) -> None:
         texts = [text for document in batch for text, _ in _pieces(document)]
@@ -150,7 +214,7 @@ class _Writer:
         if not self.masked and any(not isinstance(document, str) for document in batch):
             self.masked = True
             for start in range(0, self.tokens, BATCH_CHARACTERS):  # all that came before is learned
-                self._mask.append(np.ones(min(BATCH_CHARACTERS, self.tokens - start), bool))
+                self.mask.append(np.ones(min(BATCH_CHARACTERS, self.tokens - start), bool))
         ids: list[int] = []
         mask: list[bool] = []
         for document in batch:
@@ -163,34 +227,43 @@ class _Writer:
                 self.text_bytes += len(text.encode())
             ids.append(tokenizer.eos_id)
             mask.append(pieces[-1][1] if pieces else True)
-        self._ids.append(np.array(ids, np.int64))
+        self.ids.append(np.array(ids, np.int64))
         if self.masked:
-            self._mask.append(np.array(mask, bool))
+            self.mask.append(np.array(mask, bool))
         self.tokens += len(ids)
 
     def close(self) -> None:
-        self._ids.close()
-        self._mask.close()
+        self.ids.close()
+        self.mask.close()
 
 
 class _ShardFiles:
-    """`stem-00000.npy`, `stem-00001.npy`, ... of `length` entries each (the last: the rest), written in a stream."""
+    """`stem-00000.npy`, `stem-00001.npy`, ... of `length` entries each (the last: the rest), written in a stream.
+
+    `checksums` are the CRC-32 of their blocks, one file's after the other's.
+    """
 
     def __init__(self, folder: Path, stem: str, dtype: np.dtype[Any], length: int) -> None:
         self._folder, self._stem, self._dtype, self._length = folder, stem, dtype, length
         self._number = 0
         self._filled = 0
         self._file: BinaryIO | None = None
+        self._checksum = 0
+        self.checksums = array("I")
 
     def append(self, values: NDArray[Any]) -> None:
         while len(values):
             if self._file is None:
                 self._file = (self._folder / _name(self._stem, self._number)).open("wb")
                 self._write_header(self._file, 0)
-            part = values[: self._length - self._filled]
-            self._file.write(part.astype(self._dtype).tobytes())
+            part = values[: min(self._length - self._filled, BLOCK - self._filled % BLOCK)]
+            content = part.astype(self._dtype).tobytes()
+            self._file.write(content)
+            self._checksum = zlib.crc32(content, self._checksum)
             self._filled += len(part)
             values = values[len(part) :]
+            if self._filled % BLOCK == 0:
+                self._end_block()
             if self._filled == self._length:
                 self.close()
 
@@ -198,6 +271,8 @@ class _ShardFiles:
         """Ends the shard that is open: its header gets the length that it has now."""
         if self._file is None:
             return
+        if self._filled % BLOCK:
+            self._end_block()
         with self._file as file:
             end = file.tell()
             file.seek(0)
@@ -205,6 +280,10 @@ class _ShardFiles:
             if file.tell() + self._filled * self._dtype.itemsize != end:
                 raise AssertionError("numpy's header grew: it should keep room for any length")
         self._file, self._number, self._filled = None, self._number + 1, 0
+
+    def _end_block(self) -> None:
+        self.checksums.append(self._checksum)
+        self._checksum = 0
 
     def _write_header(self, file: BinaryIO, length: int) -> None:
         descr = np.lib.format.dtype_to_descr(self._dtype)
@@ -240,11 +319,14 @@ def _name(stem: str, number: int) -> str:
 def _read_info(file: Path) -> dict[str, Any]:
     try:
         info: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        for key in ("tokens", "documents", "text_bytes", "vocabulary_size", "shard_tokens", "masked"):
+        for key in ("tokens", "documents", "text_bytes", "vocabulary_size", "shard_tokens", "masked",
+                    "document_starts_checksum"):  # fmt: skip
             info[key] = int(info[key])
     except FileNotFoundError:
         raise WorkError(f"{file.parent}: no token shards: it has no {INFO}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except KeyError as missing:
+        raise WorkError(f"{file}: does not say {missing}: made by an earlier gemmule; make the tokens again") from None
+    except (OSError, ValueError, TypeError) as error:
         raise WorkError(f"{file}: can't be read ({error}); make the tokens again") from None
     return info
 

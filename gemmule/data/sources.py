@@ -58,13 +58,18 @@ class Document:
     position: int
 
 
+class MissingSource(RequestError):
+    """A pattern names nothing that is there (now: it may have been, when the documents were made)."""
+
+
 def resolve(patterns: Iterable[str], base: Path) -> list[SourceFile]:
     """The files that `patterns` name, each once, sorted within a pattern.
 
     A pattern is a file, a folder (all files of known kinds beneath it, hidden ones left out), a glob (`**` for any
     depth), relative to `base`; or "gemmule:shakespeare", the bundled text.
 
-    Raises RequestError for a pattern that names nothing, a file of unknown kind named outright, an empty file.
+    Raises MissingSource for a pattern that names nothing, RequestError for a file of unknown kind named outright and
+    an empty file.
     """
     found: dict[Path, SourceFile] = {}
     for pattern in patterns:
@@ -100,11 +105,11 @@ def _matches(pattern: str, base: Path) -> list[SourceFile]:
         paths = [base / path for path in glob.glob(pattern, root_dir=base, recursive=True)]
         nothing = f"{pattern}: matches no file to read; known: {KNOWN}"
     else:
-        raise RequestError(f"{pattern}: no such file or folder (looked in {base})")
+        raise MissingSource(f"{pattern}: no such file or folder (looked in {base})")
     files = [SourceFile(path, _shown(path, base)) for path in sorted(paths)]
     files = [file for file in files if file.format is not None and file.path.is_file()]
     if not files:
-        raise RequestError(nothing)
+        raise MissingSource(nothing)
     return files
 
 
@@ -212,7 +217,7 @@ def _read_parquet(file: SourceFile, field: str) -> Iterator[tuple[int, str]]:
     import pyarrow
 
     try:
-        with _seekable(file) as stream:
+        with seekable(file) as stream:
             row = 0
             for column in _columns(stream, file.name, field):
                 for value in column:
@@ -246,7 +251,7 @@ def _columns(stream: IO[bytes], name: str, field: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _seekable(file: SourceFile) -> Iterator[IO[bytes]]:
+def seekable(file: SourceFile) -> Iterator[IO[bytes]]:
     """The file opened; if it is compressed, a decompressed copy that vanishes when closed: parquet needs to jump."""
     if file.path.suffix.lower() not in SUFFIXES:
         with file.path.open("rb") as stream:

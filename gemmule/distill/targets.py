@@ -81,11 +81,21 @@ class TargetStore:
 
     def block(self, number: int) -> bytes:
         """The bytes of a block of 256 positions, held against their checksum."""
-        begin = int(self._index["end"][number - 1]) if number else 0
-        block = self._blocks[begin : int(self._index["end"][number])].tobytes()
-        if zlib.crc32(block) != self._index["crc"][number]:
+        block = self._bytes(number)
+        if zlib.crc32(block.data) != self._index["crc"][number]:
             raise self._damaged(number, "its checksum is another")
-        return block
+        return block.tobytes()
+
+    def damage(self, start: int, stop: int) -> str | None:
+        """Which block of the targets start..stop is not what was written; None if all are whole."""
+        for number in range(start // BLOCK, -(-min(stop, len(self)) // BLOCK)):
+            if zlib.crc32(self._bytes(number).data) != self._index["crc"][number]:
+                return f"{self.path / 'blocks.bin'}: targets {number * BLOCK} and on are not what was written"
+        return None
+
+    def _bytes(self, number: int) -> np.ndarray:
+        begin = int(self._index["end"][number - 1]) if number else 0
+        return self._blocks[begin : int(self._index["end"][number])]
 
     def _decode(self, number: int) -> SparseDistributions:
         try:
@@ -100,11 +110,14 @@ class TargetStore:
         )
 
     def batch(self, batch: Batch) -> SparseDistributions:
-        """The targets of a batch of windows [B, T], flattened; positions past the end of the stream are empty rows."""
+        """The targets of a batch of windows [B, T], flattened.
+
+        Positions past the end of the stream are empty rows, and so are windows of which nothing is learned.
+        """
         length = batch.inputs.shape[1]
         windows = []
-        for start in batch.starts.tolist():
-            window = self[start : start + length]
+        for start, mask in zip(batch.starts.tolist(), batch.mask, strict=True):
+            window = self[start : start + length] if mask.any() else _no_rows()
             if (missing := length - len(window)) > 0:
                 window = SparseDistributions(
                     torch.cat([window.offsets, window.offsets[-1:].expand(missing)]),
@@ -115,6 +128,11 @@ class TargetStore:
                 )
             windows.append(window)
         return SparseDistributions.concatenate(windows)
+
+
+def _no_rows() -> SparseDistributions:
+    return SparseDistributions(torch.zeros(1, dtype=torch.int64), torch.empty(0, dtype=torch.int64),
+                               torch.empty(0), torch.empty(0))  # fmt: skip
 
 
 def with_rest(top: SparseDistributions, rest: Rest) -> SparseDistributions:

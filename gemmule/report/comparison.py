@@ -99,6 +99,9 @@ def headline(data: ReportData) -> str:
         return _count_verdicts(pairs)
     evaluated = {name: report for name, report in data.models.items() if _perplexity(report) != units.DASH}
     if not evaluated:
+        begun = [(name, progress) for name, progress in data.progress.items() if progress.step]
+        if begun:  # the last one: those before were interrupted
+            return f"{begun[-1][0]} is in training: step {begun[-1][1].step:,} of {begun[-1][1].steps:,}"
         return "No model of this run has been evaluated yet"
     taught = [name for name, report in evaluated.items() if report.learn_from is not None]
     name = taught[0] if taught else next(iter(evaluated))

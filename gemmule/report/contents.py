@@ -1,4 +1,4 @@
-"""What a report is made from: plain values that a run gathers once its models are evaluated.
+"""What a report is made from: plain values that a run gathers once its models are evaluated, or before.
 
 Everything that may be missing has an empty default: a model that was not trained yet has no figures and no curve, and
 the page says so.
@@ -15,6 +15,23 @@ Number = float | int
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a training is that is not finished; not begun, at step 0."""
+
+    steps: int
+    step: int = 0
+    loss: Number | None = None  # the objective's, at the last step
+    tokens_per_second: Number | None = None
+    seconds_left: Number | None = None
+    last_step: str = ""  # when that was, as it shall be shown
+    checkpoints: Sequence[int] = ()  # their steps
+
+    @property
+    def words(self) -> str:
+        return f"{self.step / self.steps:.0%} trained" if self.step else "not begun"
+
+
+@dataclass(frozen=True)
 class ModelReport:
     """One model of the family.
 
@@ -27,6 +44,7 @@ class ModelReport:
     """
 
     role: Role = "model"
+    progress: Progress | None = None  # None: trained, or not to be trained here
     learn_from: str | None = None
     start_from: str | None = None
     cut: str = ""  # what was kept of the model that it started from, where that is not all
@@ -61,3 +79,8 @@ class ReportData:
     text: Mapping[str, Any] = field(default_factory=dict)
     models: Mapping[str, ModelReport] = field(default_factory=dict)
     recipe: str = ""
+
+    @property
+    def progress(self) -> dict[str, Progress]:
+        """Of the models whose training is not finished."""
+        return {name: report.progress for name, report in self.models.items() if report.progress is not None}

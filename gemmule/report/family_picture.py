@@ -265,6 +265,7 @@ def _lines(name: str, report: ModelReport) -> list[str]:
     what = ", ".join(part for part in ("" if report.role in ("model", name) else report.role, size) if part)
     perplexity = report.figures.get("perplexity")
     how = f"perplexity {units.perplexity(perplexity)}" if perplexity is not None else "not evaluated"
+    how = report.progress.words if report.progress is not None else how
     return [line for line in (what, how) if line]
 
 

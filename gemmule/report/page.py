@@ -111,14 +111,16 @@ def render(data: ReportData) -> str:
     )
     environment.filters |= {"visible": visible, "count": units.count, "size": units.size, "value": _show_setting}
     environment.filters |= {"decimals": units.decimals, "perplexity": units.perplexity, "short": _short}
+    environment.filters["duration"] = units.duration
     models = data.models
     return environment.get_template("template.html.jinja").render(
         data=data,
         headline=comparison.headline(data),
         verdicts=_verdicts(models),
+        progress=data.progress,
         taught=any(report.learn_from is not None for report in models.values()),
         made=any(report.settings or report.lineage for report in models.values()),
-        paid=comparison.paid(data),
+        paid=[] if data.progress else comparison.paid(data),
         paid_by=comparison.PAID_BY,
         index={name: number for number, name in enumerate(models)},
         descriptions={name: _description(name, report) for name, report in models.items()},
@@ -172,6 +174,8 @@ def _description(name: str, report: ModelReport) -> str:
     if not report.figures and report.origin is None:
         return "no figures yet"
     parts: list[str] = [report.role] if report.role not in ("model", name) else []
+    if report.progress is not None:
+        parts.append(report.progress.words)
     if report.learn_from is not None:
         parts.append(f"learned from {report.learn_from}")
     elif report.origin is None:

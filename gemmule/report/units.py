@@ -72,6 +72,11 @@ def size(value: Number) -> str:
     return _scaled(value, _PREFIXES, joint="B") or f"{value:.1e}{SPACE}B"
 
 
+def plain(text: str) -> str:
+    """For a terminal or a file: with spaces that break as others do."""
+    return text.replace(SPACE, " ")
+
+
 _PREFIXES = tuple(f"{SPACE}{prefix}" for prefix in ("", "k", "M", "G", "T", "P", "E", "Z", "Y"))
 
 

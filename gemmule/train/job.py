@@ -15,8 +15,6 @@ from gemmule.distill.teachers import Teacher
 from gemmule.model.config import Gemma2Config
 from gemmule.recipe import Distill, Machine, Train
 
-LARGEST_MICRO_BATCH = 8192  # tokens whose activations are kept at once, unless the recipe says otherwise
-
 
 @dataclass(frozen=True)
 class Job:
@@ -40,14 +38,12 @@ class Job:
 
     @property
     def windows_per_batch(self) -> int:
-        return max(1, round(self.train.batch_tokens / self.windows.sequence_length))
+        return self.train.windows_per_batch(self.windows.sequence_length)
 
     @property
     def steps(self) -> int:
-        return max(1, round(self.train.tokens / (self.windows_per_batch * self.windows.sequence_length)))
+        return self.train.steps(self.windows.sequence_length)
 
     @property
     def windows_per_micro_batch(self) -> int:
-        length = self.windows.sequence_length
-        tokens = self.train.micro_batch_tokens or LARGEST_MICRO_BATCH
-        return min(self.windows_per_batch, max(1, tokens // length))
+        return self.train.windows_per_micro_batch(self.windows.sequence_length)

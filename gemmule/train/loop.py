@@ -8,7 +8,6 @@ function of the step, so training that was interrupted goes on as if it had not 
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,7 +22,7 @@ from gemmule.model import compiling, weights
 from gemmule.model.cut import cut, measure_importance
 from gemmule.model.device import choose_device
 from gemmule.model.transformer import Gemma2
-from gemmule.progress import Meter, say
+from gemmule.progress import Meter, running_seconds, say
 from gemmule.train import checkpoint, parallel
 from gemmule.train.checkpoint import Checkpoints
 from gemmule.train.guards import IN_A_ROW, PassedOver, State, Trouble
@@ -32,8 +31,10 @@ from gemmule.train.memory import lower_precision, recompute_activations
 from gemmule.train.metrics import MetricsLog
 from gemmule.train.objective import accumulate, make_signal, make_weights
 from gemmule.train.optimizer import Optimizer
+from gemmule.train.reading import ReadAhead, batch_reader
 from gemmule.train.schedule import learning_rate, next_token_weight
 from gemmule.train.stopping import Stop, stop_flag
+from gemmule.train.tracking import start_tracking
 
 IMPORTANCE_TOKENS = 8192  # on which it is measured what a model can do without
 VALIDATIONS = 20  # points of the validation curve
@@ -83,15 +84,16 @@ class Trainer:
         if self.state.step < job.steps:
             self.targets_of, self.weights_of = make_signal(job, self.device), make_weights(job)
             compiling.prepare(self.model, job.machine.compile)
+        self.batch_of = ReadAhead(batch_reader(job), job.steps)
 
     def run(self) -> None:
         """Trains to the end. Raises Trouble, and what `train` says."""
         job = self.job
-        log = MetricsLog(job.folder, self.state.step) if ranks.rank() == 0 else None
+        log = self._open_log() if ranks.rank() == 0 else None
         write = log.write if log is not None else lambda line: None
         total = job.steps * job.windows_per_batch * job.windows.sequence_length
         try:
-            with stop_flag() as stopping, Meter(job.name, total, done=self.state.tokens) as meter:
+            with stop_flag() as stopping, self.batch_of, Meter(job.name, total, done=self.state.tokens) as meter:
                 while self.state.step < job.steps:
                     record = self.advance()
                     meter.update(self.state.tokens, f"loss {record['loss']:.3f}" if "loss" in record else "left out")
@@ -107,15 +109,22 @@ class Trainer:
                 log.close()
             self.checkpoints.close()
 
+    def _open_log(self) -> MetricsLog:
+        tracker = start_tracking(self.job.machine.track, self.job.folder, self.job.settings)
+        return MetricsLog(self.job.folder, self.state.step, tracker)
+
     def advance(self) -> dict[str, Any]:
         """One step. Gives what metrics.jsonl has of it. Raises Trouble if it is the last of several left out."""
-        started = time.monotonic()
+        started = running_seconds()
         state = self.state
         record: dict[str, Any] = {}
-        batch = self.job.windows.batch(state.step, self.job.windows_per_batch, ranks.rank(), ranks.size())
         if (reason := state.why_passed_over()) is not None:
             record["passed_over"] = reason
         else:
+            batch = self.batch_of(state.step)
+            learned, damaged = map(int, parallel.add_up(float(batch.mask.sum()), float(batch.damaged)))
+            if damaged:
+                record["damaged_windows"] = damaged
             loss, norm = self._gradients(batch)
             if math.isfinite(loss) and math.isfinite(norm):
                 rate = learning_rate(state.step, self.job.steps, self.job.train)
@@ -123,7 +132,7 @@ class Trainer:
                 record |= {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
                 if state.losses.is_spike(loss):
                     record["spike_in_documents"] = self._documents()
-                tokens = state.tokens + int(parallel.add_up(float(batch.mask.sum()))[0])
+                tokens = state.tokens + learned
                 losses = state.losses.add(loss)
                 state = replace(state, tokens=tokens, updates=state.updates + 1, left_out=0, losses=losses)
             else:
@@ -132,7 +141,7 @@ class Trainer:
                 state = replace(state, left_out=state.left_out + 1)
                 if state.left_out == IN_A_ROW:
                     raise Trouble(state.step, reason)
-        self.state = replace(state, step=state.step + 1, seconds=state.seconds + time.monotonic() - started)
+        self.state = replace(state, step=state.step + 1, seconds=state.seconds + running_seconds() - started)
         place = {"step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3)}
         return place | record
 
@@ -232,7 +241,8 @@ def _initial_model(job: Job, device: torch.device) -> Gemma2:
         return start
     # the first windows of the training text, in the seed's order, one at a time: no batch size changes what is cut
     windows = range(-(-IMPORTANCE_TOKENS // job.windows.sequence_length))
-    read = (job.windows.batch(window, 1).model_inputs(device) for window in windows)
+    batches = (job.windows.batch(window, 1) for window in windows)
+    read = (batch.model_inputs(device) for batch in batches if not batch.damaged)
     return cut(start, job.config, measure_importance(start, read))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,8 @@ from torch import Tensor
 
 from gemmule.data.loader import Batch
 from gemmule.distill.alm import ByteAligned, Chunks, alm_loss
-from gemmule.distill.targets import TargetStore
 from gemmule.distill.vocabulary import say_lost_mass
+from gemmule.model.head import SparseDistributions
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Distill
 from gemmule.train import parallel
@@ -33,8 +32,7 @@ Weights = Callable[[Batch], NDArray[np.float32] | None]  # a batch -> what each 
 def make_signal(job: Job, device: torch.device) -> Signal:
     """What the student learns at each token of a micro-batch."""
     if job.targets is not None:
-        store = TargetStore(job.targets)
-        return lambda batch: store.batch(batch).to(device)
+        return lambda batch: stored_targets(batch).to(device)
     if job.teacher is None:
         return lambda batch: torch.from_numpy(batch.targets).to(device)
     teacher = parallel.load_teacher(job.teacher, device)
@@ -48,15 +46,20 @@ def make_weights(job: Job) -> Weights:
     """What each position of a batch counts; None where all count alike."""
     if job.targets is None or job.distill.token_weights == "equal":
         return lambda batch: None
-    return partial(token_weights, TargetStore(job.targets))
+    return token_weights
 
 
-def token_weights(store: TargetStore, batch: Batch) -> NDArray[np.float32]:
+def stored_targets(batch: Batch) -> SparseDistributions:
+    assert batch.stored is not None  # `reading.py` read it with its targets
+    return batch.stored
+
+
+def token_weights(batch: Batch) -> NDArray[np.float32]:
     """What each position of the batch counts, [B, T]: the teacher's entropy there, over the mean of those learned.
 
     That is the mean over all ranks' batches.
     """
-    entropy = store.batch(batch).entropy
+    entropy = stored_targets(batch).entropy
     assert entropy is not None  # whatever is stored has it
     weights: NDArray[np.float32] = entropy.numpy().reshape(batch.mask.shape) * batch.mask
     learned, total = parallel.add_up(float(batch.mask.sum()), float(weights.sum()))

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gemmule.data import shards as shards_module
 from gemmule.data.loader import Windows, permute
 from gemmule.data.shards import TokenShards, write_shards
-from gemmule.errors import RequestError
+from gemmule.errors import RequestError, WorkError
 
 BOS, EOS, PAD = 2, 1, 0
 
@@ -192,3 +193,28 @@ def test_what_cannot_be_served_is_refused(tmp_path: Path) -> None:
         Windows(tokens, 0, BOS, PAD)
     with pytest.raises(RequestError, match="no tokens"):
         Windows(stream(tmp_path / "b"), 4, BOS, PAD)
+
+
+def test_windows_with_damaged_tokens_stop_or_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Blocks of 5 tokens, windows of 4; a bit of token 6 is flipped: windows 1 and 2 touch 5 to 9."""
+    monkeypatch.setattr(shards_module, "BLOCK", 5)
+    whole = Windows(stream(tmp_path, "abcdefghijklmno", shard_tokens=100), 4, BOS, PAD).window_batch(range(4))
+    file = tmp_path / "tokens-00000.npy"
+    ids = np.load(file)
+    ids[6] ^= 1024  # beyond the vocabulary: a model that read it would fail
+    np.save(file, ids)
+    with pytest.raises(WorkError, match=r"tokens-00000.npy: tokens 5 to 9 are not what was written"):
+        Windows(TokenShards(tmp_path), 4, BOS, PAD).window_batch([2])
+    windows = Windows(TokenShards(tmp_path), 4, BOS, PAD, skip_damaged=True)
+    for _ in range(2):
+        batch = windows.window_batch(range(4))
+        assert batch.damaged == 2
+        assert (batch.targets[[0, 3]] == whole.targets[[0, 3]]).all()
+        assert (batch.inputs[[0, 3]] == whole.inputs[[0, 3]]).all()
+        assert batch.targets[1:3].tolist() == [[PAD] * 4] * 2
+        assert batch.inputs[1:3].tolist() == [[BOS, PAD, PAD, PAD]] * 2
+        assert batch.mask.tolist() == [[True] * 4, [False] * 4, [False] * 4, [True] * 4]
+    assert windows.window_batch([0, 3]).damaged == 0
+    assert capsys.readouterr().err.count("tokens 5 to 9 are not what was written; windows with any of them") == 1

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gemmule.data import shards as module
 from gemmule.data.shards import TokenShards, write_shards
 from gemmule.errors import WorkError
 from gemmule.tokenizer import Tokenizer, train
@@ -136,7 +138,9 @@ def test_no_documents_is_no_tokens(tokenizer: Tokenizer, tmp_path: Path) -> None
     assert (len(shards), shards[:].tolist(), shards.text_bytes, shards.document_starts.tolist()) == (0, [], 0, [])
 
 
-@pytest.mark.parametrize("name", ["tokens-00001.npy", "mask-00000.npy", "document_starts.npy", "info.json"])
+@pytest.mark.parametrize(
+    "name", ["tokens-00001.npy", "mask-00000.npy", "checksums.npy", "document_starts.npy", "info.json"]
+)
 @pytest.mark.parametrize("damage", ["cut", "missing", "empty", "another length"])
 def test_damage_is_named(tokenizer: Tokenizer, tmp_path: Path, name: str, damage: str) -> None:
     write_shards(["1234567890", [("12345", False)]], tokenizer, tmp_path, shard_tokens=10)  # 17 tokens
@@ -155,6 +159,90 @@ def test_damage_is_named(tokenizer: Tokenizer, tmp_path: Path, name: str, damage
         np.save(file, np.load(file)[:-1])
     with pytest.raises(WorkError, match=name if damage != "missing" or name != "info.json" else "no token shards"):
         TokenShards(tmp_path)
+
+
+def flip(file: Path, place: int) -> None:
+    """One bit of the byte at `place`, counted from the end if negative."""
+    content = bytearray(file.read_bytes())
+    content[place] ^= 0x10
+    file.write_bytes(content)
+
+
+@pytest.fixture
+def masked(tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """85 tokens with a mask: shards of 20, in blocks of 8."""
+    monkeypatch.setattr(module, "BLOCK", 8)
+    documents = ["0123456789" * 4, [("0123456789", False), ("01234567890123456789012345678901", True)]]
+    assert len(write_shards(documents, tokenizer, tmp_path / "tokens", shard_tokens=20)) == 84
+    return tmp_path / "tokens"
+
+
+def test_the_checksums_are_those_of_the_files(masked: Path) -> None:
+    """By zlib's CRC-32 of what numpy reads from them."""
+    expected = [
+        zlib.crc32(np.load(file)[start : start + 8].tobytes())
+        for stem in ("tokens", "mask")
+        for file in sorted(masked.glob(f"{stem}-*.npy"))
+        for start in range(0, len(np.load(file)), 8)
+    ]
+    assert len(expected) == 2 * (4 * 3 + 1)
+    assert np.load(masked / "checksums.npy").tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "byte", "first", "last"),
+    [("tokens-00000.npy", -1, 16, 19), ("tokens-00002.npy", -2 * 20, 40, 47), ("mask-00003.npy", -12, 68, 75),
+     ("tokens-00004.npy", -8, 80, 83)],
+)  # fmt: skip
+def test_a_flipped_bit_is_found_where_it_is_and_nowhere_else(
+    masked: Path, name: str, byte: int, first: int, last: int
+) -> None:
+    whole = TokenShards(masked)[:].tolist()
+    flip(masked / name, byte)
+    shards = TokenShards(masked)
+    where = rf"{name}: tokens {first} to {last} are not what was written.*make the tokens again"
+
+    def read(start: int, stop: int) -> list[int]:
+        shards.mask(start, stop)
+        return shards[start:stop].tolist()
+
+    assert read(0, first) + read(last + 1, 84) == whole[:first] + whole[last + 1 :]
+    assert shards.damage(0, first) is None
+    for start, stop in [(first, first + 1), (last, last + 1), (0, 84), (first - 1, first + 1)]:
+        for _ in range(2):  # it is not forgotten
+            with pytest.raises(WorkError, match=where):
+                read(start, stop)
+        assert f"{name}: tokens {first} to {last}" in (shards.damage(start, stop) or "")
+    if name.startswith("tokens"):
+        with pytest.raises(WorkError, match=where):
+            shards[last]
+
+
+def test_each_block_is_checked_once(masked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = TokenShards(masked)
+    checked: list[int] = []
+    real = zlib.crc32
+    monkeypatch.setattr(module.zlib, "crc32", lambda content: checked.append(len(content)) or real(content))
+    assert shards[3] == shards[:8][3]
+    assert checked == [8]
+    for _ in range(3):
+        shards[0:40], shards.mask(16, 24)
+    assert checked == [8, 8, 4, 8, 8, 4, 4, 8]  # the ids' blocks, then the two of the mask
+
+
+def test_document_starts_that_changed_are_named(masked: Path) -> None:
+    assert TokenShards(masked).document_starts.tolist() == [0, 41]
+    flip(masked / "document_starts.npy", -8)
+    with pytest.raises(WorkError, match=r"document_starts.npy: not what was written"):
+        _ = TokenShards(masked).document_starts
+
+
+def test_a_folder_of_an_earlier_version_is_named_as_such(masked: Path) -> None:
+    info = json.loads((masked / "info.json").read_text())
+    del info["document_starts_checksum"]
+    (masked / "info.json").write_text(json.dumps(info))
+    with pytest.raises(WorkError, match=r"info.json: .*made by an earlier gemmule; make the tokens again"):
+        TokenShards(masked)
 
 
 def test_reading_needs_no_torch(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -152,3 +152,26 @@ def test_another_format_is_refused(tmp_path, teacher, windows):
 def test_a_folder_without_targets_is_named(tmp_path):
     with pytest.raises(WorkError, match="not a folder of targets"):
         TargetStore(tmp_path)
+
+
+def test_windows_of_which_nothing_is_learned_are_not_read(tmp_path, teacher, windows):
+    """Their block is damaged: the others' rows are there all the same, and theirs are empty."""
+    store = write_targets(tmp_path, teacher, windows)
+    batch = windows.window_batch([0, 20])
+    whole = store.batch(batch)
+    content = bytearray((tmp_path / "blocks.bin").read_bytes())
+    content[5] ^= 1
+    (tmp_path / "blocks.bin").write_bytes(content)
+    store = TargetStore(tmp_path)
+    assert "blocks.bin: targets 0 and on are not what was written" in store.damage(0, LENGTH)
+    assert "targets 0 and on" in store.damage(255, 257)
+    assert store.damage(256, len(store)) is None
+    assert store.damage(len(store), len(store) + 5) is None
+    with pytest.raises(WorkError, match="damaged at positions 0 and on"):
+        store.batch(batch)
+    batch.mask[0] = False
+    found = store.batch(batch)
+    assert found.offsets[: LENGTH + 1].tolist() == [0] * (LENGTH + 1)
+    torch.testing.assert_close(found[LENGTH:].probabilities, whole[LENGTH:].probabilities, rtol=0, atol=0)
+    assert found[LENGTH:].ids.tolist() == whole[LENGTH:].ids.tolist()
+    assert found.entropy.tolist() == [0.0] * LENGTH + whole.entropy[LENGTH:].tolist()

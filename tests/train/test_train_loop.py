@@ -29,6 +29,7 @@ from gemmule.train.job import Job
 from gemmule.train.loop import Trainer
 from gemmule.train.objective import accumulate, make_signal, token_weights
 from gemmule.train.optimizer import Optimizer
+from gemmule.train.reading import with_targets
 from gemmule.train.schedule import learning_rate, next_token_weight
 
 
@@ -48,9 +49,9 @@ def test_micro_batches_change_neither_loss_nor_gradients(job, windows, teacher_f
     if kind in ("stored", "weighted"):
         (tmp_path / "targets").mkdir()
         teacher = load_teacher(teacher_folder, torch.device("cpu"))
-        store = write_targets(tmp_path / "targets", teacher, windows, positions=10**6)
+        batch = with_targets(batch, write_targets(tmp_path / "targets", teacher, windows, positions=10**6))
         job = replace(job, targets=tmp_path / "targets")
-        how["weights"] = token_weights(store, batch) if kind == "weighted" else None
+        how["weights"] = token_weights(batch) if kind == "weighted" else None
     elif kind != "hard":
         job = replace(job, teacher=partial(load_teacher, teacher_folder))
     targets_of = make_signal(job, torch.device("cpu"))
@@ -78,8 +79,8 @@ def test_tokens_count_by_the_teachers_entropy(windows, teacher_folder, tmp_path)
     store = write_targets(
         tmp_path / "t", load_teacher(teacher_folder, torch.device("cpu")), windows, bytes_per_token=100, positions=10**6
     )
-    batch = masked_batch(windows)
-    weights = token_weights(store, batch)
+    batch = with_targets(masked_batch(windows), store)
+    weights = token_weights(batch)
     model = load_teacher(teacher_folder, torch.device("cpu")).model
     p = model(torch.from_numpy(batch.inputs)).softmax(-1)
     entropy = torch.special.entr(p).sum(-1)[torch.from_numpy(batch.mask)]
@@ -110,7 +111,7 @@ def test_stored_targets_teach_what_the_live_teacher_teaches(job, windows, teache
     teacher = load_teacher(teacher_folder, torch.device("cpu"))
     write_targets(tmp_path / "targets", teacher, windows, bytes_per_token=2000, temperature=2.0, positions=10**6)
     distill = Distill(temperature=2.0)
-    batch = windows.window_batch(range(8))
+    batch = with_targets(windows.window_batch(range(8)), TargetStore(tmp_path / "targets"))
     losses, gradients = [], []
     for changes in ({"teacher": partial(load_teacher, teacher_folder)}, {"targets": tmp_path / "targets"}):
         model = Gemma2(SMALL).initialise(0)

@@ -1,0 +1,135 @@
+"""What the figures of an estimate mean: what teaching costs and may bring; what to change where a recipe can't fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gemmule.estimate import memory
+from gemmule.estimate.timing import Training
+from gemmule.estimate.whole import Estimate, ModelEstimate
+from gemmule.plan import Plan
+from gemmule.report.units import count, duration, flops, plain, size
+
+MEASURED_GAIN = (
+    "What it brought where it was measured: the demo's student ends at 0.73 of its control's perplexity (three seeds), "
+    "the paper's students of 200M to 1B at 0.88 to 0.91."
+)
+SPARE = 0.9  # of what is free: the rest is left to others
+OVERFITTING = (
+    4  # times that a text is read before it is worth less and less (Muennighoff et al. 2023, arXiv 2305.16264)
+)
+
+
+def teaching_costs(plan: Plan, estimate: Estimate) -> list[str]:
+    """A line for each student: what its teacher's answers cost, beside its own training."""
+    lines = []
+    trained = {model.name: training for model, training, _ in estimate.trained}
+    for model, training, _ in estimate.trained:
+        if model.learn_from is None:
+            continue
+        stored = next((entry for entry in estimate.teaching if entry.name == model.learn_from), None)
+        if plan.recipe.models[model.name].distill.targets is None:
+            stored = None
+        answers = training.teacher_flops if stored is None else stored.flops
+        if answers is None:
+            lines.append(f"{model.name}: what {model.learn_from}'s answers cost is not known: it is not here.")
+            continue
+        kept = "" if stored is None else f", stored once in {size(stored.disk)} for all of its students,"
+        lines.append(
+            f"{model.name}: {model.learn_from}'s answers{kept} cost {flops(answers)}, {answers / training.flops:.0%} "
+            f"of the student's own training. The same operations would train it alone on "
+            f"{count(answers / training.flops * training.tokens)} tokens more."
+        )
+        here = [trained[name] for name in plan.recipe.models[model.name].teachers if name in trained]
+        if here:
+            cost = sum(teacher.flops for teacher in here)
+            lines.append(
+                f"  Training {model.learn_from} first costs {cost / training.flops:.1f} times the student's training, "
+                f"{duration(sum(teacher.seconds for teacher in here))} here: it pays where it serves several students, "
+                "or text is short."
+            )
+    return [plain(line) for line in [*lines, MEASURED_GAIN]] if lines else []
+
+
+def warnings(plan: Plan, estimate: Estimate) -> list[str]:
+    """What to know before the run begins: what can't fit, and how it would; text that is read too often."""
+    lines = []
+    if estimate.peak_memory > SPARE * estimate.free_memory:
+        lines.append(
+            f"Memory: {size(estimate.peak_memory)} are needed at the most, {size(estimate.free_memory)} are free. "
+            + " ".join(_for_memory(plan, estimate))
+        )
+    if estimate.disk > SPARE * estimate.free_disk:
+        lines.append(
+            f"Disk: {size(estimate.disk)} are needed, {size(estimate.free_disk)} are free. "
+            + " ".join(_for_disk(plan, estimate))
+        )
+    lines += [
+        f"{model.name} reads the text {training.epochs:.1f} times: beyond {OVERFITTING} times it may learn it by heart "
+        f"instead. More text, or models.{model.name}.train.tokens = {round(OVERFITTING * estimate.text.train_tokens)}"
+        for model, training, _ in estimate.trained
+        if training.epochs > 1.5 * OVERFITTING
+    ]
+    return [plain(line) for line in lines]
+
+
+def _for_memory(plan: Plan, estimate: Estimate) -> Iterator[str]:
+    """What would make the largest phase fit, and by how much."""
+    over = estimate.peak_memory - SPARE * estimate.free_memory
+    process = estimate.measured.process
+    largest = estimate.peak_memory - process
+    for model, training, held in estimate.trained:
+        if held.total + process > SPARE * estimate.free_memory:
+            yield from _for_training(plan, model, training, over)
+    for entry in estimate.teaching:
+        if entry.memory == largest:
+            yield f"{entry.name} alone takes {size(entry.memory)}: take a smaller teacher, or one behind a server."
+    for model in estimate.models:
+        if model.evaluation_memory == largest and not any(held.total == largest for _, _, held in estimate.trained):
+            yield f"Evaluating {model.name} takes {size(largest)}: a smaller vocabulary or teacher takes less."
+
+
+def _for_training(plan: Plan, model: ModelEstimate, training: Training, over: float) -> Iterator[str]:
+    recipe, held = plan.recipe.models[model.name], model.memory
+    assert recipe.train is not None
+    assert held is not None
+    assert model.shape is not None
+    assert model.shape.config is not None
+    key, length = f"models.{model.name}", plan.recipe.data.sequence_length
+    windows = recipe.train.windows_per_micro_batch(length)
+    teacher = held.teacher + held.head // 2 if held.teacher else 0
+    for fewer in range(windows - 1, 0, -1):
+        less = held.total - teacher - memory.of_training(model.shape.config, recipe.train, fewer * length).total
+        if less >= over:
+            yield f"{key}.train.micro_batch_tokens = {fewer * length} saves {size(less)}, at no loss but time."
+            return
+    if windows > 1:
+        yield f"{key}.train.micro_batch_tokens = {length} saves most of {size(held.activations)}, and is not enough."
+    if not recipe.train.recompute_activations:
+        again = recipe.train.model_copy(update={"recompute_activations": True})
+        less = held.activations - memory.activations(model.shape.config, again, length) * memory.NUMBER
+        yield f"With {key}.train.recompute_activations = true beside it {size(less)} are saved, for a third more time."
+    if held.teacher > 0 and recipe.distill.loss == "forward_kl":
+        yield (
+            f"{key}.distill.targets = {{ bytes_per_token = 30 }} in place of a live teacher saves {size(held.teacher)}."
+        )
+    states = held.weights + held.gradients + held.moments
+    if states > held.total // 2:
+        fits = max(0.0, 1 - over / states)
+        yield f"Weights, gradients and moments alone take {size(states)}: a model of {fits:.0%} of its size would fit."
+
+
+def _for_disk(plan: Plan, estimate: Estimate) -> Iterator[str]:
+    over = estimate.disk - SPARE * estimate.free_disk
+    for entry in estimate.teaching:
+        fits = entry.bytes_per_token - over / max(1, entry.tokens)
+        if fits >= 8:
+            yield f"distill.targets.bytes_per_token = {int(fits)} for {entry.name} saves what is missing."
+            return
+        yield f"A live teacher (no distill.targets) saves the {size(entry.disk)} of {entry.name}'s targets."
+    for model, _, held in estimate.trained:
+        train = plan.recipe.models[model.name].train
+        if train is not None and train.keep_last > 1 and (train.keep_last - 1) * held.checkpoint > over / 4:
+            less = (train.keep_last - 1) * held.checkpoint
+            yield f"models.{model.name}.train.keep_last = 1 saves {size(less)} of checkpoints."
+    yield "--out on another disk needs no change."

@@ -1,0 +1,114 @@
+"""Memory and disk, counted: what a model's training, a teacher and an evaluation hold at most, part by part.
+
+Everything is float32, as it is on a CPU. N tokens of a micro-batch, D width, H heads, K kv heads, C head_dim, F
+feed-forward neurons, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+from gemmule.estimate.shapes import Shape
+from gemmule.model.config import Gemma2Config
+from gemmule.recipe import Train
+
+NUMBER = 4  # bytes
+CHUNK = 2**24  # numbers in a chunk of logits, as `model/fused_head.py` cuts them
+JUDGED = 2**24  # numbers in the logits that an evaluation looks at at once, as `evaluate/figures.py` has them
+JUDGED_COPIES = 4, 10  # of these, as measured: without and with a teacher's beside
+TAUGHT, TAUGHT_WINDOWS = 2**25, 8  # numbers of logits at once, and windows, as `distill/` reads them
+TAUGHT_COPIES = 3  # logits, their softmax, and what is drawn by
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes while one model is trained, beside those of the process itself."""
+
+    weights: int
+    gradients: int
+    moments: int  # the optimizer's
+    checkpoint: int  # a copy of weights and moments, from which a thread writes while training goes on
+    activations: int  # of a micro-batch
+    head: int  # chunks of logits, the model's and its live teachers'
+    teacher: int  # live teachers: weights, and the activations of their forward pass
+
+    @property
+    def total(self) -> int:
+        return sum(getattr(self, part.name) for part in fields(self))
+
+
+def of_training(config: Gemma2Config, train: Train, tokens: int, teachers: Iterable[Shape | None] = ()) -> Memory:
+    """While a model trains on micro-batches of `tokens`, with live teachers beside it."""
+    live = [teacher for teacher in teachers if teacher is not None]
+    logits = min(tokens * config.vocabulary_size, max(CHUNK, config.vocabulary_size)) * NUMBER
+    return Memory(
+        weights=config.parameters * NUMBER,
+        # the head's gradient of the table and the input's meet: there are two of it for a moment
+        gradients=(config.parameters + config.embedding_parameters) * NUMBER,
+        moments=moments(config, train) * NUMBER,
+        checkpoint=checkpoint_bytes(config, train),
+        activations=activations(config, train, tokens) * NUMBER,
+        head=logits * (1 + len(live)),
+        teacher=sum(teacher.parameters * NUMBER for teacher in live)
+        + max((forward(teacher, tokens) for teacher in live), default=0) * NUMBER,
+    )
+
+
+def moments(config: Gemma2Config, train: Train) -> int:
+    """AdamW's two of each weight; Muon's one of the matrices inside the layers."""
+    by_muon = config.parameters - config.embedding_parameters if train.optimizer == "muon" else 0
+    return 2 * config.parameters - by_muon
+
+
+def activations(config: Gemma2Config, train: Train, tokens: int) -> int:
+    """Numbers that the forward pass keeps for the backward one, and what that needs beside them in one layer.
+
+    Of each layer: what goes into its four norms and comes out of two of them (6 D); queries and what they gathered
+    (2 H C); keys and values (2 K C); gate, its GELU, up and their product (4 F). Scores are made again. Where the
+    recipe recomputes activations, each layer keeps its input, and one of them all this.
+    """
+    heads, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    a_layer = 6 * config.width + 2 * heads + 2 * keys + 4 * config.ffn_width
+    kept = config.layers * config.width + a_layer if train.recompute_activations else config.layers * a_layer
+    backward = 3 * config.width + 3 * config.ffn_width
+    return tokens * (kept + backward + 4 * config.width)
+
+
+def forward(shape: Shape, tokens: int) -> int:
+    """Numbers that a forward pass alone holds at most, in a feed-forward layer: of four widths, if nobody knows."""
+    neurons = shape.config.ffn_width if shape.config is not None else 4 * shape.width
+    return tokens * (3 * shape.width + 3 * neurons)
+
+
+def of_evaluation(shape: Shape, teachers: Iterable[Shape | None], vocabulary_size: int, validation_tokens: int) -> int:
+    """While a model is held against the validation text, and its teacher beside it."""
+    models = [shape, *(teacher for teacher in teachers if teacher is not None)]
+    tokens = max(1, min(JUDGED // vocabulary_size, validation_tokens))
+    held = sum(model.parameters for model in models) + max(forward(model, tokens) for model in models)
+    return (held + JUDGED_COPIES[len(models) > 1] * tokens * vocabulary_size) * NUMBER
+
+
+def of_teaching(teachers: Iterable[Shape], sequence_length: int) -> int:
+    """While targets are made: eight windows at a time, and some rows of their logits."""
+    teachers = list(teachers)
+    held = sum(teacher.parameters for teacher in teachers)
+    held += max((forward(teacher, TAUGHT_WINDOWS * sequence_length) for teacher in teachers), default=0)
+    return (held + TAUGHT_COPIES * TAUGHT) * NUMBER
+
+
+def checkpoint_bytes(config: Gemma2Config, train: Train) -> int:
+    """Of one checkpoint: weights and moments."""
+    return (config.parameters + moments(config, train)) * NUMBER
+
+
+def checkpoints_kept(train: Train, steps: int) -> int:
+    """How many lie on disk in the end, by the recipe's policy."""
+    written = -(-steps // train.checkpoint_every)
+    for_good = steps // train.keep_every if train.keep_every is not None else 0
+    return min(written, train.keep_last + for_good + train.keep_best)
+
+
+def token_bytes(vocabulary_size: int) -> int:
+    """On disk, each: uint16 where the vocabulary fits into it."""
+    return 2 if vocabulary_size <= 2**16 else 4

@@ -1,0 +1,221 @@
+"""How much text a recipe has, and how long the steps before training take: found by running them.
+
+- The run's own steps (documents, tokenizer, tokens) run in a temporary folder, timed: on the text itself up to 16 MB;
+  of more on the beginnings of files spread over it, decompressed as far as they are read, and the rest follows in
+  proportion to the files' bytes.
+- Where the run has its tokens already, they are counted there.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gemmule import artifact, tokenizer
+from gemmule.data.compressed import SUFFIXES, read_beginning
+from gemmule.data.documents import read_split, write_documents
+from gemmule.data.shards import TokenShards, write_shards
+from gemmule.data.sources import SourceFile
+from gemmule.errors import WorkError
+from gemmule.plan import Plan, Step
+from gemmule.progress import say
+from gemmule.tokenizer.load import Tokenizer, load_tokenizer
+from gemmule.tokenizer.prune import prune, used_ids
+
+SAMPLE = 16 * 2**20  # bytes
+FILES = 64  # that the sample is of, at most
+NEW_WORDS = 0.5  # a text n times as long has n^0.5 times the different words (Heaps' law)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A recipe's text as its models will read it."""
+
+    share: float  # of the text that was looked at; 1.0: the counts are exact
+    documents: int
+    train_bytes: int
+    train_tokens: int
+    validation_tokens: int
+    vocabulary_size: int
+    document_bytes: int  # on disk
+    seconds: float  # that documents, tokenizer and tokens take
+
+    @property
+    def bytes_per_token(self) -> float:
+        return self.train_bytes / max(1, self.train_tokens)
+
+
+def look(plan: Plan) -> Text:
+    """Raises RequestError or WorkError as the run's own steps do: for text that can't be read, or is too little."""
+    return _made(plan) or _tried(plan)
+
+
+def _made(plan: Plan) -> Text | None:
+    """The text of a run that has its tokens already."""
+    documents, *splits = plan.steps[0], plan.tokens["train"], plan.tokens["validation"]
+    if not all(map(_is_made, splits)):
+        return None
+    counts = json.loads((documents.path / "summary.json").read_text(encoding="utf-8"))
+    train, validation = (TokenShards(step.path) for step in splits)
+    return Text(
+        share=1.0,
+        documents=counts["train_documents"] + counts["validation_documents"],
+        train_bytes=train.text_bytes,
+        train_tokens=len(train),
+        validation_tokens=len(validation),
+        vocabulary_size=train.vocabulary_size,
+        document_bytes=folder_bytes(documents.path),
+        seconds=0.0,
+    )
+
+
+def _is_made(step: Step) -> bool:
+    """Whether what lies in the step's place is what it would make."""
+    if not step.path.exists() or not all(map(_is_made, step.inputs.values())):
+        return False
+    try:
+        hashes = {role: made.hash for role, made in step.artifacts.items()}
+        return not artifact.differences(step.artifact, step.kind, step.settings, hashes)
+    except WorkError:
+        return False
+
+
+def _tried(plan: Plan) -> Text:
+    data, section = plan.recipe.data, plan.recipe.tokenizer
+    with tempfile.TemporaryDirectory(prefix="gemmule-estimate-") as folder:
+        files, share = sample(plan.files, data.field, Path(folder))
+        taken = _stopwatch()
+        documents = Path(folder) / "documents"
+        counts = write_documents(files, data.field, data.validation_fraction, documents)
+        reading = taken() / share
+        words = _tokenizer(plan, documents, Path(folder) / "tokenizer")
+        learning = taken() / (share if section.from_ is None else 1.0)
+        train, validation = (
+            write_shards(read_split(documents, split), words, Path(folder) / split) for split in ("train", "validation")
+        )
+        vocabulary_size = words.vocabulary_size
+        if section.prune:
+            grown = round(vocabulary_size / share**NEW_WORDS)
+            vocabulary_size = max(vocabulary_size, min(grown, _whole_vocabulary(plan)))
+        return Text(
+            share=share,
+            documents=round((counts.train_documents + counts.validation_documents) / share),
+            train_bytes=round(train.text_bytes / share),
+            train_tokens=round(len(train) / share),
+            validation_tokens=round(len(validation) / share),
+            vocabulary_size=vocabulary_size,
+            document_bytes=round(folder_bytes(documents) / share),
+            seconds=reading + learning + taken() / share,
+        )
+
+
+def _whole_vocabulary(plan: Plan) -> int:
+    """How many tokens there are in the tokenizer that the recipe prunes."""
+    assert plan.tokenizer.source is not None
+    return read_tokenizer(plan.tokenizer.source).vocabulary_size
+
+
+def _tokenizer(plan: Plan, documents: Path, folder: Path) -> Tokenizer:
+    """The recipe's tokenizer: that of its run if it is made; else taken over, pruned or trained here."""
+    wanted = plan.recipe.tokenizer.vocabulary_size
+    if wanted is not None:
+        return tokenizer.train(read_split(documents, "train"), wanted)
+    if _is_made(plan.tokenizer):
+        return load_tokenizer(plan.tokenizer.path)
+    assert plan.tokenizer.source is not None
+    words = read_tokenizer(plan.tokenizer.source)
+    if not plan.recipe.tokenizer.prune:
+        return words
+    texts = (text for split in ("train", "validation") for text in read_split(documents, split))
+    return prune(words, used_ids(texts, words), folder)
+
+
+def read_tokenizer(source: Path | str) -> Tokenizer:
+    """That of a folder, a hub id or a GGUF file; a large one of the last takes a minute, which is said."""
+    if not Path(source).is_file():
+        return load_tokenizer(source)
+    from gemmule.convert.importing import gguf_tokenizer  # imports torch
+
+    say(f"reading the tokenizer in {source}: up to a minute")
+    return gguf_tokenizer(Path(source))
+
+
+# --- a sample ----------------------------------------------------------------------------------------------------
+
+
+def sample(files: list[SourceFile], field: str, folder: Path, size: int = SAMPLE) -> tuple[list[SourceFile], float]:
+    """Files that hold about `size` bytes of text of these, and the share of the whole that this is.
+
+    All of them if that is enough; else the beginnings of some, written into `folder`. Small files leave their part of
+    the size to large ones.
+    """
+    whole = sum(file.path.stat().st_size for file in files)
+    chosen = files if len(files) <= FILES else [files[i * len(files) // FILES] for i in range(FILES)]
+    by_size = sorted(chosen, key=lambda file: file.path.stat().st_size)
+    left, taken, found = size, 0.0, {}
+    for number, file in enumerate(by_size):
+        part, share, length = _beginning(file, field, left // (len(by_size) - number), folder / f"{number:03d}")
+        found[file] = part
+        left -= length
+        taken += share * file.path.stat().st_size
+    return [found[file] for file in chosen], min(1.0, taken / whole)
+
+
+def _beginning(file: SourceFile, field: str, size: int, stem: Path) -> tuple[SourceFile, float, int]:
+    """The file, if it holds no more than `size` bytes, or its beginning in a file of its own; the share; the bytes."""
+    if file.format == ".parquet":
+        return _first_rows(file, field, size, stem)
+    content, share = read_beginning(file.path, file.name, max(size, 2**16))
+    if share == 1.0:
+        return file, share, len(content)
+    lines = content[: content.rfind(b"\n") + 1]  # whole lines: a record, or a character, cut in two can't be read
+    if not lines and file.format == ".jsonl":
+        return file, 1.0, len(content)  # one line, and a long one
+    lines = lines or content.decode("utf-8", "ignore").encode()
+    part = stem.with_suffix(file.format or "")
+    part.write_bytes(lines)
+    return SourceFile(part, file.name), share * len(lines) / len(content), len(lines)
+
+
+def _first_rows(file: SourceFile, field: str, size: int, stem: Path) -> tuple[SourceFile, float, int]:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile, write_table
+
+    stored = file.path.stat().st_size
+    if file.path.suffix.lower() in SUFFIXES or stored <= size // 4:  # text is compressed to no less than a quarter
+        return file, 1.0, stored
+    try:
+        with ParquetFile(file.path) as table:
+            batches, rows, length = [], 0, 0
+            for batch in table.iter_batches(batch_size=256, columns=[field]):
+                batches.append(batch)
+                rows, length = rows + len(batch), length + batch.nbytes
+                if length >= size:
+                    break
+            if not batches or rows == table.metadata.num_rows:
+                return file, 1.0, length
+            part = stem.with_suffix(".parquet")
+            write_table(pyarrow.Table.from_batches(batches), part)
+            return SourceFile(part, file.name), rows / table.metadata.num_rows, length
+    except (pyarrow.ArrowException, OSError):
+        return file, 1.0, stored  # what is wrong with it is said by those who read it
+
+
+def folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _stopwatch() -> Callable[[], float]:
+    """A function that gives the seconds since it was last called."""
+    last = time.perf_counter()
+
+    def lap() -> float:
+        nonlocal last
+        before, last = last, time.perf_counter()
+        return last - before
+
+    return lap

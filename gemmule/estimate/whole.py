@@ -1,0 +1,134 @@
+"""The estimate of a whole recipe: counted, measured, and put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gemmule.estimate import memory, shapes, text, timing
+from gemmule.estimate.machine import Measured, free_disk, free_memory
+from gemmule.estimate.memory import Memory
+from gemmule.estimate.shapes import Shape
+from gemmule.estimate.text import Text
+from gemmule.estimate.timing import Teaching, Training
+from gemmule.plan import Plan
+from gemmule.recipe import join_names
+
+OTHER_FILES = 2 * 10**6  # bytes: a run's report, recipe, summary
+RECORDS = 700  # bytes a step: in metrics.jsonl and for TensorBoard
+
+
+@dataclass(frozen=True)
+class ModelEstimate:
+    """One model of a recipe."""
+
+    name: str
+    learn_from: str | None
+    shape: Shape | None  # None: nothing is known of it
+    training: Training | None  # None: it is not trained here
+    memory: Memory | None  # while it trains
+    disk: int  # bytes of its folder
+    evaluation_seconds: float
+    evaluation_memory: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a recipe will take, on this machine."""
+
+    recipe: str
+    text: Text
+    models: list[ModelEstimate]
+    teaching: list[Teaching]
+    measured: Measured
+    free_memory: int
+    free_disk: int
+    disk: int  # bytes of the run folder
+
+    @property
+    def trained(self) -> list[tuple[ModelEstimate, Training, Memory]]:
+        """The models that are trained here."""
+        return [(m, m.training, m.memory) for m in self.models if m.training is not None and m.memory is not None]
+
+    @property
+    def training_seconds(self) -> float:
+        return sum(training.seconds for _, training, _ in self.trained)
+
+    @property
+    def other_seconds(self) -> float:
+        """Of everything that is not a training step; a server's answers are not counted."""
+        beside = sum(training.other_seconds for _, training, _ in self.trained)
+        taught = sum(entry.seconds or 0.0 for entry in self.teaching)
+        return timing.START_UP + self.text.seconds + beside + taught + sum(m.evaluation_seconds for m in self.models)
+
+    @property
+    def seconds(self) -> float:
+        return self.training_seconds + self.other_seconds
+
+    @property
+    def flops(self) -> float:
+        """Of training and of teachers' answers, as far as they are known."""
+        trained = sum(training.flops + (training.teacher_flops or 0) for _, training, _ in self.trained)
+        return trained + sum(entry.flops or 0 for entry in self.teaching)
+
+    @property
+    def peak_memory(self) -> int:
+        """Of the process, in the phase of the run that takes most."""
+        trained = [held.total for _, _, held in self.trained]
+        taught = [entry.memory for entry in self.teaching]
+        return self.measured.process + max([*trained, *taught, *(model.evaluation_memory for model in self.models)])
+
+
+def estimate(plan: Plan) -> Estimate:
+    """Looks at the text, counts, and measures for about ten seconds.
+
+    Raises RequestError or WorkError where the run itself would, as for text that can't be read.
+    """
+    found = text.look(plan)
+    known = shapes.shapes(plan, found.vocabulary_size)
+    from gemmule.estimate.measuring import measure  # imports torch
+
+    measured = measure(plan, known, found.vocabulary_size)
+    models = [_model(plan, name, known, found, measured) for name in plan.recipe.models]
+    taught = timing.teaching(plan, known, found, measured)
+    tokens = found.train_tokens + found.validation_tokens
+    return Estimate(
+        recipe=plan.recipe.name,
+        text=found,
+        models=models,
+        teaching=taught,
+        measured=measured,
+        free_memory=free_memory(),
+        free_disk=free_disk(plan.out),
+        disk=OTHER_FILES
+        + found.document_bytes
+        + tokens * memory.token_bytes(found.vocabulary_size)
+        + sum(model.disk for model in models)
+        + sum(entry.disk for entry in taught),
+    )
+
+
+def _model(plan: Plan, name: str, known: dict[str, Shape | None], found: Text, measured: Measured) -> ModelEstimate:
+    model, shape = plan.recipe.models[name], known[name]
+    trained = timing.training(plan, name, known, found, measured) if model.train is not None else None
+    teachers = [known[teacher] for teacher in plan.teachers_of(name)]
+    held, disk = None, 0
+    if trained is not None and model.train is not None and shape is not None and shape.config is not None:
+        length = plan.recipe.data.sequence_length
+        tokens = model.train.windows_per_micro_batch(length) * length
+        live = [known[teacher] for teacher in model.teachers] if model.distill.targets is None else []
+        held = memory.of_training(shape.config, model.train, tokens, live)
+        kept = memory.checkpoints_kept(model.train, trained.steps)
+        disk = kept * memory.checkpoint_bytes(shape.config, model.train) + shape.parameters * memory.NUMBER
+        disk += trained.steps * RECORDS
+    return ModelEstimate(
+        name=name,
+        learn_from=join_names(model.teachers) or None,
+        shape=shape,
+        training=trained,
+        memory=held,
+        disk=disk,
+        evaluation_seconds=timing.evaluating(plan, name, known, found, measured),
+        evaluation_memory=0
+        if shape is None
+        else memory.of_evaluation(shape, teachers, found.vocabulary_size, found.validation_tokens),
+    )

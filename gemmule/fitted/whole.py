@@ -1,0 +1,191 @@
+"""A recipe for a text: looked at, sized, estimated on this machine, sized again if that was off, and written."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gemmule import outside
+from gemmule.data.sources import BUNDLED
+from gemmule.errors import RequestError, WorkError
+from gemmule.estimate import advice
+from gemmule.estimate.shapes import of_outside
+from gemmule.estimate.text import read_tokenizer
+from gemmule.estimate.whole import Estimate, estimate
+from gemmule.fitted.looking import Found, look
+from gemmule.fitted.sizes import Means, Sizes, fit, stores_targets
+from gemmule.fitted.writing import OutsideTeacher, header, write
+from gemmule.plan import Plan
+from gemmule.progress import say
+
+MINUTES = 12.0  # of a run on this machine
+SPEED = 0.45  # of a large product's, of a whole run: at first; then what was measured
+TRIES = 3
+LARGE = 2**15  # tokens of a vocabulary that is pruned
+BYTES_PER_TOKEN = 3.0  # of English at a vocabulary of 2,048: at first
+SMALL_TEXT = 2 * 10**6  # bytes: of less, more is held out, or there is too little to measure on
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A recipe, not written yet, and what it will take."""
+
+    text: str
+    estimate: Estimate
+
+
+def fit_recipe(
+    texts: Sequence[str], file: Path, teacher: str | None = None, size: int | None = None, minutes: float = MINUTES
+) -> Fitted:
+    """A recipe for `texts`, to be written to `file`: sources in it are relative to that.
+
+    Raises RequestError for text that can't be read or is too little, and for a teacher that can't teach here.
+    """
+    base = file.absolute().parent
+    sources = [_relative(text, base) for text in texts]
+    found = look(sources, base)
+    outsider, vocabulary_size = _teacher(teacher, base, found) if teacher is not None else (None, None)
+    from gemmule.estimate.measuring import product_rate  # imports torch
+    from gemmule.model.device import choose_device
+
+    shape = None if outsider is None else of_outside(base / outsider.origin, outsider.origin, 256, vocabulary_size)
+    means = Means(
+        text_bytes=found.bytes,
+        bytes_per_token=BYTES_PER_TOKEN,
+        flops=SPEED * product_rate(choose_device("auto")) * minutes * 60,
+        vocabulary_size=vocabulary_size,
+        teacher_flops=None if outsider is None else (shape.flops_per_token if shape is not None else 0.0),
+        longest=outsider.longest if outsider is not None else None,
+    )
+    name = _name(texts[0])
+    fraction = 0.1 if found.bytes < SMALL_TEXT else 0.05
+    sizes: Sizes | None = None
+    known: Estimate | None = None
+    for _ in range(TRIES):
+        before, sizes = sizes, fit(means, size)
+        if sizes == before:
+            break
+        if outsider is not None:
+            outsider = replace(outsider, targets=stores_targets(means, sizes))
+        text = write(name, sources, found, sizes, outsider, fraction)
+        plan = Plan(tomllib.loads(text), file, Path("runs") / name)
+        say(f"trying a student of {sizes.student.layers} layers of width {sizes.student.width} on this machine")
+        known = estimate(plan)
+        means = _learned(means, sizes, known, minutes)
+    assert known is not None
+    assert sizes is not None
+    remarks = _remarks(sizes, known, minutes, plan)
+    return Fitted(
+        write(name, sources, found, sizes, outsider, fraction, header(str(file), found, known, remarks)), known
+    )
+
+
+def _learned(means: Means, sizes: Sizes, known: Estimate, minutes: float) -> Means:
+    """With what was found out: the text's real tokens, and this machine's speed at this work."""
+    of_2048 = 1.0 if means.vocabulary_size else (sizes.vocabulary_size / 2048) ** 0.2
+    return replace(
+        means,
+        bytes_per_token=known.text.bytes_per_token / of_2048,
+        vocabulary_size=known.text.vocabulary_size if means.vocabulary_size else None,
+        flops=known.flops / known.seconds * minutes * 60,
+        train_share=known.text.train_bytes / means.text_bytes,
+    )
+
+
+def _remarks(sizes: Sizes, known: Estimate, minutes: float, plan: Plan) -> list[str]:
+    """Why it is as it is, and what would be better."""
+    lines = []
+    if sizes.limited_by == "text":
+        lines.append("The text is what limits it: larger models would learn it by heart. More text is what helps most.")
+    elif sizes.limited_by == "time" and known.seconds < 1.5 * 60 * minutes:
+        lines.append(
+            f"The time is what limits it: gemmule init --minutes {minutes * 10:g} makes larger models, better ones."
+        )
+    if sizes.limited_by == "size" and sizes.student.tokens < 5 * sizes.student.weights:
+        lines.append(
+            "So large a student learns best from 20 tokens a parameter or more; this is what time and text allow."
+        )
+    for warning in advice.warnings(plan, known):
+        lines += _wrapped(warning)
+    return lines
+
+
+def _wrapped(text: str, width: int = 110) -> list[str]:
+    lines = [""]
+    for word in text.split(" "):
+        if len(lines[-1]) + len(word) >= width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines
+
+
+def _teacher(origin: str, base: Path, found: Found) -> tuple[OutsideTeacher, int]:
+    """A teacher from outside as the recipe names it, and about how many tokens its students have."""
+    if outside.is_url(origin):
+        return _server(origin)
+    place = Path(origin).expanduser()
+    longest = None
+    if place.is_dir():
+        outside.check_folder(place, 2)
+        longest = outside.longest_window(place)
+    elif not place.is_file() and origin.count("/") != 1:
+        raise RequestError(f"--teacher {origin}: no such folder or file, and no hub id (owner/name) or address either")
+    words = read_tokenizer(place if place.exists() else origin).vocabulary_size
+    prune = words > LARGE
+    kept = min(words, round(8 * found.bytes**0.5)) if prune else words
+    return OutsideTeacher(
+        _relative(origin, base) if place.exists() else origin, "teacher", prune, longest=longest
+    ), kept
+
+
+def _server(url: str) -> tuple[OutsideTeacher, int]:
+    """A served teacher: its tokenizer is that of the folder or hub id by which the server calls its model."""
+    import torch
+
+    from gemmule.distill.served import TOP_K, ServedTeacher
+
+    name = ServedTeacher(url, 2**31, torch.device("cpu"), patience=5.0).name
+    try:
+        words = read_tokenizer(name).vocabulary_size
+    except (RequestError, WorkError) as error:
+        raise RequestError(f"--teacher {url}: it serves {name!r}, whose tokenizer is not to be had: {error}") from None
+    return OutsideTeacher(url, name, prune=False, top_k=TOP_K), words
+
+
+def _relative(text: str, base: Path) -> str:
+    """A path as seen from the recipe's folder, if it lies in it or beside it."""
+    if text == BUNDLED:
+        return text
+    path = Path(text).expanduser().absolute()
+    near = os.path.relpath(path, base)
+    return str(path) if near.startswith("../..") else near
+
+
+def _name(text: str) -> str:
+    """What the run is called: as the first text is."""
+    stem = text.removeprefix("gemmule:").rstrip("/*.")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(stem).name.split(".")[0]).strip("-_")
+    return name[:60] or "text"
+
+
+def write_file(file: Path, text: str) -> None:
+    """Raises RequestError if there is a file, WorkError if it can't be written; nothing half-written is left."""
+    try:
+        with file.open("x", encoding="utf-8") as out:
+            out.write(text)
+    except FileExistsError:
+        raise RequestError(f"{file}: exists already; nothing is overwritten: give another --out") from None
+    except OSError as error:
+        raise RequestError(f"{file}: can't be written: {error.strerror}") from None
+
+
+def check_free(file: Path) -> None:
+    """Before any work: whether a recipe can be written there. Raises RequestError."""
+    if file.exists():
+        raise RequestError(f"{file}: exists already; nothing is overwritten: give another --out")
+    if not file.absolute().parent.is_dir() or not os.access(file.absolute().parent, os.W_OK):
+        raise RequestError(f"{file}: can't be written: {file.absolute().parent} is no folder that you may write in")

@@ -1,0 +1,141 @@
+"""Memory, counted, against what PyTorch really keeps."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gemmule.data.loader import Windows
+from gemmule.distill.teachers import Gemma2Teacher
+from gemmule.estimate import memory
+from gemmule.estimate.shapes import of_config
+from gemmule.evaluate import figures
+from gemmule.model.config import Gemma2Config
+from gemmule.model.transformer import Gemma2
+from gemmule.recipe import Train
+from gemmule.train.memory import recompute_activations
+from gemmule.train.optimizer import Optimizer
+
+TRAIN = Train(tokens=1, learning_rate=1e-3)
+
+SHAPES = {
+    "deep": Gemma2Config(300, layers=6, width=32, heads=4, kv_heads=2, head_dim=8, ffn_width=128, window=64),
+    "wide": Gemma2Config(300, layers=2, width=96, heads=2, kv_heads=2, head_dim=48, ffn_width=200, window=32),
+}
+
+
+@pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES.keys())
+@pytest.mark.parametrize("again", [False, True], ids=["kept", "recomputed"])
+def test_activations_are_what_autograd_keeps(config, again):
+    model, train = Gemma2(config).train(), TRAIN.model_copy(update={"recompute_activations": again})
+    if again:
+        recompute_activations(model)
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if tensor.is_floating_point() and storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    ids = torch.randint(300, (8, 128))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        hidden = model.model(ids)
+    measured = sum(kept.values())
+    # what the backward pass needs beside, and what goes into the head and comes back
+    passing = 6 * config.width + 3 * config.ffn_width
+    if again:  # and the one layer that is made again
+        passing += 6 * config.width + 2 * (config.heads + config.kv_heads) * config.head_dim + 4 * config.ffn_width
+    passing *= 4 * ids.numel()
+    assert memory.activations(config, train, ids.numel()) * 4 - passing == pytest.approx(measured, rel=0.05)
+    del hidden
+
+
+def test_a_training_holds_weights_gradients_and_two_moments_and_the_teacher():
+    config = SHAPES["wide"]
+    alone = memory.of_training(config, TRAIN, 1024)
+    weights = sum(weight.nbytes for weight in Gemma2(config).parameters())
+    table = 300 * 96 * 4
+    assert (alone.weights, alone.gradients, alone.moments) == (weights, weights + table, 2 * weights)
+    assert alone.checkpoint == 3 * weights
+    assert alone.head == 1024 * 300 * 4
+    taught = memory.of_training(config, TRAIN, 1024, [of_config(SHAPES["deep"], 128)])
+    assert taught.teacher > sum(weight.nbytes for weight in Gemma2(SHAPES["deep"]).parameters())
+    assert taught.head == 2 * alone.head
+    assert alone.total == sum((6 * weights, weights + table, alone.activations, alone.head))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_checkpoint_on_disk(optimizer, tmp_path):
+    train = TRAIN.model_copy(update={"optimizer": optimizer})
+    model = Gemma2(SHAPES["deep"])
+    updates = Optimizer(model, train)
+    model(torch.randint(300, (1, 8)), targets=torch.randint(300, (1, 8))).backward()
+    updates.step(1e-3)
+    save_file(updates.state(), tmp_path / "moments")
+    save_file(dict(model.named_parameters()), tmp_path / "weights")
+    written = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert memory.checkpoint_bytes(SHAPES["deep"], train) == pytest.approx(written, rel=0.05)
+
+
+def test_checkpoints_that_stay():
+    def kept(steps: int, **policy: object) -> int:
+        return memory.checkpoints_kept(TRAIN.model_copy(update=policy), steps)
+
+    assert [kept(steps) for steps in (1, 200, 201, 1000)] == [1, 1, 2, 2]
+    assert kept(1000, keep_last=3, keep_every=400, keep_best=True) == 5  # every 200th is saved, and there are five
+    assert kept(2000, keep_last=3, keep_every=400, keep_best=True) == 9
+
+
+class Ids:
+    """A stream of random tokens."""
+
+    path, vocabulary_size = "random", 2048
+
+    def __init__(self, tokens: int) -> None:
+        self.ids = np.random.default_rng(0).integers(6, self.vocabulary_size, tokens)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, where):
+        return self.ids[where]
+
+    def mask(self, start: int, stop: int):
+        return np.ones(stop - start, bool)
+
+
+def peak_above(work) -> int:
+    """Bytes that this process takes at most during `work`, above what it holds before it."""
+
+    def held(field: str) -> int:
+        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+        return int(line.split()[1]) * 1024
+
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = held("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+    work()
+    return held("VmHWM") - before
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells a process's peak")
+@pytest.mark.parametrize("taught", [False, True], ids=["alone", "beside its teacher"])
+def test_an_evaluation_holds_copies_of_its_logits(taught, monkeypatch):
+    monkeypatch.setattr(figures, "LARGEST_LOGITS", 2**23)
+    monkeypatch.setattr(memory, "JUDGED", 2**23)
+    config = Gemma2Config(2048, layers=2, width=64, heads=2, kv_heads=2, head_dim=32, ffn_width=128, window=64)
+    model, shape = Gemma2Teacher(Gemma2(config)), of_config(config, 128)
+    windows = Windows(Ids(6000), 128, 2, 0)
+    peak = peak_above(lambda: figures.measure(model, windows, 1, model if taught else None, "measuring"))
+    teachers = [shape] if taught else []
+    weights = (1 + taught) * config.parameters * 4  # which are there before
+    assert memory.of_evaluation(shape, teachers, 2048, 6000) - weights == pytest.approx(peak, rel=0.2)

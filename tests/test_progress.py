@@ -1,0 +1,50 @@
+"""The clock that stands while the process is stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from gemmule import progress
+from gemmule.progress import Meter, RunningClock
+
+
+def test_time_in_which_nobody_could_read_the_clock_does_not_count(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(RunningClock, "_beat", lambda self: None)
+    clock = RunningClock()
+    assert clock() == 0
+    for passed, shown in [(1.0, 1.0), (0.25, 1.25), (4.5, 5.75), (3600.0, 6.75), (1.0, 7.75)]:
+        now += passed
+        assert clock() == shown
+
+
+def test_a_stopped_process_goes_on_where_its_clock_stood():
+    """A stop of 1.5 s, of which at most a beat and what counts as running are seen."""
+    code = (
+        "import time; from gemmule.progress import RunningClock; RunningClock.BEAT, RunningClock.STOPPED = 0.1, 0.5;"
+        "started = time.monotonic(); clock = RunningClock(); clock(); print('go', flush=True);"
+        "time.sleep(2.5); print(clock(), time.monotonic() - started)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "go\n"
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(1.5)
+    os.kill(process.pid, signal.SIGCONT)
+    running, passed = map(float, process.communicate(timeout=30)[0].split())
+    assert passed >= 2.5
+    assert passed - 1.6 < running < passed - 1.2
+
+
+def test_the_speed_is_that_of_the_time_that_ran(monkeypatch):
+    seconds = iter([0.0, 2.0, 4.0])
+    monkeypatch.setattr(progress, "running_seconds", lambda: next(seconds))
+    meter = Meter("m", 1000)
+    meter.update(100)
+    assert meter.speed == 50
+    meter.update(300)
+    assert meter.speed == 75

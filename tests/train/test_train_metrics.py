@@ -1,0 +1,48 @@
+"""metrics.jsonl when training goes on: what came after the checkpoint goes, however the file ended."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gemmule.train import metrics
+from gemmule.train.metrics import MetricsLog
+
+
+def lines(count):
+    return "".join(json.dumps({"step": step, "loss": 1 / step}) + "\n" for step in range(1, count + 1))
+
+
+@pytest.mark.parametrize("tail", ["", '{"step": 11, "lo', "\x00\x00\x00", '{"step": 11, "loss": 1}', "\x00\n\x00\n"])
+@pytest.mark.parametrize("step", [0, 1, 7, 10, 99])
+def test_records_after_the_step_are_dropped_and_the_next_one_follows(tmp_path, step, tail):
+    (tmp_path / "metrics.jsonl").write_text(lines(10) + tail)
+    log = MetricsLog(tmp_path, step)
+    log.write({"step": step + 1, "loss": 5.0})
+    log.close()
+    kept = [*range(1, min(step, 10) + 1), step + 1]
+    assert [record["step"] for record in metrics.read(tmp_path)] == kept
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == len(kept)
+
+
+@pytest.mark.parametrize("content", [None, "", "nothing\n"])
+def test_a_log_without_records_begins(tmp_path, content):
+    if content is not None:
+        (tmp_path / "metrics.jsonl").write_text(content)
+    log = MetricsLog(tmp_path, 3)
+    log.write({"step": 4})
+    log.close()
+    assert metrics.read(tmp_path) == [{"step": 4}]
+
+
+def test_going_on_takes_no_longer_the_longer_the_run_was(tmp_path, monkeypatch):
+    """A thousand records before the checkpoint, ten after: eleven are looked at."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(lines(1010))
+    read = []
+    real = metrics._step_of
+    monkeypatch.setattr(metrics, "_step_of", lambda line: read.append(line) or real(line))
+    metrics._drop_after(1000, path)
+    assert len(read) == 11
+    assert path.read_text() == lines(1000)
