@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gemmule import __version__, host
+from gemmule import __version__, host, ranks
 from gemmule.errors import GemmuleError, RequestError, Terminated
 from gemmule.studies import STUDIES
 
@@ -39,27 +39,39 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON when done")]
 
 
 def main() -> None:
-    """The `gemmule` command. Turns every outcome into its exit status, and errors into one or two lines."""
-    arguments = sys.argv[1:]
+    """The `gemmule` command, in one process or in each of torchrun's."""
     host.settle()
+    with ranks.led():
+        _run(sys.argv[1:])
+
+
+def _run(arguments: list[str]) -> None:
+    """Turns every outcome into its exit status, and errors into one or two lines."""
     try:
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="gemmule")
     except GemmuleError as error:
         if "--debug" in arguments:
             raise
-        print(f"gemmule: {error}", file=sys.stderr)
+        if ranks.may_speak():
+            print(f"gemmule: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     except OSError as error:
         if "--debug" in arguments:
             raise
-        print(f"gemmule: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        if ranks.may_speak():
+            print(f"gemmule: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)
     except Terminated:
-        print(f"terminated; all is saved. Go on with: {shlex.join(['gemmule', *arguments])}", file=sys.stderr)
+        if ranks.rank() == 0:
+            print(f"terminated; all is saved. Go on with: {shlex.join(['gemmule', *arguments])}", file=sys.stderr)
         raise
     except SystemExit as leaving:
-        if leaving.code == INTERRUPTED:
+        if leaving.code == INTERRUPTED and ranks.rank() == 0:
             print(f"interrupted. Go on with: {shlex.join(['gemmule', *arguments])}", file=sys.stderr)
+        raise
+    except Exception:
+        if not ranks.may_speak():
+            sys.exit(1)
         raise
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from gemmule import artifact, status
+from gemmule import artifact, ranks, status
 from gemmule import recipe as recipes
 from gemmule.data import sources
 from gemmule.errors import RequestError, WorkError
@@ -133,6 +133,9 @@ class Family:
 
     def run(self, verb: str | None = None, models: Iterable[str] = (), remake: bool = False) -> None:
         """Makes what is missing. Raises RequestError where settings changed and `remake` is not given."""
+        if ranks.rank():
+            self._take_part()
+            return
         steps = self.chosen(verb, models)
         with artifact.lock(self.out), status.kept(self.out, self.out / RECIPE):
             missing, stale = self.compare(steps)
@@ -154,6 +157,13 @@ class Family:
                 self._report(force=bool(missing or stale))
             elif not (missing or stale):
                 say(f"{verb}: nothing to do; it is made in {self.out}")
+
+    def _take_part(self) -> None:
+        """Another process than the first does its part of what the first one calls for, to the end."""
+        from gemmule import steps as making  # imports torch
+
+        for path in ranks.calls():
+            making.take_part(next(step for step in self.plan.steps if str(step.path) == path), self.plan)
 
     def teach(self, worker: Worker, models: Iterable[str] = ()) -> None:
         """One worker's share of the targets.

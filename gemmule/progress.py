@@ -104,7 +104,7 @@ class Meter:
         note = f"{note}  {human(self.speed)} {self.unit}/s".strip()
         if self.live is not None:
             self.live.update(self.task, completed=done, note=note)
-        elif now - self.last_line >= PLAIN_EVERY or done >= self.total:
+        elif not console.quiet and (now - self.last_line >= PLAIN_EVERY or done >= self.total):
             self.last_line = now
             left = (self.total - done) / self.speed if self.speed > 0 else 0.0
             print(f"{self.title}: {done / self.total:.0%}  {note}  {duration(left)} left", file=sys.stderr, flush=True)

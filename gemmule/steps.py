@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gemmule import artifact, outside, tokenizer
+from gemmule import artifact, outside, ranks, tokenizer
 from gemmule import recipe as recipes
 from gemmule.artifact import publish
 from gemmule.convert.card import model_card
@@ -205,7 +205,19 @@ def _tokens(step: Step, plan: Plan) -> None:
 
 
 def _targets(step: Step, plan: Plan) -> None:
-    teaching(step, plan).make()
+    targets = teaching(step, plan)
+    targets.prepare()
+    with ranks.together(str(step.path)):
+        targets.teach(ranks.rank(), ranks.size())
+    targets.publish()
+
+
+def take_part(step: Step, plan: Plan) -> None:
+    """What another process than the first does while that one makes the step: its share of teaching, or of training."""
+    if step.kind == "targets":
+        teaching(step, plan).teach(ranks.rank(), ranks.size())
+    else:
+        train(job_of(step, plan))
 
 
 def teaching(step: Step, plan: Plan) -> Teaching:
@@ -274,7 +286,8 @@ def _model(step: Step, plan: Plan) -> None:
     cut = describe_own_cut(step, job.config)
     started = f", cut from {model.start_from} ({cut})" if cut else ""
     say(f"{name}: {human(job.config.parameters)} parameters, {job.steps} steps{taught}{started}")
-    trained = train(job)
+    with ranks.together(str(step.path)):
+        trained = train(job)
     with _publish(step) as folder:
         weights.save(trained, folder, words.control_ids)
         tokenizer.save(words, folder)

@@ -56,11 +56,6 @@ class Teaching:
             self._teacher = self.load()
         return self._teacher
 
-    def make(self) -> None:
-        self.prepare()
-        self.teach()
-        self.publish()
-
     def prepare(self) -> None:
         """Nothing, if it is done. Raises RequestError if the budget is too small."""
         if self.parts.prepared:

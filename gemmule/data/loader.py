@@ -114,18 +114,22 @@ class Windows:
         """What rank `rank` of `world_size` reads at `step` (from 0): its part of the step's windows, in order.
 
         The step's windows are the numbers step * windows_per_batch + j of an endless sequence, epoch after epoch, so
-        they don't depend on the number of ranks. B = windows_per_batch / world_size.
+        they don't depend on the number of ranks. B = windows_per_batch / world_size, rounded up: all ranks get as many,
+        and what that is too many is the step's last window again, masked out.
 
-        Raises RequestError if the ranks can't share the windows evenly.
+        Raises RequestError if there are no windows in a batch.
         """
-        if windows_per_batch < 1 or windows_per_batch % world_size:
-            raise RequestError(f"{windows_per_batch} windows a batch can't be shared evenly by {world_size} ranks")
+        if windows_per_batch < 1:
+            raise RequestError(f"{windows_per_batch} windows a batch: at least 1 is needed")
         if step < 0 or not 0 <= rank < world_size:
             raise ValueError(f"step {step}, rank {rank} of {world_size}")
-        share = windows_per_batch // world_size
-        first = step * windows_per_batch + rank * share
-        epochs, places = np.divmod(np.arange(first, first + share, dtype=np.int64), len(self))
-        return self.window_batch(permute(places, len(self), self.seed, epochs))
+        share = -(-windows_per_batch // world_size)
+        mine = np.arange(rank * share, (rank + 1) * share, dtype=np.int64)
+        numbers = step * windows_per_batch + np.minimum(mine, windows_per_batch - 1)
+        epochs, places = np.divmod(numbers, len(self))
+        batch = self.window_batch(permute(places, len(self), self.seed, epochs))
+        batch.mask[mine >= windows_per_batch] = False
+        return batch
 
     def window_batch(self, indices: Sequence[int] | NDArray[np.int64] | range) -> Batch:
         """The windows of these numbers, in this order.

@@ -57,20 +57,20 @@ class ByteAligned:
         self.teacher, self.tokenizer = teacher, theirs
         self.their_bytes, self.our_bytes = token_bytes(theirs), token_bytes(ours)
 
-        self._known: dict[int, tuple[NDArray[np.int32], Tensor]] = {}  # by a window's start
+        self._known: dict[tuple[int, int], tuple[NDArray[np.int32], Tensor]] = {}  # by start, and tokens learned
 
     def chunks(self, batch: Batch) -> Chunks:
         """The chunks of a batch of the student's windows."""
-        starts = batch.starts.tolist()
-        unknown = [row for row, start in enumerate(starts) if start not in self._known]
+        windows = list(zip(batch.starts.tolist(), batch.mask.sum(axis=1).tolist(), strict=True))
+        unknown = [row for row, window in enumerate(windows) if window not in self._known]
         if unknown:
             asked = self._ask([batch.targets[row][batch.mask[row]] for row in unknown])
-            self._known |= {starts[row]: window for row, window in zip(unknown, asked, strict=True)}
-        losses = torch.cat([self._known[start][1] for start in starts])
+            self._known |= {windows[row]: answer for row, answer in zip(unknown, asked, strict=True)}
+        losses = torch.cat([self._known[window][1] for window in windows])
         of_token = np.full(batch.targets.shape, len(losses))
         first = 0
-        for row, start in enumerate(starts):
-            numbers, own = self._known[start]
+        for row, window in enumerate(windows):
+            numbers, own = self._known[window]
             of_token[row, batch.mask[row]] = np.where(numbers < 0, len(losses), numbers + first)
             first += len(own)
         device = self.teacher.device
@@ -183,19 +183,21 @@ def alm_loss(
         targets: [B, T], the next tokens.
         mask: [B, T], True where a token is learned.
     """
-    hidden = model.model(**inputs)  # [B, T, D]
-    weight, cap = model.model.embed_tokens.weight, model.config.final_cap
-    with torch.no_grad():
-        losses = _next_token_losses(DenseTeacher(hidden.flatten(0, 1), weight, cap), targets.flatten())  # [N]
-    with torch.enable_grad():
-        leaf = losses.requires_grad_()
-        count = len(chunks.losses)
-        ours = leaf.new_zeros(count + 1).index_add(0, chunks.of_token, leaf)[:count]  # [C]
-        plain = leaf[mask.flatten()].sum()
-        total = (1 - next_token_weight) * chunk_losses(chunks.losses, ours).sum() + next_token_weight * plain
-        (counts,) = torch.autograd.grad(total, leaf)  # [N]: what a nat of each token's loss counts
-    surrogate = fused_loss(hidden, weight, cap, targets, mask=counts.view_as(targets), denominator=denominator)
-    return surrogate + (total.detach() / denominator - surrogate.detach())
+
+    def loss(hidden: Tensor, weight: Tensor, cap: float | None) -> Tensor:  # hidden [B, T, D]
+        with torch.no_grad():
+            losses = _next_token_losses(DenseTeacher(hidden.flatten(0, 1), weight, cap), targets.flatten())  # [N]
+        with torch.enable_grad():
+            leaf = losses.requires_grad_()
+            count = len(chunks.losses)
+            ours = leaf.new_zeros(count + 1).index_add(0, chunks.of_token, leaf)[:count]  # [C]
+            plain = leaf[mask.flatten()].sum()
+            total = (1 - next_token_weight) * chunk_losses(chunks.losses, ours).sum() + next_token_weight * plain
+            (counts,) = torch.autograd.grad(total, leaf)  # [N]: what a nat of each token's loss counts
+        surrogate = fused_loss(hidden, weight, cap, targets, mask=counts.view_as(targets), denominator=denominator)
+        return surrogate + (total.detach() / denominator - surrogate.detach())
+
+    return model(**inputs, targets=loss)
 
 
 def _next_token_losses(expected: DenseTeacher, targets: Tensor) -> Tensor:

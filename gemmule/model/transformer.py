@@ -31,6 +31,7 @@ from gemmule.model.norm import RMSNorm
 # query [B, H, T, C], key and value [B, K, T, C] -> what the queries gather, [B, H, T, C]
 Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 RunLayer: TypeAlias = Callable[..., Tensor]  # (layer, x, angles, attend) -> what the layer makes of x
+Loss: TypeAlias = Callable[[Tensor, Tensor, float | None], Tensor]  # hidden [B, T, D], head [V, D], cap -> a scalar
 
 
 class Gemma2(nn.Module):
@@ -45,7 +46,7 @@ class Gemma2(nn.Module):
     def forward(
         self,
         ids: Tensor,
-        targets: head.Targets | None = None,
+        targets: head.Targets | Loss | None = None,
         *,
         mask: Tensor | None = None,
         temperature: float = 1.0,
@@ -57,16 +58,20 @@ class Gemma2(nn.Module):
     ) -> Tensor:
         """Reads ids [B, T] (int64). Gives logits [B, T, V] (float32), or, with `targets`, the mean loss in nats.
 
-        `targets` and the rest are those of `fused_loss`. With `cache`, ids go on where the cached tokens end.
-        With `documents` [B, T], a token sees only tokens of its own document: those with the same number.
+        `targets` and the rest are those of `fused_loss`; or `targets` is a loss of one's own. With `cache`, ids go on
+        where the cached tokens end. With `documents` [B, T], a token sees only tokens of its own document: those with
+        the same number.
         """
         hidden = self.model(ids, cache, documents)
         if targets is None:
             return self.logits(hidden)
+        weight, cap = self.model.embed_tokens.weight, self.config.final_cap
+        if callable(targets):
+            return targets(hidden, weight, cap)
         return fused_loss(
             hidden,
-            self.model.embed_tokens.weight,
-            self.config.final_cap,
+            weight,
+            cap,
             targets,
             mask=mask,
             temperature=temperature,

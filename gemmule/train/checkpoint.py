@@ -1,8 +1,8 @@
 """Checkpoints: all that training needs to go on, as artifacts named by step.
 
 Batches, learning rate and draws are functions of the step, so the weights, the optimizer's moments and a few numbers
-are the whole state. They are copied at once and written by a thread while training goes on. One that does not verify
-is set aside and the one before it used.
+are the whole state. They are copied at once and written by a thread while training goes on; of several processes each
+writes its pieces, while training waits. One that does not verify is set aside and the one before it used.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gemmule import artifact
+from gemmule import artifact, ranks
 from gemmule.artifact import Artifact, Settings
 from gemmule.errors import WorkError
 from gemmule.model import weights
 from gemmule.model.transformer import Gemma2
 from gemmule.progress import say
 from gemmule.recipe import Train
+from gemmule.train import parallel
 from gemmule.train.guards import LossHistory, PassedOver, State
 from gemmule.train.optimizer import Optimizer
 
@@ -48,12 +50,15 @@ class Checkpoints:
         """
         self.finish()
         path = self.folder / f"step-{state.step:08d}"
-        if path.exists():
+        if parallel.agree(path.exists()):
             return
         parameters, moments = _copies(model.state_dict()), _copies(optimizer.state())
-        for name, tensor in [*parameters.items(), *moments.items()]:
-            if not tensor.isfinite().all():
-                raise WorkError(f"step {state.step}: {name} is not finite; such a checkpoint is not written")
+        pieces = parallel.local(parameters | moments)
+        if name := parallel.first(next((name for name, piece in pieces.items() if not piece.isfinite().all()), None)):
+            raise WorkError(f"step {state.step}: {name} is not finite; such a checkpoint is not written")
+        if ranks.size() > 1:
+            self._write_pieces(path, model, parameters | moments, state)
+            return
         self._writing = self._writer.submit(self._write, path, model, parameters, moments, state)
 
     def finish(self) -> None:
@@ -81,6 +86,19 @@ class Checkpoints:
             artifact.write_json(temporary / STATE, asdict(state))
         self._drop_old()
 
+    def _write_pieces(self, path: Path, model: Gemma2, tensors: dict[str, Tensor], state: State) -> None:
+        """All ranks write, each its pieces; rank 0 publishes."""
+        publishing = artifact.publish(path, KIND, settings=self.settings, inputs=self.inputs)
+        with publishing if ranks.rank() == 0 else nullcontext(path) as temporary:
+            folder = parallel.agree(temporary)
+            parallel.write(tensors, folder)
+            if ranks.rank() == 0:
+                artifact.write_json(folder / weights.CONFIG, model.config.to_huggingface())
+                artifact.write_json(folder / STATE, asdict(state))
+        if ranks.rank() == 0:
+            self._drop_old()
+        parallel.agree("published")  # no rank goes on before
+
     def _drop_old(self) -> None:
         """Keeps the newest ones, every so many steps one, and the best, as the recipe says."""
         there = found(self.folder)
@@ -97,7 +115,14 @@ class Checkpoints:
                 shutil.rmtree(going)
 
     def newest(self) -> Artifact | None:
-        """The newest checkpoint that verifies; damaged ones are set aside as `damaged/step-...`, and it is said."""
+        """The newest checkpoint that verifies; damaged ones are set aside as `damaged/step-...`, and it is said.
+
+        Rank 0 looks for all.
+        """
+        path = parallel.agree(self._newest() if ranks.rank() == 0 else None)
+        return None if path is None else artifact.read(path)
+
+    def _newest(self) -> Path | None:
         for remains in self.folder.glob(".step-*"):  # of a process that was killed
             shutil.rmtree(remains)
         for path in reversed(found(self.folder)):
@@ -108,7 +133,7 @@ class Checkpoints:
                 aside = artifact.retire(path, self.folder / "damaged")
                 say(f"{error}. Set aside as {aside}")
                 continue
-            return checkpoint
+            return path
         return None
 
 
@@ -118,10 +143,15 @@ def found(folder: Path) -> list[Path]:
 
 
 def load(checkpoint: Artifact, model: Gemma2, optimizer: Optimizer) -> State:
-    """Puts a checkpoint's weights and moments in place."""
+    """Puts a checkpoint's weights and moments in place, by however many processes it was written."""
     state = read_state(checkpoint.path)
-    model.load_state_dict(weights.load(checkpoint.path).state_dict())
-    optimizer.load_state(load_file(checkpoint / MOMENTS), state.updates)
+    if ranks.size() == 1 and (checkpoint / MOMENTS).exists():
+        model.load_state_dict(weights.load(checkpoint.path).state_dict())
+        optimizer.load_state(load_file(checkpoint / MOMENTS), state.updates)
+        return state
+    moments = optimizer.empty_state()
+    parallel.read(dict(model.state_dict()) | moments, checkpoint.path)
+    optimizer.load_state(moments, state.updates)
     return state
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
+from gemmule import ranks
 from gemmule.artifact import write_json
 from gemmule.data.loader import Batch, Windows
 from gemmule.errors import WorkError
@@ -22,7 +23,7 @@ from gemmule.model.cut import cut, measure_importance
 from gemmule.model.device import choose_device
 from gemmule.model.transformer import Gemma2
 from gemmule.progress import Meter, running_seconds, say
-from gemmule.train import checkpoint
+from gemmule.train import checkpoint, parallel
 from gemmule.train.checkpoint import Checkpoints
 from gemmule.train.guards import IN_A_ROW, PassedOver, State, Trouble
 from gemmule.train.job import Job
@@ -52,8 +53,9 @@ def train(job: Job) -> Gemma2:
     while True:
         trainer = Trainer(job, passed_over)
         try:
-            trainer.run()
-            return trainer.model.eval()
+            with parallel.all_present():
+                trainer.run()
+                return parallel.gather(trainer.model).eval()
         except Trouble as trouble:
             passed_over = trainer.recover(trouble)
         del trainer  # before there is another
@@ -66,10 +68,11 @@ class Trainer:
         """Takes up the newest checkpoint, if there is one; `passed_over` is data to leave out beside what that says."""
         self.job = job
         self.device = choose_device(job.machine.device)
+        parallel.join(self.device)
         self.checkpoints = Checkpoints(job.folder / "checkpoints", job.train, job.settings, job.inputs)
         last = self.checkpoints.newest()
-        start = Gemma2(job.config) if last is not None else _initial_model(job, self.device)
-        self.model = start.to(self.device).train()
+        initial = partial(_initial_model, job, self.device) if last is None else None
+        self.model = parallel.place(job.config, self.device, initial).train()
         self.optimizer = Optimizer(self.model, job.train)
         self.state = checkpoint.load(last, self.model, self.optimizer) if last is not None else State()
         self.state = replace(self.state, passed_over=passed_over or self.state.passed_over)
@@ -86,24 +89,29 @@ class Trainer:
     def run(self) -> None:
         """Trains to the end. Raises Trouble, and what `train` says."""
         job = self.job
-        tracker = start_tracking(job.machine.track, job.folder, job.settings)
-        log = MetricsLog(job.folder, self.state.step, tracker)
+        log = self._open_log() if ranks.rank() == 0 else None
+        write = log.write if log is not None else lambda line: None
         total = job.steps * job.windows_per_batch * job.windows.sequence_length
         try:
             with stop_flag() as stopping, self.batch_of, Meter(job.name, total, done=self.state.tokens) as meter:
                 while self.state.step < job.steps:
                     record = self.advance()
                     meter.update(self.state.tokens, f"loss {record['loss']:.3f}" if "loss" in record else "left out")
-                    log.write(record | {"tokens_per_second": round(meter.speed, 1)})
+                    write(record | {"tokens_per_second": round(meter.speed, 1)})
                     if self._is_due(max(1, job.steps // VALIDATIONS)) or (job.train.keep_best and self._saves_now()):
-                        log.write(self._validate())
+                        write(self._validate())
                     if self._saves_now():
                         self.checkpoints.save(self.model, self.optimizer, self.state)
-                    if stop := stopping():
+                    if stop := parallel.first(stopping()):
                         self._stop(stop)
         finally:
-            log.close()
+            if log is not None:
+                log.close()
             self.checkpoints.close()
+
+    def _open_log(self) -> MetricsLog:
+        tracker = start_tracking(self.job.machine.track, self.job.folder, self.job.settings)
+        return MetricsLog(self.job.folder, self.state.step, tracker)
 
     def advance(self) -> dict[str, Any]:
         """One step. Gives what metrics.jsonl has of it. Raises Trouble if it is the last of several left out."""
@@ -114,21 +122,22 @@ class Trainer:
             record["passed_over"] = reason
         else:
             batch = self.batch_of(state.step)
-            if batch.damaged:
-                record["damaged_windows"] = batch.damaged
+            learned, damaged = map(int, parallel.add_up(float(batch.mask.sum()), float(batch.damaged)))
+            if damaged:
+                record["damaged_windows"] = damaged
             loss, norm = self._gradients(batch)
             if math.isfinite(loss) and math.isfinite(norm):
                 rate = learning_rate(state.step, self.job.steps, self.job.train)
                 self.optimizer.step(rate)
                 record |= {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
                 if state.losses.is_spike(loss):
-                    record["spike_in_documents"] = self.job.windows.documents_of(batch)
-                tokens = state.tokens + int(batch.mask.sum())
+                    record["spike_in_documents"] = self._documents()
+                tokens = state.tokens + learned
                 losses = state.losses.add(loss)
                 state = replace(state, tokens=tokens, updates=state.updates + 1, left_out=0, losses=losses)
             else:
                 reason = f"the loss is {loss} and the gradient's norm {norm}"
-                record |= {"left_out": reason, "documents": self.job.windows.documents_of(batch)}
+                record |= {"left_out": reason, "documents": self._documents()}
                 state = replace(state, left_out=state.left_out + 1)
                 if state.left_out == IN_A_ROW:
                     raise Trouble(state.step, reason)
@@ -155,7 +164,12 @@ class Trainer:
             )
 
         loss = compiling.eager_if_it_fails(gradients)
-        return loss, float(nn.utils.clip_grad_norm_(self.model.parameters(), job.train.clip))
+        return loss, parallel.clip(self.model, job.train.clip)
+
+    def _documents(self) -> list[int]:
+        """Those in this step's batch, whoever reads which part of it."""
+        windows = self.job.windows
+        return windows.documents_of(windows.batch(self.state.step, self.job.windows_per_batch))
 
     def _is_due(self, every: int) -> bool:
         return self.state.step % every == 0 or self.state.step == self.job.steps
@@ -194,7 +208,10 @@ class Trainer:
         return start.passed_over
 
     def report(self, trouble: Trouble) -> str:
-        """Writes what was in the batch that could not be learned from, window by window; gives the file's name."""
+        """Writes what was in the batch that could not be learned from, window by window; gives the file's name.
+
+        All ranks run the model over all of it, for none has it whole.
+        """
         batch = self.job.windows.batch(trouble.step, self.job.windows_per_batch)
         path = self.job.folder / f"stopped-at-{trouble.step + 1:08d}.json"
         windows = []
@@ -210,7 +227,8 @@ class Trainer:
                     "text": self.job.decode(part.targets[part.mask].tolist()) if self.job.decode else None,
                 }
             )
-        write_json(path, {"step": trouble.step + 1, "reason": trouble.reason, "windows": windows})
+        if ranks.rank() == 0:
+            write_json(path, {"step": trouble.step + 1, "reason": trouble.reason, "windows": windows})
         return str(path)
 
 
@@ -231,10 +249,14 @@ def _initial_model(job: Job, device: torch.device) -> Gemma2:
 def validate(model: Gemma2, windows: Windows, device: torch.device) -> float:
     """The next-token loss on evenly spread windows of the validation text, nats per token."""
     count = min(VALIDATION_WINDOWS, len(windows))
-    total, learned = 0.0, 0
-    for index in range(count):
-        loss, tokens = _next_token_loss(model, windows.window_batch([index * len(windows) // count]), device)
+    share = -(-count // ranks.size())
+    total, learned = 0.0, 0.0
+    for place in range(ranks.rank() * share, (ranks.rank() + 1) * share):
+        batch = windows.window_batch([min(place, count - 1) * len(windows) // count])
+        batch.mask[:] &= place < count  # all ranks run the model equally often
+        loss, tokens = _next_token_loss(model, batch, device)
         total, learned = total + loss, learned + tokens
+    total, learned = parallel.add_up(total, learned)
     return total / max(1, learned)
 
 

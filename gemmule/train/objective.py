@@ -21,6 +21,7 @@ from gemmule.distill.vocabulary import say_lost_mass
 from gemmule.model.head import SparseDistributions
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Distill
+from gemmule.train import parallel
 from gemmule.train.job import Job
 from gemmule.train.memory import Precision
 
@@ -34,7 +35,7 @@ def make_signal(job: Job, device: torch.device) -> Signal:
         return lambda batch: stored_targets(batch).to(device)
     if job.teacher is None:
         return lambda batch: torch.from_numpy(batch.targets).to(device)
-    teacher = job.teacher(device)
+    teacher = parallel.load_teacher(job.teacher, device)
     if isinstance(teacher, ByteAligned):
         return teacher.chunks
     say_lost_mass(f"{job.name}'s teacher", teacher, job.windows)
@@ -54,12 +55,15 @@ def stored_targets(batch: Batch) -> SparseDistributions:
 
 
 def token_weights(batch: Batch) -> NDArray[np.float32]:
-    """What each position of the batch counts, [B, T]: the teacher's entropy there, over the mean of those learned."""
+    """What each position of the batch counts, [B, T]: the teacher's entropy there, over the mean of those learned.
+
+    That is the mean over all ranks' batches.
+    """
     entropy = stored_targets(batch).entropy
     assert entropy is not None  # whatever is stored has it
     weights: NDArray[np.float32] = entropy.numpy().reshape(batch.mask.shape) * batch.mask
-    total = weights.sum()
-    return weights * (np.float32(batch.mask.sum()) / total) if total else batch.mask.astype(np.float32)
+    learned, total = parallel.add_up(float(batch.mask.sum()), float(weights.sum()))
+    return weights * (np.float32(learned) / np.float32(total)) if total else batch.mask.astype(np.float32)
 
 
 def accumulate(
@@ -76,7 +80,7 @@ def accumulate(
 ) -> float:
     """Adds to the gradients those of the mean loss over the batch's learned tokens, a micro-batch at a time.
 
-    Each micro-batch is divided by the whole batch's count of learned tokens, so its size changes nothing.
+    Each micro-batch is divided by the whole batch's count of learned tokens, on all ranks, so its size changes nothing.
 
     Args:
         next_token_weight: the next-token loss's share, where there is a teacher.
@@ -87,7 +91,7 @@ def accumulate(
         The loss, nats per learned token.
     """
     distill = distill or Distill()
-    learned = max(1, int(batch.mask.sum()))
+    learned = max(1, int(parallel.add_up(float(batch.mask.sum()))[0]))
     total = 0.0
     for start in range(0, len(batch.starts), windows_per_micro_batch):
         part = batch[start : start + windows_per_micro_batch]
@@ -122,4 +126,4 @@ def accumulate(
                 )
         loss.backward()
         total += loss.item()
-    return total
+    return parallel.add_up(total)[0]

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from gemmule.recipe import Train
 
+MOMENTS = {torch.optim.AdamW: ("exp_avg", "exp_avg_sq"), torch.optim.Muon: ("momentum_buffer",)}
+
 
 class Optimizer:
     """One or two of PyTorch's own, each with its share of a model's parameters."""
@@ -60,6 +62,14 @@ class Optimizer:
             for name, part, weight in self._parameters()
             for moment in sorted(part.state.get(weight, {}))
             if moment != "step"  # a number, and the same for all
+        }
+
+    def empty_state(self) -> dict[str, Tensor]:
+        """Zeros in the names and shapes of `state` after a step, to be filled."""
+        return {
+            f"{moment}.{name}": torch.zeros_like(weight, requires_grad=False)
+            for name, part, weight in self._parameters()
+            for moment in MOMENTS[type(part)]
         }
 
     def load_state(self, tensors: Mapping[str, Tensor], steps: int) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Generic, TypeVar
 
+from gemmule import ranks
 from gemmule.data.loader import Batch
 from gemmule.distill.targets import TargetStore
 from gemmule.progress import say_once
@@ -54,7 +55,7 @@ def batch_reader(job: Job) -> Callable[[int], Batch]:
     store = None if job.targets is None else TargetStore(job.targets)
 
     def read(step: int) -> Batch:
-        batch = job.windows.batch(step, job.windows_per_batch)
+        batch = job.windows.batch(step, job.windows_per_batch, ranks.rank(), ranks.size())
         return batch if store is None else with_targets(batch, store, job.windows.skip_damaged)
 
     return read
