@@ -115,35 +115,36 @@ class Trainer:
 
     def advance(self) -> dict[str, Any]:
         """One step. Gives what metrics.jsonl has of it. Raises Trouble if it is the last of several left out."""
-        started = running_seconds()
-        state = self.state
-        record: dict[str, Any] = {}
+        started, state = running_seconds(), self.state
         if (reason := state.why_passed_over()) is not None:
-            record["passed_over"] = reason
+            record: dict[str, Any] = {"passed_over": reason}
         else:
-            batch = self.batch_of(state.step)
-            learned, damaged = map(int, parallel.add_up(float(batch.mask.sum()), float(batch.damaged)))
-            if damaged:
-                record["damaged_windows"] = damaged
-            loss, norm = self._gradients(batch)
-            if math.isfinite(loss) and math.isfinite(norm):
-                rate = learning_rate(state.step, self.job.steps, self.job.train)
-                self.optimizer.step(rate)
-                record |= {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
-                if state.losses.is_spike(loss):
-                    record["spike_in_documents"] = self._documents()
-                tokens = state.tokens + learned
-                losses = state.losses.add(loss)
-                state = replace(state, tokens=tokens, updates=state.updates + 1, left_out=0, losses=losses)
-            else:
-                reason = f"the loss is {loss} and the gradient's norm {norm}"
-                record |= {"left_out": reason, "documents": self._documents()}
-                state = replace(state, left_out=state.left_out + 1)
-                if state.left_out == IN_A_ROW:
-                    raise Trouble(state.step, reason)
+            state, record = self._learn(state)
         self.state = replace(state, step=state.step + 1, seconds=state.seconds + running_seconds() - started)
         place = {"step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3)}
         return place | record
+
+    def _learn(self, state: State) -> tuple[State, dict[str, Any]]:
+        """An update, if there is something to learn and its gradient is finite."""
+        batch = self.batch_of(state.step)
+        learned, damaged = map(int, parallel.add_up(float(batch.mask.sum()), float(batch.damaged)))
+        record: dict[str, Any] = {"damaged_windows": damaged} if damaged else {}
+        if not learned:  # all of it is damaged
+            return state, record
+        loss, norm = self._gradients(batch)
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            reason = f"the loss is {loss} and the gradient's norm {norm}"
+            if state.left_out + 1 == IN_A_ROW:
+                raise Trouble(state.step, reason)
+            record |= {"left_out": reason, "documents": self._documents()}
+            return replace(state, left_out=state.left_out + 1), record
+        rate = learning_rate(state.step, self.job.steps, self.job.train)
+        self.optimizer.step(rate)
+        record |= {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
+        if state.losses.is_spike(loss):
+            record["spike_in_documents"] = self._documents()
+        losses, tokens = state.losses.add(loss), state.tokens + learned
+        return replace(state, tokens=tokens, updates=state.updates + 1, left_out=0, losses=losses), record
 
     def _gradients(self, batch: Batch) -> tuple[float, float]:
         """Fills the gradients, clipped. Gives the loss and their norm before clipping."""

@@ -156,3 +156,18 @@ def test_a_spikes_documents_are_written_down(job, monkeypatch):
     documents = {int(np.searchsorted(job.windows.shards.document_starts, p, "right")) - 1
                  for start in starts for p in range(start, min(start + 16, len(job.windows.shards)))}  # fmt: skip
     assert spikes[0]["spike_in_documents"] == sorted(documents)
+
+
+def test_a_batch_in_which_all_is_damaged_is_no_update(job, monkeypatch):
+    batch = job.windows.batch
+
+    def damaged(step, *rest):
+        found = batch(step, *rest)
+        return replace(found, mask=np.zeros_like(found.mask), damaged=4) if step == 5 else found
+
+    monkeypatch.setattr(job.windows, "batch", damaged)
+    trained = weights_of(loop.train(job))
+    monkeypatch.setattr(job.windows, "batch", batch)
+    assert same(trained, trained_on(job, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]))
+    record = next(record for record in metrics.read(job.folder) if "damaged_windows" in record)
+    assert (record["step"], record["damaged_windows"], "loss" in record) == (6, 4, False)
