@@ -37,7 +37,7 @@ from gemmule.model.head import (
 
 CHUNK = {"cpu": 2**24}  # numbers in a chunk's logits: 64 MB
 CHUNK_ELSEWHERE = 2**27  # an accelerator wants larger products
-BLOCK = 2**18  # numbers in a block: 1 MB, as the second-level cache
+BLOCK = {"cpu": 2**18}  # numbers in a block: 1 MB, as the second-level cache; an accelerator takes a chunk at once
 SAFE_EXPONENT = 60.0  # float32 holds exp of numbers within this, and their sum: no maximum need be subtracted first
 
 
@@ -136,7 +136,7 @@ def _run(
                 _raw_logits(teacher.hidden[chunk], teacher.weight, teacher.cap, teacher.bias, buffer)
                 for teacher, buffer in zip(teachers, buffers[1:], strict=True)
             ]
-            for block in _slices(0, len(logits), max(1, BLOCK // V)):
+            for block in _slices(0, len(logits), max(1, BLOCK.get(hidden.device.type, CHUNK_ELSEWHERE) // V)):
                 rows = slice(chunk.start + block.start, chunk.start + block.stop)
                 total += _differentiate(logits[block], loss, rows, [raw[block] for raw in expected])
             if hidden_gradient is not None:

@@ -20,7 +20,7 @@ N = B * T
 def small_chunks(monkeypatch):
     """Three chunks of at most 5 tokens, each of blocks of at most 2."""
     monkeypatch.setattr(fused_head, "CHUNK", {"cpu": 5 * V})
-    monkeypatch.setattr(fused_head, "BLOCK", 2 * V)
+    monkeypatch.setitem(fused_head.BLOCK, "cpu", 2 * V)
 
 
 def tensors(dtype, scale=3.0):
