@@ -5,7 +5,6 @@ Each publishes into the step's folder and calls the one function of its own part
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain, islice
@@ -23,17 +22,15 @@ from gemmule.convert.folder import find_source
 from gemmule.convert.gguf_names import ARCHITECTURE
 from gemmule.convert.importing import gguf_architecture, gguf_tokenizer, import_model
 from gemmule.data.documents import read_split, write_documents
-from gemmule.data.loader import Windows
 from gemmule.data.shards import TokenShards, write_shards
 from gemmule.distill import huggingface
-from gemmule.distill.alm import ByteAligned
-from gemmule.distill.by_bytes import ByBytes
 from gemmule.distill.served import ServedTeacher
-from gemmule.distill.teachers import Ensemble, Gemma2Teacher, Teacher, load_teacher
-from gemmule.distill.vocabulary import TEACHER_IDS, Restricted, align, restrict, say_lost_mass
+from gemmule.distill.teachers import Gemma2Teacher, Teacher
+from gemmule.distill.vocabulary import TEACHER_IDS, Restricted, align, say_lost_mass
 from gemmule.errors import RequestError
 from gemmule.evaluate.figures import measure
 from gemmule.generate.sampling import generate
+from gemmule.loading import load_aligned, load_model, load_teachers, read_windows, record_of, top_k, weights_of
 from gemmule.model import weights
 from gemmule.model.config import Gemma2Config, check_cut, describe_cut
 from gemmule.model.device import choose_device
@@ -46,7 +43,6 @@ from gemmule.tokenizer.prune import prune, used_ids
 from gemmule.train.job import Job
 from gemmule.train.loop import train
 
-LOOKED_AT = 1_000_000  # tokens of the text, in the seed's order, to see which tokens stand for which
 PROMPT_LENGTH = 48  # characters, about
 UNKNOWN_OF_SERVED = (
     "perplexity", "bits_per_byte", "ece", "accuracy", "kl_to_teacher", "agreement", "parameters",
@@ -123,7 +119,7 @@ def _outside(step: Step, plan: Plan) -> None:
             import_model(source, folder / "model")
             record["kind"] = "gemma2"
         if kind == "served":
-            served = ServedTeacher(str(source), ours.vocabulary_size, torch.device("cpu"), _top_k(step, plan))
+            served = ServedTeacher(str(source), ours.vocabulary_size, torch.device("cpu"), top_k(step, plan))
             served.expect(torch.tensor([[ours.eos_id, ours.eos_id]]))  # whether it gives what is needed
             record["model"], record["top_k"] = served.name, served.top_k
         else:
@@ -150,49 +146,6 @@ def _rows(source: Path, words: Tokenizer) -> int:
 
 def _read_tokenizer(source: Path | str) -> Tokenizer:
     return gguf_tokenizer(Path(source)) if Path(source).is_file() else load_tokenizer(source)
-
-
-def _top_k(step: Step, plan: Plan) -> int | None:
-    assert step.model is not None
-    return plan.recipe.models[step.model].top_k
-
-
-def _load(step: Step, plan: Plan, device: torch.device) -> Teacher:
-    """A model of this run or from outside, to be asked what it expects."""
-    teacher = _load_as_it_is(step, plan, device)
-    if step.settings.get("vocabulary") == "by bytes":
-        by_bytes = ByBytes(teacher, load_tokenizer(step.path / "tokenizer"), load_tokenizer(plan.tokenizer.path))
-        windows = _windows(plan.tokens["train"], plan.tokenizer, plan)
-        looked_at = range(min(len(windows), LOOKED_AT // windows.sequence_length))
-        by_bytes.look_at(windows.batch(number, 1).inputs[0].tolist() for number in looked_at)
-        return by_bytes
-    return teacher
-
-
-def _load_as_it_is(step: Step, plan: Plan, device: torch.device) -> Teacher:
-    record = _record(step)
-    if record["kind"] == "gemma2":
-        return restrict(load_teacher(_weights_of(step), device), step.path)
-    if record["kind"] == "served":
-        words = load_tokenizer(plan.tokenizer.path)
-        return ServedTeacher(record["source"], words.vocabulary_size, device, _top_k(step, plan))
-    source = record["source"]
-    return restrict(huggingface.load(Path(source) if Path(source).exists() else find_source(source), device), step.path)
-
-
-def _load_teachers(step: Step, plan: Plan, device: torch.device) -> Teacher:
-    """The teacher that a step's model learns from or is held against; an ensemble, if there are several."""
-    assert step.model is not None
-    shares = plan.teachers_of(step.model)
-    members = [(share, _load(plan.model_step(name), plan, device)) for name, share in shares.items()]
-    return members[0][1] if len(members) == 1 else Ensemble(members)
-
-
-def _load_aligned(step: Step, plan: Plan, device: torch.device) -> ByteAligned:
-    """The teacher of a step's model, which has a tokenizer of its own."""
-    teacher = _load_teachers(step, plan, device)
-    theirs = load_tokenizer(step.inputs["teacher"].path / "tokenizer")
-    return ByteAligned(teacher, theirs, load_tokenizer(step.inputs["tokenizer"].path))
 
 
 def _tokens(step: Step, plan: Plan) -> None:
@@ -226,16 +179,16 @@ def teaching(step: Step, plan: Plan) -> Teaching:
     distill = plan.recipe.models[step.model].distill
     assert distill.targets is not None
     for teacher in plan.teachers_of(step.model):
-        record = _record(plan.model_step(teacher))
+        record = record_of(plan.model_step(teacher))
         if record["kind"] == "served" and record["top_k"] < (distill.targets.k or 0):
             raise RequestError(
                 f"models.{step.model}.distill.targets.k = {distill.targets.k}: {teacher} gives its top "
                 f"{record['top_k']} at most (vLLM's --max-logprobs)"
             )
-    windows = _windows(step.inputs["tokens"], step.inputs["tokenizer"], plan)
+    windows = read_windows(step.inputs["tokens"], step.inputs["tokenizer"], plan)
 
     def load() -> Teacher:
-        teacher = _load_teachers(step, plan, choose_device(plan.recipe.machine.device))
+        teacher = load_teachers(step, plan, choose_device(plan.recipe.machine.device))
         say_lost_mass(step.path.name, teacher, windows)
         return teacher
 
@@ -259,7 +212,7 @@ def job_of(step: Step, plan: Plan) -> Job:
     recipe, words = plan.recipe, load_tokenizer(step.inputs["tokenizer"].path)
     model = recipe.models[name]
     assert model.train is not None
-    load = _load_aligned if model.distill.loss == "alm" else _load_teachers
+    load = load_aligned if model.distill.loss == "alm" else load_teachers
     return Job(
         name=name,
         folder=step.path.parent,
@@ -268,13 +221,15 @@ def job_of(step: Step, plan: Plan) -> Job:
         distill=model.distill,
         machine=recipe.machine,
         seed=recipe.seed,
-        windows=_windows(step.inputs["tokens"], step.inputs["tokenizer"], plan, recipe.data.damaged == "skip"),
-        validation=_windows(step.inputs["validation"], step.inputs["tokenizer"], plan, recipe.data.damaged == "skip"),
+        windows=read_windows(step.inputs["tokens"], step.inputs["tokenizer"], plan, recipe.data.damaged == "skip"),
+        validation=read_windows(
+            step.inputs["validation"], step.inputs["tokenizer"], plan, recipe.data.damaged == "skip"
+        ),
         settings=step.settings,
         inputs=step.artifacts,
         teacher=partial(load, step, plan) if teachers_in(step.inputs) else None,
         targets=step.inputs["targets"].path if "targets" in step.inputs else None,
-        start_from=_weights_of(step.inputs["start_from"]) if "start_from" in step.inputs else None,
+        start_from=weights_of(step.inputs["start_from"]) if "start_from" in step.inputs else None,
         decode=words.decode,
     )
 
@@ -300,7 +255,7 @@ def _config(step: Step, plan: Plan, words: Tokenizer) -> Gemma2Config:
     assert step.model is not None
     shape = plan.recipe.models[step.model].architecture
     length = plan.recipe.data.sequence_length
-    start = weights.read_config(_weights_of(step.inputs["start_from"])) if "start_from" in step.inputs else None
+    start = weights.read_config(weights_of(step.inputs["start_from"])) if "start_from" in step.inputs else None
     if start is not None and (step.inputs["start_from"].path / TEACHER_IDS).is_file():
         raise RequestError(
             f"models.{step.model}.start_from: the rows of its table are not this run's tokens; "
@@ -328,34 +283,7 @@ def describe_own_cut(step: Step, config: Gemma2Config) -> str:
     """What a model kept of the one that it starts from, in words; empty where that is all, or it starts from none."""
     if "start_from" not in step.inputs:
         return ""
-    return describe_cut(weights.read_config(_weights_of(step.inputs["start_from"])), config)
-
-
-def _windows(tokens: Step, words: Step, plan: Plan, skip_damaged: bool = False) -> Windows:
-    vocabulary = load_tokenizer(words.path)
-    return Windows(
-        TokenShards(tokens.path),
-        plan.recipe.data.sequence_length,
-        vocabulary.bos_id,
-        vocabulary.pad_id,
-        plan.recipe.seed,
-        separate_documents=plan.recipe.data.separate_documents,
-        skip_damaged=skip_damaged,
-    )
-
-
-def _record(step: Step) -> dict[str, Any]:
-    """Where a model's weights lie and of which kind it is."""
-    if step.kind != "outside":
-        return {"source": str(step.path), "kind": "gemma2"}
-    record: dict[str, Any] = json.loads((step.path / "source.json").read_text(encoding="utf-8"))
-    return {"kind": "gemma2"} | record  # which it was before there were others
-
-
-def _weights_of(step: Step) -> Path:
-    """The folder with a Gemma 2's weights: its own, the outside one that the step records, or what was imported."""
-    imported = step.path / "model"
-    return imported if step.kind == "outside" and imported.is_dir() else weights.find_folder(_record(step)["source"])
+    return describe_cut(weights.read_config(weights_of(step.inputs["start_from"])), config)
 
 
 def _evaluation(step: Step, plan: Plan) -> None:
@@ -363,9 +291,9 @@ def _evaluation(step: Step, plan: Plan) -> None:
     assert name is not None
     wishes, words = plan.recipe.evaluate, load_tokenizer(step.inputs["tokenizer"].path)
     device = choose_device(plan.recipe.machine.device)
-    model = _load(step.inputs["model"], plan, device)
-    teacher = _load_teachers(step, plan, device) if teachers_in(step.inputs) else None
-    windows = _windows(step.inputs["validation"], step.inputs["tokenizer"], plan)
+    model = load_model(step.inputs["model"], plan, device)
+    teacher = load_teachers(step, plan, device) if teachers_in(step.inputs) else None
+    windows = read_windows(step.inputs["validation"], step.inputs["tokenizer"], plan)
     text_bytes = TokenShards(step.inputs["validation"].path).text_bytes
     prompts = wishes.prompts or _openings(step.inputs["documents"].path)
     with _publish(step) as folder:
