@@ -97,10 +97,10 @@ def run(recipe: Path, out: Path, *more: str) -> None:
     subprocess.run(command(recipe, out, *more), check=True, capture_output=True)
 
 
-def kill_and_compare(recipe: Path, kills: int, seed: int) -> tuple[Counter[str], list[str]]:
+def kill_and_compare(recipe: Path, kills: int, seed: int, *more: str) -> tuple[Counter[str], list[str]]:
     """Where the kills fell, and in what the killed run differs from `whole`, both made beside the recipe."""
     started = time.monotonic()
-    run(recipe, recipe.parent / "whole")
+    run(recipe, recipe.parent / "whole", *more)
     longest = time.monotonic() - started
     generator = random.Random(seed)
     fell: Counter[str] = Counter()
@@ -108,7 +108,7 @@ def kill_and_compare(recipe: Path, kills: int, seed: int) -> tuple[Counter[str],
     for number in itertools.count():  # a run that is finished before its time is followed by another
         out = recipe.parent / f"killed-{number}"
         while fell.total() < kills:
-            process = subprocess.Popen(command(recipe, out), stderr=subprocess.DEVNULL, start_new_session=True)
+            process = subprocess.Popen(command(recipe, out, *more), stderr=subprocess.DEVNULL, start_new_session=True)
             time.sleep(START + generator.uniform(0, 1.5) * max(1.0, longest - START) / kills)
             if process.poll() is not None:
                 break
@@ -116,7 +116,7 @@ def kill_and_compare(recipe: Path, kills: int, seed: int) -> tuple[Counter[str],
             process.wait()
             fell[where(out)] += 1
         else:
-            run(recipe, out)
+            run(recipe, out, *more)
         different += differences(recipe.parent / "whole", out)
         if fell.total() == kills:
             return fell, different
