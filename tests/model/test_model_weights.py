@@ -241,7 +241,8 @@ def test_a_folder_that_can_t_be_written(make_model, tmp_path):
 def test_a_hub_id_is_fetched(theirs, folder, monkeypatch):
     asked = {}
 
-    def fetch(name, allow_patterns):
+    def fetch(name, allow_patterns, local_files_only):
+        assert not local_files_only
         asked[name] = allow_patterns
         return str(folder)
 

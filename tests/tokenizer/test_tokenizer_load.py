@@ -210,7 +210,8 @@ def test_a_hub_id_is_fetched_without_weights(
     save(tokenizer, tmp_path)
     asked = {}
 
-    def snapshot(name: str, allow_patterns: list[str]) -> str:
+    def snapshot(name: str, allow_patterns: list[str], local_files_only: bool) -> str:
+        assert not local_files_only
         asked[name] = allow_patterns
         return str(tmp_path)
 
