@@ -1,6 +1,6 @@
 """What checkpoints cost: the same training with one every 50 steps, and with one at the end alone.
 
-    python benchmarks/checkpointing.py [--run runs/demo] [--steps 150] [--repeats 3]
+    python benchmarks/checkpointing.py [--run runs/demo] [--models teacher student] [--steps 100] [--repeats 3]
 
 The demo's teacher and student (next tokens only) over the run's tokens, by the whole trainer: metrics, validation and
 all. Both sides take turns in one process. Also how long it takes to take up the last checkpoint: found, verified,
@@ -31,12 +31,13 @@ EVERY, BATCH, LENGTH = 50, 4096, 256
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="a run of the demo, for its tokens")
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--models", nargs="+", default=["teacher", "student"])
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=3)
     wishes = parser.parse_args()
 
     table = Table("model", "tokens/s, checkpoint at the end", f"every {EVERY} steps", "ratio", "taken up, s")
-    for name in ("teacher", "student"):
+    for name in wishes.models:
         seconds: dict[int, list[float]] = {wishes.steps: [], EVERY: []}
         taken_up = []
         for _ in range(wishes.repeats):
