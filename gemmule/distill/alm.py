@@ -107,12 +107,8 @@ class ByteAligned:
         """
         pieces = [self.our_bytes[token] for token in tokens.tolist()]
         whole = b"".join(pieces)
-        start = next((place for place, byte in enumerate(whole) if byte & 0xC0 != 0x80 or byte == END[0]), len(whole))
-        texts = [part.decode(errors="ignore") for part in whole[start:].split(END)]
-        ids: list[int] = []
-        for encoded in self.tokenizer.encode_batch(texts):
-            ids += [*encoded, self.tokenizer.eos_id]
-        ids = ids[:-1] or [self.tokenizer.eos_id]
+        start = first_character(whole)
+        ids = encode_text(whole[start:], self.tokenizer) or [self.tokenizer.eos_id]
         theirs = start + np.cumsum([len(self.their_bytes[token]) for token in ids])
         ours = np.cumsum([len(piece) for piece in pieces])
         read = b"".join(self.their_bytes[token] for token in ids)
@@ -127,6 +123,19 @@ def _chunk_of(token_ends: NDArray[np.int64], start: int, ends: NDArray[np.int64]
     numbers = np.searchsorted(ends, token_ends, side="left")
     begins = np.concatenate([[0], token_ends[:-1]])
     return np.where((numbers < len(ends)) & (begins >= start), numbers, -1)
+
+
+def first_character(text: bytes) -> int:
+    """Where the first character begins in text that may have been cut within one; `END` counts as a character."""
+    return next((place for place, byte in enumerate(text) if byte & 0xC0 != 0x80 or byte == END[0]), len(text))
+
+
+def encode_text(text: bytes, tokenizer: Tokenizer) -> list[int]:
+    """The ids of text with `END` for each `<eos>`; what is left of a character at the end is left out."""
+    ids: list[int] = []
+    for encoded in tokenizer.encode_batch([part.decode(errors="ignore") for part in text.split(END)]):
+        ids += [*encoded, tokenizer.eos_id]
+    return ids[:-1]
 
 
 def token_bytes(tokenizer: Tokenizer) -> list[bytes]:

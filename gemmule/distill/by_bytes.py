@@ -33,7 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gemmule.distill.alm import END, token_bytes
+from gemmule.distill.alm import END, encode_text, first_character, token_bytes
 from gemmule.distill.teachers import Teacher
 from gemmule.errors import RequestError
 from gemmule.model.head import DenseTeacher
@@ -51,6 +51,7 @@ class ByBytes:
         self.teacher, self.theirs, self.ours = teacher, theirs, ours
         self.vocabulary_size, self.device = ours.vocabulary_size, teacher.device
         self.their_bytes, self.our_bytes = token_bytes(theirs), token_bytes(ours)
+        self._single = {piece[0]: number for number, piece in enumerate(self.our_bytes) if len(piece) == 1}
         # no control tokens; and no byte 255, which no text has, and which stands for <eos> here
         known = [n for n, piece in enumerate(self.their_bytes) if piece and (piece != END or n == theirs.eos_id)]
         self._order = sorted(known, key=lambda number: self.their_bytes[number])  # by their bytes
@@ -134,7 +135,6 @@ class ByBytes:
 
     def _first_tokens(self, pieces: list[bytes]) -> list[int]:
         """The student's first token of each of these bytes; of bytes that are no text, that of the first byte."""
-        single = {piece[0]: number for number, piece in enumerate(self.our_bytes) if len(piece) == 1}
         texts = [_decoded(piece) for piece in pieces]
         encoded = iter(self.ours.encode_batch([text for text in texts if text is not None]))
         firsts = []
@@ -142,7 +142,7 @@ class ByBytes:
             if piece == END:
                 firsts.append(self.ours.eos_id)
             else:
-                firsts.append(next(encoded)[0] if text is not None else single[piece[0]])
+                firsts.append(next(encoded)[0] if text is not None else self._single[piece[0]])
         return firsts
 
 
@@ -158,8 +158,8 @@ class _Window:
         text = b"".join(pieces)
         ends = np.cumsum([len(piece) for piece in pieces])
         # a window may begin within a character: these bytes are nothing to ask about
-        begin = next((at for at, byte in enumerate(text) if byte & 0xC0 != 0x80 or byte == END[0]), len(text))
-        self.ids = _encode(text[begin:], sides.theirs)
+        begin = first_character(text)
+        self.ids = encode_text(text[begin:], sides.theirs)
         read = [sides.their_bytes[token] for token in self.ids]
         bounds = begin + np.concatenate([[0], np.cumsum([len(piece) for piece in read], dtype=np.int64)])
         self.after: NDArray[np.int64] = np.searchsorted(bounds, ends, side="right") - 1
@@ -169,14 +169,6 @@ class _Window:
         self.since = [
             text[bounds[n] : end] if n >= 0 else b"" for n, end in zip(self.after, ends.tolist(), strict=True)
         ]
-
-
-def _encode(text: bytes, tokenizer: Tokenizer) -> list[int]:
-    """The ids of text with `END` for each `<eos>`; what is left of a character at the end is left out."""
-    ids: list[int] = []
-    for encoded in tokenizer.encode_batch([part.decode(errors="ignore") for part in text.split(END)]):
-        ids += [*encoded, tokenizer.eos_id]
-    return ids[:-1]
 
 
 def _decoded(piece: bytes) -> str | None:

@@ -14,6 +14,7 @@ from gemmule.estimate.shapes import Shape
 from gemmule.estimate.text import Text
 from gemmule.plan import Plan
 from gemmule.recipe import Model, join_names
+from gemmule.train.schedule import VALIDATION_WINDOWS, VALIDATIONS
 
 START_UP = 8.0  # seconds: Python, PyTorch and TensorBoard imported; the report written
 A_STEP = 0.002  # seconds: a batch read, metrics written
@@ -21,7 +22,6 @@ DISK = 200e6  # bytes a second: written, hashed, and forced to the disk
 A_LAYER = 0.0012  # seconds a layer of a token that a model writes, beside its weights' way through memory
 SAMPLES = 2  # texts that a model writes for the report, if the recipe names no prompts
 DRAWING = 5e-9  # seconds a number of logits, of drawing targets from them (benchmarks/RESULTS.md: 1.3 ms of 262,144)
-VALIDATIONS, VALIDATION_WINDOWS = 20, 32  # of a training, as `train/loop.py` has them
 SAMPLED_POSITIONS = 4096 + 2 * 9 * 512  # of which a coding for targets is solved, and what that draws again
 
 

@@ -32,13 +32,11 @@ from gemmule.train.metrics import MetricsLog
 from gemmule.train.objective import accumulate, make_signal, make_weights
 from gemmule.train.optimizer import Optimizer
 from gemmule.train.reading import ReadAhead, batch_reader
-from gemmule.train.schedule import learning_rate, next_token_weight
+from gemmule.train.schedule import VALIDATION_WINDOWS, VALIDATIONS, learning_rate, next_token_weight
 from gemmule.train.stopping import Stop, stop_flag
 from gemmule.train.tracking import start_tracking
 
 IMPORTANCE_TOKENS = 8192  # on which it is measured what a model can do without
-VALIDATIONS = 20  # points of the validation curve
-VALIDATION_WINDOWS = 32
 
 
 def train(job: Job) -> Gemma2:

@@ -8,6 +8,9 @@ import math
 
 from gemmule.recipe import Distill, Train
 
+VALIDATIONS = 20  # points of the validation curve
+VALIDATION_WINDOWS = 32
+
 
 def learning_rate(step: int, steps: int, train: Train) -> float:
     """The rate of step `step` (from 0) of `steps`."""
