@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, TypeAlias, TypeVar
 
 import torch
@@ -54,4 +55,6 @@ def eager_if_it_fails(work: Callable[[], Result]) -> Result:
 
 def eager() -> AbstractContextManager[None]:
     """Within this context compiled models run uncompiled, so that a rare shape costs no compilation."""
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled, and importing it would take more than a second
+        return nullcontext()
     return torch.compiler.set_stance("force_eager")

@@ -28,6 +28,9 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     return product.transpose(0, 1).reshape(*x.shape[:-1], outputs)
 
 
-@torch.compiler.assume_constant_result
 def _threads() -> int:
     return torch.get_num_threads()
+
+
+# As torch.compiler.assume_constant_result says it to the compiler, without importing that: it takes more than a second.
+_threads._dynamo_marked_constant = True  # type: ignore[attr-defined]

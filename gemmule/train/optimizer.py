@@ -7,18 +7,59 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from gemmule.recipe import Train
 
-MOMENTS = {torch.optim.AdamW: ("exp_avg", "exp_avg_sq"), torch.optim.Muon: ("momentum_buffer",)}
+
+class AdamW:
+    """`torch.optim.AdamW(groups, fused=True)` to the bit, by PyTorch's functional form of it.
+
+    The class imports the whole compiler, which takes more than a second of every start.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> None:
+        self.param_groups = [{"lr": lr, **group} for group in groups]
+        self.betas = betas
+        self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+
+    def zero_grad(self) -> None:
+        for group in self.param_groups:
+            for weight in group["params"]:
+                weight.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight] = {
+                        "step": torch.zeros((), device=weight.device),
+                        "exp_avg": torch.zeros_like(weight),
+                        "exp_avg_sq": torch.zeros_like(weight),
+                    }
+            averages, squares, steps = (
+                [self.state[weight][key] for weight in weights] for key in ("exp_avg", "exp_avg_sq", "step")
+            )
+            adamw(
+                weights, [weight.grad for weight in weights], averages, squares, [], steps, fused=True, amsgrad=False,
+                beta1=self.betas[0], beta2=self.betas[1], lr=group["lr"], weight_decay=group["weight_decay"], eps=1e-8,
+                maximize=False,
+            )  # fmt: skip
+
+
+MOMENTS = {AdamW: ("exp_avg", "exp_avg_sq"), torch.optim.Muon: ("momentum_buffer",)}
 
 
 class Optimizer:
-    """One or two of PyTorch's own, each with its share of a model's parameters."""
+    """One or two, each with its share of a model's parameters."""
 
     def __init__(self, model: nn.Module, train: Train) -> None:
         self._names = dict(model.named_parameters())
@@ -32,7 +73,7 @@ class Optimizer:
             {"params": norms, "weight_decay": 0.0},
         ]
         rate, betas = train.learning_rate, (train.betas[0], train.betas[1])
-        self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)]
+        self.parts: list[AdamW | torch.optim.Muon] = [AdamW(groups, rate, betas)]
         if by_muon:
             self.parts.append(
                 torch.optim.Muon(
@@ -46,7 +87,7 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         for part in self.parts:
-            part.zero_grad(set_to_none=True)
+            part.zero_grad()
 
     def step(self, learning_rate: float) -> None:
         """One update of every parameter at this rate."""
@@ -80,10 +121,10 @@ class Optimizer:
             moments.setdefault(name, {})[moment] = tensor
         for name, part, weight in self._parameters():
             part.state[weight] = {moment: tensor.to(weight.device) for moment, tensor in moments[name].items()}
-            if isinstance(part, torch.optim.AdamW):
+            if isinstance(part, AdamW):
                 part.state[weight]["step"] = torch.tensor(float(steps), device=weight.device)
 
-    def _parameters(self) -> Iterator[tuple[str, torch.optim.Optimizer, Tensor]]:
+    def _parameters(self) -> Iterator[tuple[str, AdamW | torch.optim.Muon, Tensor]]:
         names = {id(weight): name for name, weight in self._names.items()}
         for part in self.parts:
             for group in part.param_groups:

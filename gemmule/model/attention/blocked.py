@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -21,6 +21,21 @@ from torch import Tensor
 from gemmule.model.attention.reference import causal_mask, separate
 
 BLOCK = 64  # queries: from 256 tokens to 4,096 the best or within a tenth of it (benchmarks/attention.py)
+
+
+def _operator(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes a function an operator of PyTorch's, gemmule::name.
+
+    As `torch.library.custom_op` does, whose operators import the whole compiler when first called: a second or more.
+    """
+
+    def define(function: Callable[..., Any]) -> Callable[..., Any]:
+        torch.library.define(f"gemmule::{name}", torch.library.infer_schema(function, mutates_args=()))
+        torch.library.impl(f"gemmule::{name}", "default", function)
+        operator: Callable[..., Any] = getattr(torch.ops.gemmule, name)
+        return operator
+
+    return define
 
 
 def blocked(
@@ -42,7 +57,7 @@ def blocked(
     return attended
 
 
-@torch.library.custom_op("gemmule::blocked_attention", mutates_args=())
+@_operator("blocked_attention")
 def _attend(
     query: Tensor,
     key: Tensor,
@@ -61,12 +76,12 @@ def _attend(
     return _heads(attended, B, T)
 
 
-@_attend.register_fake
+@torch.library.register_fake("gemmule::blocked_attention")
 def _(query: Tensor, key: Tensor, value: Tensor, documents: Any, window: Any, scale: Any, cap: Any) -> Tensor:
     return _like(query)
 
 
-@torch.library.custom_op("gemmule::blocked_attention_backward", mutates_args=())
+@_operator("blocked_attention_backward")
 def _gradients(
     gradient: Tensor,
     query: Tensor,
@@ -98,7 +113,7 @@ def _gradients(
     return _heads(by_query, B, T), _heads(by_key, B, T), _heads(by_value, B, T)
 
 
-@_gradients.register_fake
+@torch.library.register_fake("gemmule::blocked_attention_backward")
 def _(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return _like(query), _like(key), _like(value)
 
@@ -113,7 +128,7 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     return *_gradients(gradient, *ctx.saved_tensors, *ctx.how), None, None, None, None
 
 
-_attend.register_autograd(_backward, setup_context=_keep)
+torch.library.register_autograd("gemmule::blocked_attention", _backward, setup_context=_keep)
 
 
 def _blocks(
