@@ -296,7 +296,7 @@ def study(
     """An experiment of the paper in miniature."""
     import importlib
 
-    from gemmule.recipe_errors import unknown_name
+    from gemmule.recipe.errors import unknown_name
 
     if name not in STUDIES:
         raise RequestError(unknown_name(name, STUDIES, "study"))

@@ -20,7 +20,8 @@ from gemmule.artifact import publish
 from gemmule.convert.card import model_card
 from gemmule.convert.folder import find_source
 from gemmule.convert.gguf_names import ARCHITECTURE
-from gemmule.convert.importing import gguf_architecture, gguf_tokenizer, import_model
+from gemmule.convert.importing import gguf_architecture, import_model
+from gemmule.convert.tokenizers import read_tokenizer
 from gemmule.data.documents import read_split, write_documents
 from gemmule.data.shards import TokenShards, write_shards
 from gemmule.distill import huggingface
@@ -84,7 +85,7 @@ def _tokenizer(step: Step, plan: Plan) -> None:
     with _publish(step) as folder:
         if wanted is None:
             assert step.source is not None
-            made = _read_tokenizer(step.source)
+            made = read_tokenizer(step.source)
         else:
             made = tokenizer.train(read_split(step.inputs["documents"].path, "train"), wanted)
         if plan.recipe.tokenizer.prune:
@@ -124,7 +125,7 @@ def _outside(step: Step, plan: Plan) -> None:
             record["model"], record["top_k"] = served.name, served.top_k
         else:
             whole = step.source == plan.tokenizer.source and not plan.recipe.tokenizer.prune
-            theirs = ours if whole else _read_tokenizer(source)
+            theirs = ours if whole else read_tokenizer(source)
             rows = _rows(folder / "model" if (folder / "model").is_dir() else Path(source), theirs)
             own = "vocabulary" in step.settings
             teacher_ids = None if own else align(step.model, theirs, rows, ours)
@@ -142,10 +143,6 @@ def _rows(source: Path, words: Tokenizer) -> int:
         return words.vocabulary_size
     config = outside.read_config(source)
     return int(config.get("text_config", config).get("vocab_size", words.vocabulary_size))
-
-
-def _read_tokenizer(source: Path | str) -> Tokenizer:
-    return gguf_tokenizer(Path(source)) if Path(source).is_file() else load_tokenizer(source)
 
 
 def _tokens(step: Step, plan: Plan) -> None:

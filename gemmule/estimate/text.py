@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gemmule import artifact, tokenizer
+from gemmule.convert.tokenizers import read_tokenizer
 from gemmule.data.compressed import SUFFIXES, read_beginning
 from gemmule.data.documents import read_split, write_documents
 from gemmule.data.shards import TokenShards, write_shards
 from gemmule.data.sources import SourceFile
 from gemmule.errors import WorkError
 from gemmule.plan import Plan, Step
-from gemmule.progress import say
 from gemmule.tokenizer.load import Tokenizer, load_tokenizer
 from gemmule.tokenizer.prune import prune, used_ids
 
@@ -132,16 +132,6 @@ def _tokenizer(plan: Plan, documents: Path, folder: Path) -> Tokenizer:
         return words
     texts = (text for split in ("train", "validation") for text in read_split(documents, split))
     return prune(words, used_ids(texts, words), folder)
-
-
-def read_tokenizer(source: Path | str) -> Tokenizer:
-    """That of a folder, a hub id or a GGUF file; a large one of the last takes a minute, which is said."""
-    if not Path(source).is_file():
-        return load_tokenizer(source)
-    from gemmule.convert.importing import gguf_tokenizer  # imports torch
-
-    say(f"reading the tokenizer in {source}: up to a minute")
-    return gguf_tokenizer(Path(source))
 
 
 # --- a sample ----------------------------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gemmule import outside
+from gemmule.convert.tokenizers import read_tokenizer
 from gemmule.data.sources import BUNDLED
 from gemmule.errors import RequestError, WorkError
 from gemmule.estimate import advice
 from gemmule.estimate.shapes import of_outside
-from gemmule.estimate.text import read_tokenizer
 from gemmule.estimate.whole import Estimate, estimate
 from gemmule.fitted.looking import Found, look
 from gemmule.fitted.sizes import Means, Sizes, fit, stores_targets

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gemmule.estimate.whole import Estimate
 from gemmule.fitted.looking import Found
 from gemmule.fitted.sizes import Sized, Sizes
-from gemmule.recipe_defaults import default_learning_rate
+from gemmule.recipe.defaults import default_learning_rate
 from gemmule.report.units import count, duration, plain, size
 
 COLUMN = 41  # where comments begin

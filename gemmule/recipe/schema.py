@@ -1,31 +1,15 @@
-"""The recipe: one TOML file that names text, a tokenizer and a family of models.
-
-- Typed by pydantic; an unknown key, a wrong type or an impossible shape is refused before any work, naming the key, the
-  value and what is allowed.
-- `like` copies every key of another model, then the given keys override it, deep.
-- `--set models.student.train.tokens=500k` overrides a key.
-- What is left out has a default that works; those that follow from something else (heads from the width, the window
-  from the sequence length, the learning rate from the width) are filled in here, so that a loaded recipe is complete.
-
-Torch is not imported: reading a recipe takes milliseconds.
-"""
+"""What a recipe may say: its sections, each key with its type, its range and its default."""
 
 from __future__ import annotations
 
-import copy
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gemmule.errors import RequestError
 from gemmule.outside import is_url
-from gemmule.recipe_checks import check_names
-from gemmule.recipe_defaults import OutsideShape, fill_in
-from gemmule.recipe_errors import explain, unknown_name
 
 SUFFIXES = {"k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 CONTROL_TOKENS = 6
@@ -283,7 +267,7 @@ class Recipe(Section):
 
     def order(self) -> list[str]:
         """The models' names, each after those that it learns or starts from. Raises RequestError for a cycle."""
-        return _order({name: self.needs(name) for name in self.models})
+        return in_order({name: self.needs(name) for name in self.models})
 
     def aligned_by_bytes(self, teacher: str) -> bool:
         """Whether a teacher keeps its own tokenizer, and its students learn from it by text alone."""
@@ -303,44 +287,6 @@ def join_names(teachers: Iterable[str]) -> str:
     return "+".join(teachers)
 
 
-def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Reads a recipe file, with `key=value` overrides. Raises RequestError naming the key, the value and the remedy."""
-    return parse(read(path, overrides), str(path))
-
-
-def read(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """A recipe file's TOML with the overrides in it, not checked yet. Raises RequestError."""
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such recipe") from None
-    except OSError as error:
-        raise RequestError(f"{path}: can't be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: not TOML: {error}") from None
-    for override in overrides:
-        _override(raw, override)
-    return raw
-
-
-def parse(raw: Mapping[str, Any], origin: str = "recipe", outside: OutsideShape | None = None) -> Recipe:
-    """A recipe from its TOML as a dictionary. Raises RequestError.
-
-    `outside` tells the architecture of a model from outside, which one that is cut from it follows where its own is
-    silent; without it, or where it gives None, the general defaults hold.
-    """
-    complete = copy.deepcopy(dict(raw))
-    complete["models"] = _expand_like(complete.get("models"), origin)
-    fill_in(complete, outside or (lambda _: None))
-    try:
-        recipe = Recipe.model_validate(complete)
-    except ValidationError as error:
-        raise RequestError(explain(error, origin, Recipe)) from None
-    check_names(recipe, origin)
-    recipe.order()
-    return recipe
-
-
 def flatten(value: Mapping[str, Any] | Section, prefix: str) -> dict[str, Any]:
     """Nested settings as dotted keys and plain values, defaults included."""
     if isinstance(value, Section):
@@ -354,54 +300,7 @@ def flatten(value: Mapping[str, Any] | Section, prefix: str) -> dict[str, Any]:
     return flat
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    path = key.strip().split(".")
-    if not equals or not all(path):
-        raise RequestError(f"--set {override!r}: should be KEY=VALUE, as in models.student.train.tokens=500k")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a bare word is a string
-    section = raw
-    for part in path[:-1]:
-        section = section.setdefault(part, {})
-        if not isinstance(section, dict):
-            raise RequestError(f"--set {override!r}: {part} is not a section of the recipe")
-    section[path[-1]] = value
-
-
-def _expand_like(models: Any, origin: str) -> Any:
-    if not isinstance(models, dict) or not all(isinstance(model, dict) for model in models.values()):
-        return models  # pydantic says what is wrong
-    for name in models:
-        if not MODEL_NAME.fullmatch(name) or name == "none":
-            raise RequestError(
-                f"{origin}: models.{name}: not a name for a model: "
-                + ("none is reserved" if name == "none" else "letters, digits, . _ and -, at most 100 of them")
-            )
-    likes = {name: [model["like"]] if isinstance(model.get("like"), str) else [] for name, model in models.items()}
-    for name, (*others,) in likes.items():
-        for other in others:
-            if other not in models:
-                raise RequestError(f"{origin}: models.{name}.like = {other!r}: {unknown_name(other, models, 'model')}")
-    expanded: dict[str, Any] = {}
-    for name in _order(likes, "like"):
-        base = copy.deepcopy(expanded[likes[name][0]]) if likes[name] else {}
-        expanded[name] = _merge(base, models[name])
-    return {name: expanded[name] for name in models}
-
-
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
-            base[key] = _merge(base[key], value)
-        else:
-            base[key] = copy.deepcopy(value)
-    return base
-
-
-def _order(needs: Mapping[str, list[str]], relation: str = "learn from or start from") -> list[str]:
+def in_order(needs: Mapping[str, list[str]], relation: str = "learn from or start from") -> list[str]:
     """Depth first, in the order of the file. Raises RequestError with the cycle spelled out."""
     done: list[str] = []
     path: list[str] = []

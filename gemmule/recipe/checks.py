@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemmule.errors import RequestError
-from gemmule.recipe_errors import unknown_name
+from gemmule.recipe.errors import unknown_name
 
 if TYPE_CHECKING:
-    from gemmule.recipe import Model, Recipe
+    from gemmule.recipe.schema import Model, Recipe
 
 
 def check_names(recipe: Recipe, origin: str) -> None:

@@ -1,0 +1,52 @@
+"""The recipe: one TOML file that names text, a tokenizer and a family of models.
+
+- Typed by pydantic (`schema.py`); an unknown key, a wrong type or an impossible shape is refused before any work,
+  naming the key, the value and what is allowed.
+- `like` copies every key of another model, then the given keys override it, deep.
+- `--set models.student.train.tokens=500k` overrides a key.
+- What is left out has a default that works; those that follow from something else (heads from the width, the window
+  from the sequence length, the learning rate from the width) are filled in (`defaults.py`), so that a loaded recipe is
+  complete.
+
+Torch is not imported: reading a recipe takes milliseconds.
+"""
+
+from gemmule.recipe.reading import load, parse, read
+from gemmule.recipe.schema import (
+    SMALLEST_VOCABULARY,
+    Architecture,
+    Data,
+    Distill,
+    Evaluate,
+    Machine,
+    Model,
+    Recipe,
+    Targets,
+    TokenizerSection,
+    Tracking,
+    Train,
+    flatten,
+    join_names,
+    parse_count,
+)
+
+__all__ = [
+    "SMALLEST_VOCABULARY",
+    "Architecture",
+    "Data",
+    "Distill",
+    "Evaluate",
+    "Machine",
+    "Model",
+    "Recipe",
+    "Targets",
+    "TokenizerSection",
+    "Tracking",
+    "Train",
+    "flatten",
+    "join_names",
+    "load",
+    "parse",
+    "parse_count",
+    "read",
+]
