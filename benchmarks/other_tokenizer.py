@@ -1,12 +1,12 @@
 """Does a student with a tokenizer of its own gain from a teacher with another one?
 
-    python benchmarks/other_tokenizer.py TEACHER [TEXT...] [--tokens 500k] [--seeds 3] [--ways ...] [--stored]
+    python benchmarks/other_tokenizer.py TEACHER [TEXT...] [--tokens 500k] [--seeds 3] [--ways ...] [--stored BYTES]
 
 TEACHER is a folder, a hub id or a GGUF file; TEXT are two plays of the bundled Shakespeare where none is given. The
 same student learns from the text alone; from the teacher by bytes (`by_bytes`, whole distributions); and by approximate
-likelihood matching (`loss = "alm"`), alone and in equal parts with the text. With --stored the teacher by bytes is
-asked once and its targets stored, 30 bytes a token. Prints one table: bits per byte of the validation text, which
-tokenizers don't change, last and best. Everything made is kept in --out and found again.
+likelihood matching (`loss = "alm"`); from a teacher alone and in equal parts with the text. With --stored BYTES the
+teacher by bytes is asked once and its targets stored, so many bytes a token. Prints one table: bits per byte of the
+validation text, which tokenizers don't change, last and best. Everything made is kept in --out and found again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ PLAYS = Path(common.__file__).parent.parent / "gemmule" / "data" / "shakespeare"
 WAYS: dict[str, dict[str, Any]] = {
     "text alone": {"learn_from": "none"},
     "teacher by bytes": {"learn_from": "by-bytes"},
+    "text and teacher by bytes": {"learn_from": "by-bytes", "distill": {"next_token_weight": 0.5}},
     "teacher by alm": {"learn_from": "by-alm", "distill": {"loss": "alm"}},
     "text and teacher by alm": {"learn_from": "by-alm", "distill": {"loss": "alm", "next_token_weight": 0.5}},
 }
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--tokens", default="500k")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
-    parser.add_argument("--stored", action="store_true")
+    parser.add_argument("--stored", type=float, metavar="BYTES")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/work/other"))
     wishes = parser.parse_args()
     teacher = Path(wishes.teacher).expanduser()
@@ -56,7 +57,7 @@ def main() -> None:
                 "train": {"tokens": wishes.tokens, "batch_tokens": 2048},
             } | way
             if wishes.stored and way["learn_from"] == "by-bytes":
-                models[name]["distill"] = {"targets": {"bytes_per_token": 30}}
+                models[name]["distill"] = way.get("distill", {}) | {"targets": {"bytes_per_token": wishes.stored}}
         recipe = {
             "name": "other-tokenizer",
             "seed": seed,

@@ -77,8 +77,10 @@ def _in_its_own_tokens(step: Step, plan: Plan, device: torch.device) -> Teacher:
     if record["kind"] == "gemma2":
         return restrict(load_teacher(weights_of(step), device), step.path)
     if record["kind"] == "served":
-        words = load_tokenizer(plan.tokenizer.path)
-        return ServedTeacher(record["source"], words.vocabulary_size, device, top_k(step, plan))
+        own = step.path / "tokenizer"
+        words = load_tokenizer(own if own.is_dir() else plan.tokenizer.path)
+        served = ServedTeacher(record["source"], words.vocabulary_size, device, top_k(step, plan))
+        return restrict(served, step.path)
     source = record["source"]
     return restrict(huggingface.load(Path(source) if Path(source).exists() else find_source(source), device), step.path)
 

@@ -119,21 +119,24 @@ def _outside(step: Step, plan: Plan) -> None:
         if kind == "gguf" and (step.path.name == "start" or gguf_architecture(Path(source)) == ARCHITECTURE):
             import_model(source, folder / "model")
             record["kind"] = "gemma2"
-        if kind == "served":
-            served = ServedTeacher(str(source), ours.vocabulary_size, torch.device("cpu"), top_k(step, plan))
-            served.expect(torch.tensor([[ours.eos_id, ours.eos_id]]))  # whether it gives what is needed
+        whole = step.source == plan.tokenizer.source and not plan.recipe.tokenizer.prune
+        if kind == "served":  # its tokenizer is the recipe's, before that is pruned
+            assert plan.tokenizer.source is not None
+            theirs = read_tokenizer(plan.tokenizer.source) if plan.recipe.tokenizer.prune else ours
+            rows = theirs.vocabulary_size
+            served = ServedTeacher(str(source), rows, torch.device("cpu"), top_k(step, plan))
+            served.expect(torch.tensor([[theirs.eos_id, theirs.eos_id]]))  # whether it gives what is needed
             record["model"], record["top_k"] = served.name, served.top_k
         else:
-            whole = step.source == plan.tokenizer.source and not plan.recipe.tokenizer.prune
             theirs = ours if whole else read_tokenizer(source)
             rows = _rows(folder / "model" if (folder / "model").is_dir() else Path(source), theirs)
-            own = "vocabulary" in step.settings
-            teacher_ids = None if own else align(step.model, theirs, rows, ours)
-            if teacher_ids is not None:
-                say(f"{step.model}: of its {rows:,} tokens it keeps the {len(teacher_ids):,} of this run")
-                np.save(folder / TEACHER_IDS, teacher_ids)
-            if own or teacher_ids is not None:
-                tokenizer.save(theirs, folder / "tokenizer")
+        own = "vocabulary" in step.settings
+        teacher_ids = None if own else align(step.model, theirs, rows, ours)
+        if teacher_ids is not None:
+            say(f"{step.model}: of its {rows:,} tokens it keeps the {len(teacher_ids):,} of this run")
+            np.save(folder / TEACHER_IDS, teacher_ids)
+        if own or teacher_ids is not None:
+            tokenizer.save(theirs, folder / "tokenizer")
         artifact.write_json(folder / "source.json", record)
 
 
@@ -295,20 +298,21 @@ def _evaluation(step: Step, plan: Plan) -> None:
     prompts = wishes.prompts or _openings(step.inputs["documents"].path)
     with _publish(step) as folder:
         own_tokens = "vocabulary" in step.inputs["model"].settings
-        if own_tokens or isinstance(model, ServedTeacher):
+        asked = model.teacher if isinstance(model, Restricted) else model
+        if own_tokens or isinstance(asked, ServedTeacher):
             figures: dict[str, Any] = dict.fromkeys(UNKNOWN_OF_SERVED) | {"calibration": [], "samples": []}
         else:
             figures = measure(model, windows, text_bytes, teacher, f"evaluating {name}")
-            figures |= _sizes(model.teacher if isinstance(model, Restricted) else model, windows.sequence_length)
+            figures |= _sizes(asked, windows.sequence_length)
             if isinstance(model, Restricted):  # it writes in all of its own tokens
-                model, words = model.teacher, load_tokenizer(step.inputs["model"].path / "tokenizer")
-            write = partial(_write_on, model, words, wishes, plan.recipe.seed)
+                words = load_tokenizer(step.inputs["model"].path / "tokenizer")
+            write = partial(_write_on, asked, words, wishes, plan.recipe.seed)
             figures["samples"] = [{"prompt": prompt, "text": write(prompt)} for prompt in prompts]
         artifact.write_json(folder / "evaluation.json", figures)
     if own_tokens:
         say(f"{name}: not evaluated: its tokens are its own")
-    elif isinstance(model, ServedTeacher):
-        say(f"{name}: not evaluated: a server gives only its top {model.top_k} at each token")
+    elif isinstance(asked, ServedTeacher):
+        say(f"{name}: not evaluated: a server gives only its top {asked.top_k} at each token")
     else:
         say(f"{name}: perplexity {figures['perplexity']:.2f}")
 

@@ -1,6 +1,7 @@
 """Source files to documents: the first step of the flow, text in.
 
-- txt, md, jsonl and parquet, each plain, .gz or .zst; named one by one, by folder or by glob.
+- txt, md, jsonl and parquet, each plain, .gz or .zst; named one by one, by folder or by glob. Source code and other
+  markup, which folders hold beside their texts, where a file or a glob names it (`src/**/*.py`).
 - Read in a stream: a file may be larger than memory.
 - Text is taken as it is, byte for byte: no newline translation, no normalisation, and lines of jsonl end at a newline
   byte and nowhere else (U+2028 and its like are characters as any other).
@@ -14,6 +15,7 @@ import glob
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +28,14 @@ from gemmule.data.plain_text import cut
 from gemmule.errors import RequestError, WorkError
 
 FORMATS = (".txt", ".md", ".jsonl", ".parquet")
+ALSO_PLAIN = {
+    ".adoc", ".org", ".po", ".rst", ".srt", ".tex", ".asm", ".bash", ".c", ".cc", ".clj", ".cpp", ".cs", ".css",
+    ".cu", ".cxx", ".dart", ".el", ".erl", ".ex", ".exs", ".f90", ".go", ".h", ".hpp", ".hs", ".java", ".jl", ".js",
+    ".jsx", ".kt", ".lean", ".lisp", ".lua", ".m", ".ml", ".nim", ".php", ".pl", ".pm", ".proto", ".py", ".pyi", ".r",
+    ".rb", ".rs", ".s", ".scala", ".scm", ".sh", ".sql", ".swift", ".tcl", ".ts", ".tsx", ".v", ".vb", ".vhd", ".vim",
+    ".zig",
+}  # fmt: skip
+"""Read as txt is, where they are named."""
 KNOWN = f"{', '.join(FORMATS)}, each also with {' or '.join(SUFFIXES)}"
 BUNDLED = "gemmule:shakespeare"
 BUNDLED_FOLDER = Path(__file__).parent / "shakespeare"
@@ -42,10 +52,10 @@ class SourceFile:
 
     @property
     def format(self) -> str | None:
-        """The kind of file, by its name: one of FORMATS, or None."""
+        """The kind of file, by its name: one of FORMATS or ALSO_PLAIN, or None."""
         path = self.path.with_suffix("") if self.path.suffix.lower() in SUFFIXES else self.path
         extension = path.suffix.lower()
-        return extension if extension in FORMATS else None
+        return extension if extension in FORMATS or extension in ALSO_PLAIN else None
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ def resolve(patterns: Iterable[str], base: Path) -> list[SourceFile]:
     """The files that `patterns` name, each once, sorted within a pattern.
 
     A pattern is a file, a folder (all files of known kinds beneath it, hidden ones left out), a glob (`**` for any
-    depth), relative to `base`; or "gemmule:shakespeare", the bundled text.
+    depth), relative to `base`; or "gemmule:shakespeare", the bundled text. A glob finds the ALSO_PLAIN that it ends in.
 
     Raises MissingSource for a pattern that names nothing, RequestError for a file of unknown kind named outright and
     an empty file.
@@ -98,18 +108,22 @@ def _matches(pattern: str, base: Path) -> list[SourceFile]:
         if file.format is None:
             raise RequestError(f"{file.name}: a kind of file that isn't read; known: {KNOWN}")
         return [file]
+    formats = [*FORMATS]
     if place.is_dir():
         paths = [Path(root) / name for root, _, names in _walk(place) for name in names]
         nothing = f"{pattern}: a folder without a file to read; known: {KNOWN}"
     elif glob.has_magic(pattern):
         paths = [base / path for path in glob.glob(pattern, root_dir=base, recursive=True)]
+        formats.append(SourceFile(Path(pattern), pattern).format or "")
         nothing = f"{pattern}: matches no file to read; known: {KNOWN}"
     else:
         raise MissingSource(f"{pattern}: no such file or folder (looked in {base})")
-    files = [SourceFile(path, _shown(path, base)) for path in sorted(paths)]
-    files = [file for file in files if file.format is not None and file.path.is_file()]
+    there = [SourceFile(path, _shown(path, base)) for path in sorted(paths) if path.is_file()]
+    files = [file for file in there if file.format in formats]
     if not files:
-        raise MissingSource(nothing)
+        named = Counter(file.format for file in there if file.format is not None).most_common(1)
+        hint = f"; for its {named[0][1]:,} {named[0][0]} files write {pattern}/**/*{named[0][0]}" if named else ""
+        raise MissingSource(nothing + hint)
     return files
 
 

@@ -5,8 +5,9 @@ was pruned from it (`tokenizer/prune.py`). In each case a text's tokens are the 
 
 What the teacher gives to tokens that its student lacks: the restricted teacher is the teacher conditioned on the tokens
 that both know, p(x) / sum of p over the kept. Its logits are the kept rows of its head, so that is exact, a true
-distribution that the student can reach, and as much cheaper as the vocabulary is smaller. `lost_mass` measures what is
-conditioned away.
+distribution that the student can reach, and as much cheaper as the vocabulary is smaller. Of a served teacher only the
+top k is known: those of it that the student lacks are conditioned away in the same manner, and the rest of the mass,
+of which nobody knows where it lies, stays the bucket that it was. `lost_mass` measures what is conditioned away.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gemmule.data.loader import Windows
-from gemmule.distill.teachers import Teacher
+from gemmule.distill.teachers import Ensemble, Teacher
 from gemmule.errors import RequestError
-from gemmule.model.head import DenseTeacher
+from gemmule.model.head import DenseTeacher, Mixture, SparseDistributions
 from gemmule.progress import say
 from gemmule.tokenizer.load import Tokenizer
 
@@ -43,10 +44,13 @@ class Restricted:
         self.device = teacher.device
         self.teacher_ids = teacher_ids.to(self.device)
         self._head: tuple[Tensor, Tensor | None] | None = None  # [V, D'] and [V]: the kept rows, once they are known
+        self._our_ids: Tensor | None = None  # [V']: the student's id of each of the teacher's tokens, or -1
 
     @torch.no_grad()
-    def expect(self, ids: Tensor, documents: Tensor | None = None) -> DenseTeacher:
+    def expect(self, ids: Tensor, documents: Tensor | None = None) -> DenseTeacher | SparseDistributions:
         whole = self._whole(ids, documents)
+        if isinstance(whole, SparseDistributions):
+            return self._kept(whole)[0]
         if whole.weight is None:
             return replace(whole, hidden=whole.hidden[..., self.teacher_ids])
         if self._head is None:
@@ -54,18 +58,34 @@ class Restricted:
             self._head = whole.weight[self.teacher_ids], bias
         return replace(whole, weight=self._head[0], bias=self._head[1])
 
-    def _whole(self, ids: Tensor, documents: Tensor | None) -> DenseTeacher:
+    def _whole(self, ids: Tensor, documents: Tensor | None) -> DenseTeacher | SparseDistributions:
         whole = self.teacher.expect(self.teacher_ids[ids], documents)
-        if not isinstance(whole, DenseTeacher):
-            raise RequestError(
-                "a teacher that gives only its top k, or an ensemble, can't be restricted to some tokens"
-            )
+        if isinstance(whole, Mixture):
+            raise RequestError("an ensemble can't be restricted to some tokens; its members can")
         return whole
+
+    def _kept(self, top: SparseDistributions) -> tuple[SparseDistributions, Tensor]:
+        """The entries that the student knows, scaled up; and what the others had, [N]."""
+        if self._our_ids is None:
+            self._our_ids = torch.full((self.teacher.vocabulary_size,), -1, device=self.device)
+            self._our_ids[self.teacher_ids] = torch.arange(self.vocabulary_size, device=self.device)
+        ids, rows = self._our_ids[top.ids], top.rows
+        kept = ids >= 0
+        lost = top.probabilities.new_zeros(len(top)).index_add(0, rows[~kept], top.probabilities[~kept])
+        order = (rows[kept] * self.vocabulary_size + ids[kept]).argsort()  # within a row, ids ascend
+        rows, ids = rows[kept][order], ids[kept][order]
+        p = top.probabilities[kept][order] / (1 - lost)[rows].clamp(min=1e-9)
+        counts = torch.bincount(rows, minlength=len(top))
+        offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        return SparseDistributions(offsets, ids, p, rest=top.rest), lost
 
     @torch.no_grad()
     def lost_mass(self, ids: Tensor, documents: Tensor | None = None) -> Tensor:
-        """[B * T]: what the whole teacher gives, after each token of `ids`, to the tokens that are left out."""
-        whole = self._whole(ids, documents).flatten()
+        """[B * T]: what the teacher gives, after each token of `ids`, to the tokens left out, as far as it is known."""
+        whole = self._whole(ids, documents)
+        if isinstance(whole, SparseDistributions):
+            return self._kept(whole)[1]
+        whole = whole.flatten()
         parts = (whole[start : start + ROWS].logits() for start in range(0, len(whole), ROWS))
         return 1 - torch.cat([part.softmax(-1)[:, self.teacher_ids].sum(-1) for part in parts])
 
@@ -78,7 +98,13 @@ def restrict(teacher: Teacher, folder: Path | None) -> Teacher:
 
 
 def say_lost_mass(name: str, teacher: Teacher, windows: Windows) -> None:
-    """Says what a restricted teacher gives to the tokens left out, on a few windows spread over the text."""
+    """Says what a restricted teacher gives to the tokens left out, on a few windows spread over the text.
+
+    Of an ensemble, what each of its restricted members gives.
+    """
+    if isinstance(teacher, Ensemble):
+        for number, (_, member) in enumerate(teacher.members, 1):
+            say_lost_mass(f"{name}, member {number}", member, windows)
     if not isinstance(teacher, Restricted):
         return
     spread = np.unique(np.linspace(0, len(windows) - 1, SAMPLED_WINDOWS).astype(np.int64))

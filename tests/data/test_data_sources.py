@@ -82,6 +82,20 @@ def test_outside_of_the_base_and_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     ]
 
 
+def test_code_is_read_where_a_file_or_a_glob_names_it(tmp_path: Path) -> None:
+    for name in ("notes.md", "src/a.py", "src/deep/b.py", "src/c.RST.gz", "src/odd.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x = 1\n")
+    (tmp_path / "src/c.RST.gz").write_bytes(gzip.compress(b"x"))
+    assert [file.name for file in resolve(["."], tmp_path)] == ["notes.md"]
+    assert [file.name for file in resolve(["**/*"], tmp_path)] == ["notes.md"]
+    assert [file.name for file in resolve(["src/**/*.py"], tmp_path)] == ["src/a.py", "src/deep/b.py"]
+    named = resolve(["src/a.py", "src/*.RST.gz"], tmp_path)
+    assert [document.text for file in named for document in read_documents(file)] == ["x = 1\n", "x"]
+    with pytest.raises(RequestError, match=r"^src: a folder without .*; for its 2 \.py files write src/\*\*/\*\.py$"):
+        resolve(["src"], tmp_path)
+
+
 def test_a_run_beneath_a_source_folder_is_no_source(tmp_path: Path) -> None:
     for name in ("a.txt", "runs/demo/recipe.toml", "runs/demo/.lock", "runs/demo/models/metrics.jsonl", "runs/b.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

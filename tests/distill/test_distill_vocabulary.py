@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import tokenizers
 import torch
 from large_tokenizers import like_gemma, read_work
+from served_model import FakeServer
 
-from gemmule.distill.teachers import Gemma2Teacher, probabilities
-from gemmule.distill.vocabulary import TEACHER_IDS, Restricted, align, restrict
+from gemmule.distill.served import ServedTeacher
+from gemmule.distill.teachers import Ensemble, Gemma2Teacher, probabilities
+from gemmule.distill.vocabulary import TEACHER_IDS, Restricted, align, restrict, say_lost_mass
 from gemmule.errors import RequestError
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
@@ -112,3 +116,48 @@ def test_the_restricted_teacher_is_the_teacher_given_the_kept_tokens(
     lost = restricted.lost_mass(ids)
     assert 0.1 < lost.mean() < 0.9
     torch.testing.assert_close(lost.double(), 1 - kept.sum(-1), rtol=1e-4, atol=1e-6)
+
+
+def test_a_served_teachers_top_k_is_given_the_kept_tokens_too(
+    teacher: Gemma2Teacher, theirs: Tokenizer, ours: Tokenizer
+) -> None:
+    """Of the top k at each place, from the whole distributions: those kept, over 1 less the others' mass."""
+    teacher_ids = align("t", theirs, ROWS, ours)
+    assert teacher_ids is not None
+    server = FakeServer(teacher.model)
+    served = ServedTeacher(server.url, ROWS, torch.device("cpu"), top_k=6)
+    restricted = Restricted(served, torch.from_numpy(teacher_ids))
+    ids = torch.tensor([[ours.bos_id, *ours.encode(TEXT)][:24]]).reshape(2, 12)
+    expected, lost = restricted.expect(ids), restricted.lost_mass(ids)
+    server.stop()
+
+    sent = [prompt[:-1] for prompt in server.asked[0][0]["prompt"]]
+    assert sent == torch.from_numpy(teacher_ids)[ids].tolist()
+    whole = torch.softmax(teacher.model(torch.tensor(sent)).detach(), -1).flatten(0, 1)
+    known = {number: place for place, number in enumerate(teacher_ids.tolist())}
+    assert expected.rest
+    assert 0.05 < lost.mean() < 0.9
+    for row in range(len(whole)):
+        top = {int(number): float(whole[row, number]) for number in whole[row].topk(6).indices}
+        gone = sum(p for number, p in top.items() if number not in known)
+        mine = expected[row : row + 1]
+        wanted = sorted((known[number], p / (1 - gone)) for number, p in top.items() if number in known)
+        assert mine.ids.tolist() == [number for number, _ in wanted]
+        assert mine.probabilities.tolist() == pytest.approx([p for _, p in wanted], rel=1e-3)
+        assert float(lost[row]) == pytest.approx(gone, rel=1e-3, abs=1e-6)
+
+
+def test_the_lost_mass_of_each_member_of_an_ensemble_is_said(
+    teacher: Gemma2Teacher, theirs: Tokenizer, ours: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher_ids = align("t", theirs, ROWS, ours)
+    assert teacher_ids is not None
+    restricted = Restricted(teacher, torch.from_numpy(teacher_ids))
+    batch = SimpleNamespace(
+        model_inputs=lambda device: {"ids": torch.arange(24).reshape(2, 12) % ours.vocabulary_size},
+        mask=np.ones((2, 12), bool),
+    )
+    windows: Any = type("Some", (list,), {"window_batch": lambda self, numbers: batch})([0])
+    say_lost_mass("small's teacher", Ensemble([(0.5, restricted), (0.5, restricted)]), windows)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(": of its")[0] for line in said] == [f"small's teacher, member {n}" for n in (1, 2)]

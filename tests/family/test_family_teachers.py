@@ -113,6 +113,31 @@ def test_a_served_teacher_and_a_gguf_file(run, write, final, tmp_path, capsys):
     assert models["file"]["perplexity"] < 100
 
 
+def test_a_served_teacher_of_a_pruned_vocabulary_is_asked_in_its_own_tokens(run, write, final, tmp_path, capsys):
+    server = FakeServer(gemmule.load(final))
+    recipe = write(f'[models.far]\nfrom = "{server.url}"\ntop_k = 9\n', '"far"')
+    (tmp_path / "few.jsonl").write_text(
+        "".join(json.dumps({"text": "To be, or not " * n}) + "\n" for n in range(9, 49))
+    )
+    recipe.write_text(
+        recipe.read_text()
+        .replace('sources = ["texts"]', f'sources = ["{tmp_path / "few.jsonl"}"]')
+        .replace("[evaluate]", "prune = true\n[evaluate]")
+        + 'distill = { targets = { kind = "top-k", k = 9 } }\n'
+    )
+    out = tmp_path / "run"
+    assert run("run", recipe, "--out", out) == 0, capsys.readouterr().err
+    server.stop()
+    whole, pruned = gemmule.load_tokenizer(final), gemmule.load_tokenizer(out / "tokenizer")
+    assert pruned.vocabulary_size < whole.vocabulary_size
+    prompts = [prompt for wish, _ in server.asked for prompt in wish["prompt"]]
+    assert any("be, or not" in whole.decode(prompt) for prompt in prompts)
+    far = TargetStore(out / "targets" / "far")[:]
+    assert far.ids.max() < pruned.vocabulary_size
+    assert "lies on tokens that the student lacks" in capsys.readouterr().err
+    assert figures(out)["small"]["kl_to_teacher"] > 0
+
+
 def test_a_server_that_dies_half_way_leaves_no_hole_in_the_targets(run, write, final, tmp_path, capsys):
     """Its finished targets are the local teacher's top k, position by position, and the rest as one bucket."""
     server = FakeServer(gemmule.load(final))
