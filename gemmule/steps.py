@@ -6,6 +6,7 @@ Each publishes into the step's folder and calls the one function of its own part
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -230,6 +231,7 @@ def job_of(step: Step, plan: Plan) -> Job:
         teacher=partial(load, step, plan) if teachers_in(step.inputs) else None,
         targets=step.inputs["targets"].path if "targets" in step.inputs else None,
         start_from=weights_of(step.inputs["start_from"]) if "start_from" in step.inputs else None,
+        start_rows=_start_rows(step),
         decode=words.decode,
     )
 
@@ -256,11 +258,8 @@ def _config(step: Step, plan: Plan, words: Tokenizer) -> Gemma2Config:
     shape = plan.recipe.models[step.model].architecture
     length = plan.recipe.data.sequence_length
     start = weights.read_config(weights_of(step.inputs["start_from"])) if "start_from" in step.inputs else None
-    if start is not None and (step.inputs["start_from"].path / TEACHER_IDS).is_file():
-        raise RequestError(
-            f"models.{step.model}.start_from: the rows of its table are not this run's tokens; "
-            "leave tokenizer.prune out"
-        )
+    if start is not None and (rows := _start_rows(step)) is not None:
+        start = replace(start, vocabulary_size=len(rows))
     if shape is None:
         assert start is not None
         config = start
@@ -277,6 +276,12 @@ def _config(step: Step, plan: Plan, words: Tokenizer) -> Gemma2Config:
             f"{words.vocabulary_size} tokens"
         )
     return config
+
+
+def _start_rows(step: Step) -> torch.Tensor | None:
+    """Of the table of the model that another starts from: the rows of this run's tokens; None where that is all."""
+    file = step.inputs["start_from"].path / TEACHER_IDS if "start_from" in step.inputs else None
+    return torch.from_numpy(np.load(file)) if file is not None and file.is_file() else None
 
 
 def describe_own_cut(step: Step, config: Gemma2Config) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -55,7 +55,10 @@ def _shape(plan: Plan, name: str, vocabulary_size: int, length: int) -> Shape | 
     assert origin is not None
     if origin in plan.recipe.models:
         return _shape(plan, origin, vocabulary_size, length)
-    return of_outside(plan.base / Path(origin).expanduser(), origin, length, vocabulary_size)
+    shape = of_outside(plan.base / Path(origin).expanduser(), origin, length, vocabulary_size)
+    if model.from_ is not None or shape is None or shape.config is None:
+        return shape
+    return of_config(replace(shape.config, vocabulary_size=vocabulary_size), length)  # it starts with the run's rows
 
 
 def of_config(config: Gemma2Config, length: int, vocabulary_size: int | None = None) -> Shape:

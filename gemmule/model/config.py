@@ -223,7 +223,10 @@ def check_cut(source: Gemma2Config, wanted: Gemma2Config) -> None:
 
 def describe_cut(source: Gemma2Config, wanted: Gemma2Config) -> str:
     """What is left of `source`: "2 of 4 layers, 128 of 256 channels"; empty where that is all of it."""
-    words = {"layers": "layers", "width": "channels", "heads": "heads", "kv_heads": "kv heads", "ffn_width": "neurons"}
+    words = {
+        "layers": "layers", "width": "channels", "heads": "heads", "kv_heads": "kv heads", "ffn_width": "neurons",
+        "vocabulary_size": "tokens",
+    }  # fmt: skip
     pairs = [(getattr(wanted, name), getattr(source, name), word) for name, word in words.items()]
     return ", ".join(f"{mine:,} of {theirs:,} {word}" for mine, theirs, word in pairs if mine != theirs)
 

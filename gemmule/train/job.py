@@ -34,6 +34,7 @@ class Job:
     teacher: Callable[[torch.device], Teacher | ByteAligned] | None = None  # loads a teacher, to run beside the student
     targets: Path | None = None  # a folder of stored targets
     start_from: Path | None = None  # a model folder, of the same shape or to be cut down to it
+    start_rows: torch.Tensor | None = None  # [V] int64: the rows of its table that are this run's tokens, if not all
     decode: Callable[[list[int]], str] | None = None  # tokens to text, to say what was in a batch
 
     @property

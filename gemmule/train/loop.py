@@ -236,13 +236,16 @@ def _initial_model(job: Job, device: torch.device) -> Gemma2:
         return Gemma2(job.config).initialise(job.seed)
     start = weights.load(job.start_from, device)
     weights.check_finite(start, job.start_from)
-    if start.config == job.config:
+    rows = None if job.start_rows is None else job.start_rows.to(device)
+    if start.config == job.config and rows is None:
         return start
     # the first windows of the training text, in the seed's order, one at a time: no batch size changes what is cut
     windows = range(-(-IMPORTANCE_TOKENS // job.windows.sequence_length))
     batches = (job.windows.batch(window, 1) for window in windows)
     read = (batch.model_inputs(device) for batch in batches if not batch.damaged)
-    return cut(start, job.config, measure_importance(start, read))
+    if rows is not None:
+        read = (inputs | {"ids": rows[inputs["ids"]]} for inputs in read)
+    return cut(start, job.config, measure_importance(start, read), rows)
 
 
 def validate(model: Gemma2, windows: Windows, device: torch.device) -> float:

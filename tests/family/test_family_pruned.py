@@ -81,14 +81,26 @@ def test_students_learn_in_the_teachers_tokens_that_the_text_uses(run, text_fold
     assert run("inspect", out / "models" / "stored" / "final") == 0
 
 
-def test_starting_from_weights_of_other_ids_is_refused(run, text_folder, teacher, capsys):
-    base = text_folder.parent
+def test_a_student_starts_from_the_rows_of_the_tokens_that_are_kept(run, text_folder, teacher, capsys):
+    """Whole, it is its teacher given the kept tokens; or it is cut down as well."""
+    base, out = text_folder.parent, text_folder.parent / "run"
     start = RECIPE.replace("architecture = { layers = 1, width = 16 }", 'start_from = "teacher"')
+    start = start.replace("train = { tokens = 512,", "train = { learning_rate = 1e-9, tokens = 512,")
+    start = start.replace("distill = { targets", "architecture = { width = 8 }\ndistill = { targets")
     (base / "pruned.toml").write_text(start.replace('"teacher"', f'"{teacher}"'))
-    assert run("train", base / "pruned.toml", "--out", base / "run", "--model", "live") == 2
-    said = capsys.readouterr().err
-    assert "models.live.start_from" in said
-    assert "prune" in said
+    assert run("estimate", base / "pruned.toml", "--out", out) == 0
+    assert run("run", base / "pruned.toml", "--out", out) == 0
+    whole, source = weights.load(teacher), np.load(out / "models" / "big" / "source" / TEACHER_IDS)
+    live = weights.load(out / "models" / "live" / "final")
+    torch.testing.assert_close(live.state_dict()["model.embed_tokens.weight"],
+                               whole.state_dict()["model.embed_tokens.weight"][source])  # fmt: skip
+    ids = torch.arange(3, 19)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(live(ids), whole(torch.from_numpy(source)[ids])[..., source], atol=1e-5, rtol=1e-5)
+    models = json.loads((out / "summary.json").read_text())["models"]
+    assert abs(models["live"]["kl_to_teacher"]) < 1e-5
+    assert weights.read_config(out / "models" / "stored" / "final").width == 8
+    assert f"8 of {whole.config.width} channels, {len(source)} of 1,024 tokens" in capsys.readouterr().err
 
 
 def test_prune_needs_a_tokenizer_from_outside(run, recipe, capsys):
