@@ -14,7 +14,7 @@ from gemmule.estimate.shapes import Shape
 from gemmule.estimate.text import Text
 from gemmule.plan import Plan
 from gemmule.recipe import Model, join_names
-from gemmule.train.schedule import VALIDATION_WINDOWS, VALIDATIONS
+from gemmule.train.schedule import VALIDATIONS, validation_windows
 
 START_UP = 8.0  # seconds: Python, PyTorch and TensorBoard imported; the report written
 A_STEP = 0.002  # seconds: a batch read, metrics written
@@ -52,7 +52,7 @@ def training(plan: Plan, name: str, shapes: dict[str, Shape | None], text: Text,
     teachers = [shapes[teacher] for teacher in model.teachers] if asked else []
     a_step = measured.micro_batch[name] * windows / per_micro + measured.update[name] + A_STEP
     beside = sum(measured.reading[teacher] for teacher in model.teachers if teacher in measured.reading) * asked
-    checks = min(VALIDATIONS, steps) * min(VALIDATION_WINDOWS * length, text.validation_tokens)
+    checks = min(VALIDATIONS, steps) * min(validation_windows(steps, windows) * length, text.validation_tokens)
     checkpoints = -(-steps // model.train.checkpoint_every)
     return Training(
         tokens=tokens,

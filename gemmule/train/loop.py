@@ -32,7 +32,7 @@ from gemmule.train.metrics import MetricsLog
 from gemmule.train.objective import accumulate, make_signal, make_weights
 from gemmule.train.optimizer import Optimizer
 from gemmule.train.reading import ReadAhead, batch_reader
-from gemmule.train.schedule import VALIDATION_WINDOWS, VALIDATIONS, learning_rate, next_token_weight
+from gemmule.train.schedule import VALIDATIONS, learning_rate, next_token_weight, validation_windows
 from gemmule.train.stopping import Stop, stop_flag
 from gemmule.train.tracking import start_tracking
 
@@ -178,7 +178,8 @@ class Trainer:
         return self._is_due(self.job.train.checkpoint_every) and not self.state.left_out
 
     def _validate(self) -> dict[str, Any]:
-        loss = validate(self.model, self.job.validation, self.device)
+        count = validation_windows(self.job.steps, self.job.windows_per_batch)
+        loss = validate(self.model, self.job.validation, self.device, count)
         self.state = replace(self.state, validation_loss=loss)
         return {"step": self.state.step, "tokens": self.state.tokens, "validation_loss": loss}
 
@@ -248,9 +249,9 @@ def _initial_model(job: Job, device: torch.device) -> Gemma2:
     return cut(start, job.config, measure_importance(start, read), rows)
 
 
-def validate(model: Gemma2, windows: Windows, device: torch.device) -> float:
-    """The next-token loss on evenly spread windows of the validation text, nats per token."""
-    count = min(VALIDATION_WINDOWS, len(windows))
+def validate(model: Gemma2, windows: Windows, device: torch.device, count: int = 32) -> float:
+    """The next-token loss on `count` evenly spread windows of the validation text, nats per token."""
+    count = min(count, len(windows))
     share = -(-count // ranks.size())
     total, learned = 0.0, 0.0
     for place in range(ranks.rank() * share, (ranks.rank() + 1) * share):

@@ -30,7 +30,7 @@ from gemmule.train.loop import Trainer
 from gemmule.train.objective import accumulate, make_signal, token_weights
 from gemmule.train.optimizer import Optimizer
 from gemmule.train.reading import with_targets
-from gemmule.train.schedule import learning_rate, next_token_weight
+from gemmule.train.schedule import learning_rate, next_token_weight, validation_windows
 
 
 def masked_batch(windows):
@@ -122,6 +122,14 @@ def test_stored_targets_teach_what_the_live_teacher_teaches(job, windows, teache
     assert (gradients[1] - gradients[0]).norm() < 0.02 * gradients[0].norm()
 
 
+def test_validations_take_a_twentieth_of_trainings_work():
+    """20 of them; a window read forward is a third of one learned from."""
+    for steps, windows in ((488, 8), (195, 8), (300, 16)):
+        count = validation_windows(steps, windows)
+        assert 20 * count / 3 <= 0.05 * steps * windows < 20 * (count + 1) / 3 or count == 32
+    assert (validation_windows(10, 1), validation_windows(10**6, 64)) == (8, 32)
+
+
 def test_training_learns_and_writes_what_it_did(job, windows):
     before = loop.validate(Gemma2(SMALL).initialise(0), windows, torch.device("cpu"))
     model = loop.train(job)
@@ -131,7 +139,7 @@ def test_training_learns_and_writes_what_it_did(job, windows):
     assert [record["tokens"] for record in steps] == [64 * step for step in range(1, 13)]
     assert [record["learning_rate"] for record in steps] == [learning_rate(s, 12, job.train) for s in range(12)]
     validation = [record["validation_loss"] for record in records if "validation_loss" in record]
-    assert validation[-1] == pytest.approx(loop.validate(model, windows, torch.device("cpu")))
+    assert validation[-1] == pytest.approx(loop.validate(model, windows, torch.device("cpu"), 8))
     assert validation[-1] < before - 0.5
     assert list((job.folder / "tensorboard").glob("events*"))
     assert [path.name for path in checkpoint.found(job.folder / "checkpoints")] == ["step-00000008", "step-00000012"]

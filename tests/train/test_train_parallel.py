@@ -41,7 +41,7 @@ CPU = torch.device("cpu")
 def _few_validations():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "VALIDATIONS", 2)
-        patch.setattr(loop, "VALIDATION_WINDOWS", 5)
+        patch.setattr(loop, "validation_windows", lambda *_: 5)
         yield
 
 
