@@ -34,6 +34,7 @@ from gemmule.model.head import (
     log_mixture,
     log_probabilities,
 )
+from gemmule.model.linear import multiply_into
 
 CHUNK = {"cpu": 2**24}  # numbers in a chunk's logits: 64 MB
 CHUNK_ELSEWHERE = 2**27  # an accelerator wants larger products
@@ -278,7 +279,7 @@ def _raw_logits(
     if weight is None:
         return raw.copy_(scaled)
     if scaled.dtype == weight.dtype == raw.dtype:
-        torch.mm(scaled, weight.mT, out=raw)
+        multiply_into(scaled, weight, raw)
     else:
         raw.copy_(scaled.to(weight.dtype) @ weight.mT)
     return raw if bias is None else raw.add_(bias if cap is None else bias / cap)

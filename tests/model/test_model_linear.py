@@ -28,6 +28,22 @@ def test_few_rows_are_divided_among_the_threads(monkeypatch):
     assert seen == [((2, 5, 24), (2, 24, 8))]
 
 
+@pytest.mark.parametrize("rows", [2, 8, 9, 65, 300])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_tall_matrix_is_multiplied_piece_by_piece(monkeypatch, rows, threads):
+    monkeypatch.setattr(linear, "_threads", lambda: threads)
+    pieces = []
+    monkeypatch.setattr(
+        torch, "mm", lambda x, piece, out, mm=torch.mm: pieces.append(piece.shape[1]) or mm(x, piece, out=out)
+    )
+    x, weight = torch.randn(rows, 16), torch.randn(linear.TALL + 7, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(linear.linear(x[:, None], weight), F.linear(x, weight)[:, None])
+    most = linear.PIECE * threads
+    whole, rest = divmod(len(weight), most)
+    assert pieces == ([most] * whole + [rest] if rows > 8 else [])
+
+
 def test_gradients_flow():
     x, weight = torch.randn(3, 24, requires_grad=True), torch.randn(16, 24, requires_grad=True)
     linear.linear(x, weight).sum().backward()
