@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gemmule.data.loader import Windows
 from gemmule.distill.teachers import Expected, Teacher
-from gemmule.model.head import SparseDistributions
+from gemmule.model.head import DenseTeacher, SparseDistributions
 
 LOGITS_AT_ONCE = 2**25
 
@@ -26,22 +26,28 @@ def expect(
     """What the teacher expects in the windows of these numbers, in all of their rows or some.
 
     Gives logits [N, V] float32, divided by the temperature (arXiv 1503.02531), and the positions [N] that they are for.
+    The next ones may take the place of the last.
     """
     batch = windows.window_batch(numbers)
     expected = teacher.expect(**batch.model_inputs(teacher.device))
     positions = (batch.starts[:, None] + np.arange(batch.inputs.shape[1])).ravel()  # [B * T]
     wanted = np.arange(len(positions)) if rows is None else rows[rows < len(positions)]
     wanted = wanted[positions[wanted] < len(windows.shards)]
-    for some in np.array_split(wanted, -(-len(wanted) * teacher.vocabulary_size // LOGITS_AT_ONCE) or 1):
-        logits = _logits(expected, torch.from_numpy(some), teacher.vocabulary_size)
+    chunks = np.array_split(wanted, -(-len(wanted) * teacher.vocabulary_size // LOGITS_AT_ONCE) or 1)
+    buffer = torch.empty(len(chunks[0]), teacher.vocabulary_size)
+    for some in chunks:
+        logits = _logits(expected, torch.from_numpy(some), buffer)
         yield (logits if temperature == 1.0 else logits.div_(temperature)), positions[some]
 
 
-def _logits(expected: Expected, rows: Tensor, vocabulary_size: int) -> Tensor:
-    """The logits [N, V] of some of the rows, on the CPU."""
+def _logits(expected: Expected, rows: Tensor, buffer: Tensor) -> Tensor:
+    """The logits [N, V] of some of the rows, on the CPU; in the buffer, if that saves anything."""
     if isinstance(expected, SparseDistributions):
-        return _spread(expected.to("cpu"), rows, vocabulary_size)
-    return expected[rows].logits().cpu()
+        return _spread(expected.to("cpu"), rows, buffer.shape[1])
+    some = expected[rows]
+    if isinstance(some, DenseTeacher) and some.hidden.device.type == "cpu":
+        return some.logits(buffer)
+    return some.logits().cpu()
 
 
 def _spread(top: SparseDistributions, rows: Tensor, vocabulary_size: int) -> Tensor:

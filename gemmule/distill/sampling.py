@@ -164,7 +164,8 @@ class _Blocks:
         self.largest = (largest - self.top[:, None]).exp_() / self.total[:, None]
         self.mass = mass.double() / self.total[:, None]
         flat = logits.reshape(-1)
-        flat = torch.nn.functional.pad(flat, (0, max(0, self.width - len(flat))), value=FAR_BELOW)
+        if len(flat) < self.width:
+            flat = torch.nn.functional.pad(flat, (0, self.width - len(flat)), value=FAR_BELOW)
         self._stretches = flat.unfold(0, self.width, 1)
 
     def tokens(self, rows: Tensor, blocks: Tensor) -> tuple[Tensor, Tensor]:

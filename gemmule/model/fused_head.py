@@ -33,8 +33,8 @@ from gemmule.model.head import (
     limit,
     log_mixture,
     log_probabilities,
+    raw_logits,
 )
-from gemmule.model.linear import multiply_into
 
 CHUNK = {"cpu": 2**24}  # numbers in a chunk's logits: 64 MB
 CHUNK_ELSEWHERE = 2**27  # an accelerator wants larger products
@@ -132,9 +132,9 @@ def _run(
     total = torch.zeros((), dtype=wide, device=hidden.device)
     with torch.autocast(hidden.device.type, enabled=False):
         for chunk in _slices(0, N, n):
-            logits = _raw_logits(hidden[chunk], weight, loss.cap, None, buffers[0])
+            logits = raw_logits(hidden[chunk], weight, loss.cap, None, buffers[0])
             expected = [
-                _raw_logits(teacher.hidden[chunk], teacher.weight, teacher.cap, teacher.bias, buffer)
+                raw_logits(teacher.hidden[chunk], teacher.weight, teacher.cap, teacher.bias, buffer)
                 for teacher, buffer in zip(teachers, buffers[1:], strict=True)
             ]
             for block in _slices(0, len(logits), max(1, BLOCK.get(hidden.device.type, CHUNK_ELSEWHERE) // V)):
@@ -268,21 +268,6 @@ def _against_distributions(
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.linalg.vecdot(a, b)[:, None]  # [k, 1]
-
-
-def _raw_logits(
-    hidden: Tensor, weight: Tensor | None, cap: float | None, bias: Tensor | None, buffer: Tensor
-) -> Tensor:
-    """hidden · weight + bias, divided by the cap if there is one: [n, V] in the buffer."""
-    raw = buffer[: len(hidden)]
-    scaled = hidden if cap is None else hidden / cap
-    if weight is None:
-        return raw.copy_(scaled)
-    if scaled.dtype == weight.dtype == raw.dtype:
-        multiply_into(scaled, weight, raw)
-    else:
-        raw.copy_(scaled.to(weight.dtype) @ weight.mT)
-    return raw if bias is None else raw.add_(bias if cap is None else bias / cap)
 
 
 def _members(target: OneTarget) -> tuple[tuple[float, DenseTeacher], ...]:

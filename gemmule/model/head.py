@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gemmule.model.linear import linear
+from gemmule.model.linear import linear, multiply_into
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +117,11 @@ class DenseTeacher:
         """[B, T, D'] as [N, D']."""
         return replace(self, hidden=self.hidden.flatten(0, -2))
 
-    def logits(self) -> Tensor:
-        """[..., V] float32."""
+    def logits(self, buffer: Tensor | None = None) -> Tensor:
+        """[..., V] float32; of N rows in the first of `buffer`, if that is given: new memory takes time."""
+        if buffer is not None:
+            raw = raw_logits(self.hidden, self.weight, self.cap, self.bias, buffer)
+            return raw if self.cap is None else raw.tanh_().mul_(self.cap)
         if self.weight is None:
             return self.hidden.float()
         return capped_logits(self.hidden, self.weight, self.cap, self.bias)
@@ -163,6 +166,22 @@ def capped_logits(hidden: Tensor, weight: Tensor, cap: float | None, bias: Tenso
     # hidden / cap is V / D times smaller than logits / cap
     raw = linear(hidden / cap, weight)
     return (raw if bias is None else raw + bias / cap).float().tanh() * cap
+
+
+def raw_logits(hidden: Tensor, weight: Tensor | None, cap: float | None, bias: Tensor | None, buffer: Tensor) -> Tensor:
+    """hidden [n, D] · weight [V, D] + bias [V], divided by the cap if there is one: [n, V], the first of the buffer's.
+
+    Without a weight, hidden are the logits. No gradient flows.
+    """
+    raw = buffer[: len(hidden)]
+    scaled = hidden if cap is None else hidden / cap
+    if weight is None:
+        return raw.copy_(scaled)
+    if scaled.dtype == weight.dtype == raw.dtype:
+        multiply_into(scaled, weight, raw)
+    else:
+        raw.copy_(scaled.to(weight.dtype) @ weight.mT)
+    return raw if bias is None else raw.add_(bias if cap is None else bias / cap)
 
 
 def log_mixture(members: Sequence[tuple[float, Tensor]]) -> Tensor:

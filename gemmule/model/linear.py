@@ -21,7 +21,8 @@ PIECE = 512  # rows of it, for each thread
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x [..., I] times the transpose of weight [O, I]: [..., O]."""
-    if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
+    learned = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if learned or x.device.type != "cpu" or x.dtype != torch.float32:
         return F.linear(x, weight)
     rows, outputs, threads = x.shape[:-1].numel(), len(weight), _threads()
     if torch.compiler.is_compiling():
