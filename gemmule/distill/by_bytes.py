@@ -58,7 +58,6 @@ class ByBytes:
         self._sorted = [self.their_bytes[number] for number in self._order]
         self._place = {number: place for place, number in enumerate(self._order)}
         self._seen: dict[bytes, Counter[tuple[int, int]]] = defaultdict(Counter)  # by r: (the teacher's, ours)
-        self._columns = torch.tensor(self._order, device=self.device)
         self._shares: dict[bytes, tuple[Tensor, Tensor, Tensor]] = {}  # by r
 
     def look_at(self, windows: Iterable[list[int]]) -> None:
@@ -92,13 +91,12 @@ class ByBytes:
         """The distributions after each of a window's tokens, [T, V]; `expected` after each of the teacher's."""
         answers = torch.zeros(len(window.given), self.vocabulary_size, device=self.device)
         for first in range(0, int(window.after.max(initial=-1)) + 1, ROWS):
-            p = expected[first : first + ROWS].logits().softmax(-1)[:, self._columns]  # [rows, V'], in their order
+            p = expected[first : first + ROWS].logits().softmax(-1)  # [rows, V']
             here = (window.after >= first) & (window.after < first + ROWS)
             for place in np.flatnonzero(here).tolist():
-                low, high = self._going_on(window.since[place])
-                going_on = p[window.after[place] - first, low:high]
-                rows, ours, shares = self._shares_after(window.since[place])
-                answers[place].index_add_(0, ours, going_on[rows] * shares)  # 16 times as fast as a sparse product
+                theirs, ours, shares = self._shares_after(window.since[place])
+                given = p[window.after[place] - first].index_select(0, theirs).mul_(shares)
+                answers[place].scatter_add_(0, ours, given)  # many times as fast as a sparse product
         total = answers.sum(-1, keepdim=True)
         unasked = torch.from_numpy(window.after < 0).to(self.device)[:, None] | (total <= SMALLEST)
         text = torch.tensor(window.given[1:] + window.given[-1:], device=self.device)  # the last one's is not known
@@ -112,7 +110,7 @@ class ByBytes:
     def _shares_after(self, r: bytes) -> tuple[Tensor, Tensor, Tensor]:
         """To which of the student's tokens the teacher's that go on after r give how much of theirs.
 
-        Of each such gift the teacher's token (its place among those that go on), the student's, and the share.
+        Of each such gift the teacher's token, the student's, and the share.
         """
         if r not in self._shares:
             low, high = self._going_on(r)
@@ -121,16 +119,13 @@ class ByBytes:
                 seen[self._place[theirs]][ours] += times
             unseen = [place for place in range(low, high) if place not in seen]
             cut = self._first_tokens([self._sorted[place][len(r) :] for place in unseen])
-            entries = [(place - low, ours, 1.0) for place, ours in zip(unseen, cut, strict=True)]
+            entries = [(self._order[place], ours, 1.0) for place, ours in zip(unseen, cut, strict=True)]
             for place, counts in seen.items():
                 total = counts.total()
-                entries += [(place - low, ours, times / total) for ours, times in counts.items()]
-            rows, columns, values = zip(*entries, strict=True)
-            self._shares[r] = (
-                torch.tensor(rows, device=self.device),
-                torch.tensor(columns, device=self.device),
-                torch.tensor(values, device=self.device),
-            )
+                entries += [(self._order[place], ours, times / total) for ours, times in counts.items()]
+            entries.sort(key=lambda entry: entry[1])  # so that what is added to one token comes in a row
+            given, taken, shares = (torch.tensor(column, device=self.device) for column in zip(*entries, strict=True))
+            self._shares[r] = given, taken, shares
         return self._shares[r]
 
     def _first_tokens(self, pieces: list[bytes]) -> list[int]:
