@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 LARGEST_MMAP_THRESHOLD = 32 * 2**20  # glibc takes no more
@@ -26,9 +27,20 @@ def settle() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # another C library than glibc
-        return
-    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-    mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
+    if (mallopt := _glibc("mallopt")) is not None:
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
+
+
+def give_back() -> None:
+    """Gives the system what is free of the memory that `settle` keeps: after loading, which needs it only once.
+
+    220 MB of a process that has read Gemma 3 270M and its tokenizer from a GGUF file.
+    """
+    if sys.platform == "linux" and (trim := _glibc("malloc_trim")) is not None:
+        trim(0)
+
+
+def _glibc(name: str) -> Any:
+    """A function of glibc's; None where another C library is."""
+    return getattr(ctypes.CDLL(None), name, None)

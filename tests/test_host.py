@@ -20,6 +20,34 @@ print(heap_end(0) - before)
 """
 
 
+GIVEN_BACK = """
+from pathlib import Path
+from gemmule import host
+host.settle()
+import torch
+
+def held():
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) * 1024
+
+before = held()
+many = [torch.ones(2**18) for _ in range(64)]  # 64 MB
+kept = torch.ones(100)  # lies above them
+del many
+print(held() - before)
+host.give_back()
+print(held() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings")
+def test_what_is_kept_can_be_given_back():
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", GIVEN_BACK]
+    kept, left = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.split()
+    assert int(kept) > 60 * 2**20
+    assert int(left) < 8 * 2**20
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings")
 def test_freed_memory_is_kept_for_the_next_step():
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gemmule import host
 from gemmule.artifact import refuse_existing, sha256_file
 from gemmule.convert.folder import Written, check_vocabulary, find_source, publish_folder
 from gemmule.convert.gguf_names import ARCHITECTURE, require_gguf
@@ -58,8 +59,9 @@ def _gguf_tokenizer(file: Path, modified: int) -> Tokenizer:
     from gemmule.convert.gguf_tokenizer import read_tokenizer
 
     reader, architecture = read_header(file)
-    own = read_tokenizer(reader) if architecture == ARCHITECTURE else None
-    return own or from_gguf(file)
+    found = (read_tokenizer(reader) if architecture == ARCHITECTURE else None) or from_gguf(file)
+    host.give_back()
+    return found
 
 
 def _import_gguf(file: Path, out: Path) -> Written:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gemmule import host
 from gemmule.errors import RequestError, WorkError, first_line
 from gemmule.model.head import DenseTeacher
 
@@ -98,7 +99,9 @@ def load(source: Path, device: torch.device) -> HuggingFaceTeacher:
     lacking = sorted(info["missing_keys"]) + [str(key) for key in info["mismatched_keys"]]
     if lacking:
         raise WorkError(f"{source}: its weights lack {lacking[0]}{' and others' if len(lacking) > 1 else ''}")
-    return HuggingFaceTeacher(model.to(device))
+    teacher = HuggingFaceTeacher(model.to(device))
+    host.give_back()
+    return teacher
 
 
 def sizes(teacher: HuggingFaceTeacher, sequence_length: int) -> dict[str, int | float]:
