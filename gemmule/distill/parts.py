@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gemmule import artifact
+from gemmule import artifact, host
 from gemmule.data.loader import Windows
 from gemmule.data.shards import TokenShards
 from gemmule.distill import sampling
@@ -69,6 +69,7 @@ class Parts:
         self.folder.mkdir(parents=True)
         artifact.write_json(self.folder / IDENTITY, self.identity)
         write_coding(self.folder, coding, len(self.windows.shards), temperature, rest)
+        host.give_back()  # what solving the coding took
 
     def rows(self, number: int) -> range:
         """The positions in the stream of a segment."""

@@ -54,7 +54,7 @@ def _models(estimate: Estimate) -> Table:
         schedule = (
             [
                 count(training.tokens),
-                f"{training.epochs:.1f}",
+                f"{training.epochs:.1f}" if training.epochs >= 1 else f"{training.epochs:.2f}",
                 f"{training.steps:,}",
                 flops(training.flops + (training.teacher_flops or 0)),
                 duration(training.seconds),

@@ -47,12 +47,16 @@ def write(
     return plain("\n".join(lines) + "\n")
 
 
+def _share(epochs: float) -> str:
+    return f"the text {epochs:.1f} times" if epochs >= 0.95 else f"{max(0.01, epochs):.0%} of the text"
+
+
 def header(file: str, found: Found, estimate: Estimate, remarks: Sequence[str]) -> list[str]:
     """What stands on top: what this is, how it is used, what it will take."""
     models = [
         f"  {model.name:<8}  {count(model.shape.parameters if model.shape else None):>6} parameters"
         + (
-            f", {count(training.tokens)} tokens: the text {training.epochs:.1f} times, {duration(training.seconds)}"
+            f", {count(training.tokens)} tokens: {_share(training.epochs)}, {duration(training.seconds)}"
             if (training := model.training) is not None
             else ", from outside"
         )
