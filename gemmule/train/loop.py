@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from gemmule import ranks
@@ -37,6 +38,7 @@ from gemmule.train.stopping import Stop, stop_flag
 from gemmule.train.tracking import start_tracking
 
 IMPORTANCE_TOKENS = 8192  # on which it is measured what a model can do without
+VALIDATED_AT_ONCE = 2048  # tokens
 
 
 def train(job: Job) -> Gemma2:
@@ -253,10 +255,13 @@ def validate(model: Gemma2, windows: Windows, device: torch.device, count: int =
     """The next-token loss on `count` evenly spread windows of the validation text, nats per token."""
     count = min(count, len(windows))
     share = -(-count // ranks.size())
+    mine = np.arange(ranks.rank() * share, (ranks.rank() + 1) * share)  # all ranks run the model equally often
+    at_once = max(1, VALIDATED_AT_ONCE // windows.sequence_length)
     total, learned = 0.0, 0.0
-    for place in range(ranks.rank() * share, (ranks.rank() + 1) * share):
-        batch = windows.window_batch([min(place, count - 1) * len(windows) // count])
-        batch.mask[:] &= place < count  # all ranks run the model equally often
+    for first in range(0, share, at_once):
+        places = mine[first : first + at_once]
+        batch = windows.window_batch(np.minimum(places, count - 1) * len(windows) // count)
+        batch.mask[:] &= (places < count)[:, None]
         loss, tokens = _next_token_loss(model, batch, device)
         total, learned = total + loss, learned + tokens
     total, learned = parallel.add_up(total, learned)
