@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 
 import common  # before torch
 import torch
@@ -65,14 +64,11 @@ def measure(name: str, window: int | None, repeats: int) -> list[float]:
 
         return run
 
-    sides = [plain, *map(in_blocks, SIZES)]
-    times: list[list[float]] = [[] for _ in sides]
-    for _ in range(repeats + 1):
-        for side, taken in zip(sides, times, strict=True):
-            started = time.perf_counter()
-            torch.autograd.grad(side(), (query, key, value), outer)
-            taken.append(time.perf_counter() - started)
-    return [1000 * statistics.median(taken[1:]) for taken in times]
+    def gradients(side: Callable[[], Tensor]) -> None:
+        torch.autograd.grad(side(), (query, key, value), outer)
+
+    sides = (partial(gradients, side) for side in (plain, *map(in_blocks, SIZES)))
+    return [1000 * seconds for seconds in common.medians(repeats, *sides)]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
+import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,17 @@ def run(family: Family) -> dict[str, dict[str, Any]]:
     family.run()
     models: dict[str, dict[str, Any]] = json.loads((family.out / "summary.json").read_text())["models"]
     return models
+
+
+def medians(repeats: int, *sides: Callable[[], object]) -> list[float]:
+    """Seconds of each, after a turn that does not count."""
+    seconds: list[list[float]] = [[] for _ in sides]
+    for _ in range(1 + repeats):
+        for work, taken in zip(sides, seconds, strict=True):
+            began = time.perf_counter()
+            work()
+            taken.append(time.perf_counter() - began)
+    return [statistics.median(taken[1:]) for taken in seconds]
 
 
 def peak_above(work: Callable[[], object]) -> int:

@@ -8,9 +8,6 @@ Both write into memory that is there already, by turns; medians. Prints one tabl
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 from functools import partial
 
 import common
@@ -34,24 +31,14 @@ def main() -> None:
     table = Table("vocabulary", "width", "rows", "all at once", "piece by piece", "ratio")
     for vocabulary, width, rows in SHAPES:
         x, weight, out = torch.randn(rows, width), torch.randn(vocabulary, width), torch.empty(rows, vocabulary)
-        once, pieces = medians(wishes.repeats, partial(torch.mm, x, weight.mT, out=out),
-                               partial(multiply_into, x, weight, out))  # fmt: skip
+        once, pieces = common.medians(
+            wishes.repeats, partial(torch.mm, x, weight.mT, out=out), partial(multiply_into, x, weight, out)
+        )
         flops = 2 * rows * vocabulary * width / 1e9
         numbers = (f"{vocabulary:,}", f"{width:,}", f"{rows:,}")
         table.add_row(*numbers, f"{flops / once:.0f}", f"{flops / pieces:.0f}", f"{once / pieces:.2f}")
     print(f"torch {torch.__version__}, {wishes.threads} threads")
     common.show(table)
-
-
-def medians(repeats: int, *sides: Callable[[], object]) -> list[float]:
-    """Seconds of each, after a turn that does not count."""
-    seconds: list[list[float]] = [[] for _ in sides]
-    for _ in range(1 + repeats):
-        for work, taken in zip(sides, seconds, strict=True):
-            began = time.perf_counter()
-            work()
-            taken.append(time.perf_counter() - began)
-    return [statistics.median(taken[1:]) for taken in seconds]
 
 
 if __name__ == "__main__":

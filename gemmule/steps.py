@@ -28,7 +28,7 @@ from gemmule.data.shards import TokenShards, write_shards
 from gemmule.distill import huggingface
 from gemmule.distill.served import ServedTeacher
 from gemmule.distill.teachers import Gemma2Teacher, Teacher
-from gemmule.distill.vocabulary import TEACHER_IDS, Restricted, align, say_lost_mass
+from gemmule.distill.vocabulary import TEACHER_IDS, Restricted, align, read_teacher_ids, say_lost_mass
 from gemmule.errors import RequestError
 from gemmule.evaluate.figures import measure
 from gemmule.generate.sampling import generate
@@ -213,11 +213,12 @@ def job_of(step: Step, plan: Plan) -> Job:
     recipe, words = plan.recipe, load_tokenizer(step.inputs["tokenizer"].path)
     model = recipe.models[name]
     assert model.train is not None
+    start_rows = _start_rows(step)
     load = load_aligned if model.distill.loss == "alm" else load_teachers
     return Job(
         name=name,
         folder=step.path.parent,
-        config=_config(step, plan, words),
+        config=_config(step, plan, words, start_rows),
         train=model.train,
         distill=model.distill,
         machine=recipe.machine,
@@ -231,7 +232,7 @@ def job_of(step: Step, plan: Plan) -> Job:
         teacher=partial(load, step, plan) if teachers_in(step.inputs) else None,
         targets=step.inputs["targets"].path if "targets" in step.inputs else None,
         start_from=weights_of(step.inputs["start_from"]) if "start_from" in step.inputs else None,
-        start_rows=_start_rows(step),
+        start_rows=start_rows,
         decode=words.decode,
     )
 
@@ -252,14 +253,14 @@ def _model(step: Step, plan: Plan) -> None:
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _config(step: Step, plan: Plan, words: Tokenizer) -> Gemma2Config:
+def _config(step: Step, plan: Plan, words: Tokenizer, start_rows: torch.Tensor | None) -> Gemma2Config:
     """The shape of the model to train. Raises RequestError if it can't be cut from the weights it is to start from."""
     assert step.model is not None
     shape = plan.recipe.models[step.model].architecture
     length = plan.recipe.data.sequence_length
     start = weights.read_config(weights_of(step.inputs["start_from"])) if "start_from" in step.inputs else None
-    if start is not None and (rows := _start_rows(step)) is not None:
-        start = replace(start, vocabulary_size=len(rows))
+    if start is not None and start_rows is not None:
+        start = replace(start, vocabulary_size=len(start_rows))
     if shape is None:
         assert start is not None
         config = start
@@ -280,8 +281,7 @@ def _config(step: Step, plan: Plan, words: Tokenizer) -> Gemma2Config:
 
 def _start_rows(step: Step) -> torch.Tensor | None:
     """Of the table of the model that another starts from: the rows of this run's tokens; None where that is all."""
-    file = step.inputs["start_from"].path / TEACHER_IDS if "start_from" in step.inputs else None
-    return torch.from_numpy(np.load(file)) if file is not None and file.is_file() else None
+    return read_teacher_ids(step.inputs["start_from"].path) if "start_from" in step.inputs else None
 
 
 def describe_own_cut(step: Step, config: Gemma2Config) -> str:

@@ -33,7 +33,7 @@ def in_processes(count: int, work: Callable[[], Any]) -> list[Any]:
     try:
         for rank, (ours, _) in enumerate(pipes):
             assert ours.poll(TIMEOUT), f"rank {rank} says nothing"
-            failed, result = pickle.loads(ours.recv_bytes())
+            failed, result = pickle.loads(ours.recv_bytes())  # of our own child, through our own pipe
             assert not failed, f"rank {rank}: {result}"
             results.append(result)
     finally:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+UNSET = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
 KEPT = """
 import ctypes, sys
 if sys.argv[1] == "settled":
@@ -41,20 +42,17 @@ print(held() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings")
 def test_what_is_kept_can_be_given_back():
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     command = [sys.executable, "-c", GIVEN_BACK]
-    kept, left = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.split()
+    kept, left = subprocess.run(command, capture_output=True, text=True, check=True, env=UNSET).stdout.split()
     assert int(kept) > 60 * 2**20
     assert int(left) < 8 * 2**20
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings")
 def test_freed_memory_is_kept_for_the_next_step():
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-
     def kept(how, **more):
         run = subprocess.run(
-            [sys.executable, "-c", KEPT, how], capture_output=True, text=True, check=True, env=environment | more
+            [sys.executable, "-c", KEPT, how], capture_output=True, text=True, check=True, env=UNSET | more
         )
         return int(run.stdout)
 

@@ -108,23 +108,27 @@ def _matches(pattern: str, base: Path) -> list[SourceFile]:
         if file.format is None:
             raise RequestError(f"{file.name}: a kind of file that isn't read; known: {KNOWN}")
         return [file]
-    formats = [*FORMATS]
+    formats = {*FORMATS}
     if place.is_dir():
         paths = [Path(root) / name for root, _, names in _walk(place) for name in names]
         nothing = f"{pattern}: a folder without a file to read; known: {KNOWN}"
     elif glob.has_magic(pattern):
         paths = [base / path for path in glob.glob(pattern, root_dir=base, recursive=True)]
-        formats.append(SourceFile(Path(pattern), pattern).format or "")
+        formats |= {SourceFile(Path(pattern), pattern).format or ""}
         nothing = f"{pattern}: matches no file to read; known: {KNOWN}"
     else:
         raise MissingSource(f"{pattern}: no such file or folder (looked in {base})")
-    there = [SourceFile(path, _shown(path, base)) for path in sorted(paths) if path.is_file()]
-    files = [file for file in there if file.format in formats]
+    found = [SourceFile(path, _shown(path, base)) for path in sorted(paths)]
+    files = [file for file in found if file.format in formats and file.path.is_file()]
     if not files:
-        named = Counter(file.format for file in there if file.format is not None).most_common(1)
-        hint = f"; for its {named[0][1]:,} {named[0][0]} files write {pattern}/**/*{named[0][0]}" if named else ""
-        raise MissingSource(nothing + hint)
+        raise MissingSource(nothing + (_hint(pattern, found) if place.is_dir() else ""))
     return files
+
+
+def _hint(folder: str, found: Iterable[SourceFile]) -> str:
+    """How to name the code that a folder holds the most of; empty where there is none."""
+    code = Counter(file.format for file in found if file.format in ALSO_PLAIN).most_common(1)
+    return "".join(f"; for its {count:,} {kind} files write {folder}/**/*{kind}" for kind, count in code)
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:

@@ -56,7 +56,6 @@ class ByBytes:
         known = [n for n, piece in enumerate(self.their_bytes) if piece and (piece != END or n == theirs.eos_id)]
         self._order = sorted(known, key=lambda number: self.their_bytes[number])  # by their bytes
         self._sorted = [self.their_bytes[number] for number in self._order]
-        self._place = {number: place for place, number in enumerate(self._order)}
         self._seen: dict[bytes, Counter[tuple[int, int]]] = defaultdict(Counter)  # by r: (the teacher's, ours)
         self._shares: dict[bytes, tuple[Tensor, Tensor, Tensor]] = {}  # by r
 
@@ -116,13 +115,13 @@ class ByBytes:
             low, high = self._going_on(r)
             seen: dict[int, Counter[int]] = defaultdict(Counter)
             for (theirs, ours), times in self._seen[r].items():
-                seen[self._place[theirs]][ours] += times
-            unseen = [place for place in range(low, high) if place not in seen]
-            cut = self._first_tokens([self._sorted[place][len(r) :] for place in unseen])
-            entries = [(self._order[place], ours, 1.0) for place, ours in zip(unseen, cut, strict=True)]
-            for place, counts in seen.items():
+                seen[theirs][ours] += times
+            unseen = [number for number in self._order[low:high] if number not in seen]
+            cut = self._first_tokens([self.their_bytes[number][len(r) :] for number in unseen])
+            entries = [(theirs, ours, 1.0) for theirs, ours in zip(unseen, cut, strict=True)]
+            for theirs, counts in seen.items():
                 total = counts.total()
-                entries += [(self._order[place], ours, times / total) for ours, times in counts.items()]
+                entries += [(theirs, ours, times / total) for ours, times in counts.items()]
             entries.sort(key=lambda entry: entry[1])  # so that what is added to one token comes in a row
             given, taken, shares = (torch.tensor(column, device=self.device) for column in zip(*entries, strict=True))
             self._shares[r] = given, taken, shares

@@ -92,9 +92,14 @@ class Restricted:
 
 def restrict(teacher: Teacher, folder: Path | None) -> Teacher:
     """The teacher in the run's ids, where the folder of its outside model says that its own are others."""
-    if folder is None or not (folder / TEACHER_IDS).is_file():
-        return teacher
-    return Restricted(teacher, torch.from_numpy(np.load(folder / TEACHER_IDS)))
+    teacher_ids = None if folder is None else read_teacher_ids(folder)
+    return teacher if teacher_ids is None else Restricted(teacher, teacher_ids)
+
+
+def read_teacher_ids(folder: Path) -> Tensor | None:
+    """The id that an outside model has for each of the run's tokens, [V] int64; None where they are the run's."""
+    file = folder / TEACHER_IDS
+    return torch.from_numpy(np.load(file)) if file.is_file() else None
 
 
 def say_lost_mass(name: str, teacher: Teacher, windows: Windows) -> None:

@@ -5,7 +5,7 @@
 - One row alone is bound by memory: compiled, it is a plain sum of products, which reads the matrix at the memory's
   speed (benchmarks/decode.py).
 - A tall matrix is the embedding, as the head. Multiplied piece by piece, a piece's share of the answers stays in the
-  cache: up to one and a half times as fast as all at once (benchmarks/products.py).
+  cache: up to 1.9 times as fast as all at once (benchmarks/products.py).
 """
 
 from __future__ import annotations

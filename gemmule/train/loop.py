@@ -33,7 +33,7 @@ from gemmule.train.metrics import MetricsLog
 from gemmule.train.objective import accumulate, make_signal, make_weights
 from gemmule.train.optimizer import Optimizer
 from gemmule.train.reading import ReadAhead, batch_reader
-from gemmule.train.schedule import VALIDATIONS, learning_rate, next_token_weight, validation_windows
+from gemmule.train.schedule import VALIDATION_WINDOWS, VALIDATIONS, learning_rate, next_token_weight, validation_windows
 from gemmule.train.stopping import Stop, stop_flag
 from gemmule.train.tracking import start_tracking
 
@@ -251,7 +251,7 @@ def _initial_model(job: Job, device: torch.device) -> Gemma2:
     return cut(start, job.config, measure_importance(start, read), rows)
 
 
-def validate(model: Gemma2, windows: Windows, device: torch.device, count: int = 32) -> float:
+def validate(model: Gemma2, windows: Windows, device: torch.device, count: int = VALIDATION_WINDOWS[1]) -> float:
     """The next-token loss on `count` evenly spread windows of the validation text, nats per token."""
     count = min(count, len(windows))
     share = -(-count // ranks.size())
