@@ -23,21 +23,29 @@ def test_time_in_which_nobody_could_read_the_clock_does_not_count(monkeypatch):
         assert clock() == shown
 
 
+STOPPED = """
+import time
+from gemmule.progress import RunningClock
+RunningClock.BEAT, RunningClock.STOPPED = 0.1, 0.5
+clock = RunningClock()
+started = time.monotonic()
+clock()
+print("go", flush=True)
+input()
+print(clock(), time.monotonic() - started)
+"""
+
+
 def test_a_stopped_process_goes_on_where_its_clock_stood():
-    """A stop of 1.5 s, of which at most a beat and what counts as running are seen."""
-    code = (
-        "import time; from gemmule.progress import RunningClock; RunningClock.BEAT, RunningClock.STOPPED = 0.1, 0.5;"
-        "started = time.monotonic(); clock = RunningClock(); clock(); print('go', flush=True);"
-        "time.sleep(2.5); print(clock(), time.monotonic() - started)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "go\n"
     os.kill(process.pid, signal.SIGSTOP)
-    time.sleep(1.5)
+    time.sleep(1.5)  # it stands for at least so long, of which a beat may be seen
     os.kill(process.pid, signal.SIGCONT)
-    running, passed = map(float, process.communicate(timeout=30)[0].split())
-    assert passed >= 2.5
-    assert passed - 1.6 < running < passed - 1.2
+    running, passed = map(float, process.communicate("on\n")[0].split())
+    assert running <= passed - 1.4
 
 
 def test_the_speed_is_that_of_the_time_that_ran(monkeypatch):

@@ -1,11 +1,13 @@
-"""Kills a run at random times until it is finished, and damages checkpoints at random: `make torture`.
+"""Kills a run at random moments until it is finished, and damages checkpoints at random: `make torture`.
 
     python tests/torture.py [--kills 30] [--corruptions 200] [--seed 0]
 
 A small recipe (a teacher, and students from it live and from stored targets) is run three times: undisturbed,
-undisturbed with another seed, and killed with -9 by this process at random times, started again by the same command
-each time, and at last left alone. Prints a table: how many kills fell where, what differs between the first and the
-last run (weights, moments, state, metrics but for times; nothing may), and whether the other seed changed the weights.
+undisturbed with another seed, and killed with -9 by this process, started again by the same command each time, and at
+last left alone. When to kill is no matter of the clock, for nobody knows how fast a machine is: this process waits for
+the run to train a random number of steps more, or to begin a checkpoint, and then a random moment of up to a step.
+Prints a table: how many kills fell where, what differs between the first and the last run (weights, moments, state,
+metrics but for times; nothing may), and whether the other seed changed the weights.
 Then a checkpoint is damaged so many times in other ways (bits flipped, files cut short, files removed), and each time
 it is asked which checkpoint training would take up.
 """
@@ -13,7 +15,6 @@ it is asked which checkpoint training would take up.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import random
@@ -54,7 +55,9 @@ device = "cpu"
 compile = false
 """
 SONNETS = Path(gemmule.__file__).parent / "data" / "shakespeare" / "sonnets.txt.zst"
-START = 3.0  # seconds in which nothing is killed: Python and PyTorch are being imported
+MOMENT = 0.02  # seconds: a step or so, by which a kill comes after what it waited for
+TRIES = 5  # runs for each kill: one may end before what is waited for is seen
+PATIENCE = 100.0  # seconds without what is waited for, after which something hangs
 TIMES = ("seconds", "tokens_per_second")  # of metrics: they may differ
 
 
@@ -62,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--corruptions", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0, help="of the times of the kills and of the damage")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills and of the damage")
     wishes = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         recipe = write_recipe(Path(folder), tokens=120_000)
@@ -98,29 +101,56 @@ def run(recipe: Path, out: Path, *more: str) -> None:
 
 
 def kill_and_compare(recipe: Path, kills: int, seed: int, *more: str) -> tuple[Counter[str], list[str]]:
-    """Where the kills fell, and in what the killed run differs from `whole`, both made beside the recipe."""
-    started = time.monotonic()
-    run(recipe, recipe.parent / "whole", *more)
-    longest = time.monotonic() - started
+    """Where the kills fell, and in what the killed runs differ from `whole`, all made beside the recipe.
+
+    Every other kill is to fall into the writing of a checkpoint. Raises AssertionError where a run hangs, or where the
+    runs end before they can be killed so often.
+    """
+    whole = recipe.parent / "whole"
+    run(recipe, whole, *more)
+    steps = recorded(whole)
     generator = random.Random(seed)
     fell: Counter[str] = Counter()
     different: list[str] = []
-    for number in itertools.count():  # a run that is finished before its time is followed by another
+    for number in range(kills * TRIES):
         out = recipe.parent / f"killed-{number}"
+        left = kills - fell.total()  # spread over the run
         while fell.total() < kills:
-            process = subprocess.Popen(command(recipe, out, *more), stderr=subprocess.DEVNULL, start_new_session=True)
-            time.sleep(START + generator.uniform(0, 1.5) * max(1.0, longest - START) / kills)
-            if process.poll() is not None:
+            further = generator.randint(1, max(1, 2 * steps // (left + 1)))
+            in_checkpoint = fell.total() % 2 == 1
+            if not kill(recipe, out, further, in_checkpoint, generator.uniform(0, MOMENT), *more):
                 break
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             fell[where(out)] += 1
         else:
             run(recipe, out, *more)
-        different += differences(recipe.parent / "whole", out)
+        different += differences(whole, out)
         if fell.total() == kills:
             return fell, different
-    raise AssertionError
+    raise AssertionError(f"{kills * TRIES} runs ended before they could be killed: {fell}")
+
+
+def kill(recipe: Path, out: Path, further: int, in_checkpoint: bool, moment: float, *more: str) -> bool:
+    """Starts the command, and kills it once it has trained `further` steps; False if it is finished before."""
+    before = recorded(out)
+    process = subprocess.Popen(command(recipe, out, *more), stderr=subprocess.PIPE, start_new_session=True, text=True)
+    deadline = time.monotonic() + PATIENCE
+    while recorded(out) < before + further or (in_checkpoint and where(out) != "checkpoint"):
+        if process.poll() is not None:
+            said = process.communicate()[1]
+            assert process.returncode == 0, said
+            return False
+        assert time.monotonic() < deadline, f"{out}: trains no {further} steps in {PATIENCE:.0f} s"
+        time.sleep(0.001)
+    if not in_checkpoint:
+        time.sleep(moment)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+def recorded(out: Path) -> int:
+    """How many records all the models of a run have written: a step's, or a validation's."""
+    return sum(path.read_bytes().count(b"\n") for path in out.glob("models/*/metrics.jsonl"))
 
 
 def where(out: Path) -> str:

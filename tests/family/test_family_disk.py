@@ -7,10 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+import strike
 
 from gemmule import artifact
 
@@ -30,32 +30,28 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def start(recipe: Path, out: Path) -> subprocess.Popen[str]:
-    """Trains the teacher."""
-    command = [sys.executable, "-m", "gemmule", "train", str(recipe), "--out", str(out), "--model", "teacher",
-               "--set", "models.teacher.train.checkpoint_every=4"]  # fmt: skip
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+def train(recipe: Path, out: Path) -> list[object]:
+    """Arguments that train the teacher."""
+    return ["train", recipe, "--out", out, "--model", "teacher", "--set", "models.teacher.train.checkpoint_every=4"]
 
 
-def wait_for(process: subprocess.Popen[str], there: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not there.exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+def train_to_the_end(recipe: Path, out: Path) -> None:
+    subprocess.run([sys.executable, "-m", "gemmule", *train(recipe, out)], check=True, capture_output=True)
 
 
 def test_a_full_disk_stops_the_run_and_the_last_good_checkpoint_goes_on(finished, recipe, small_disk):
     """metaseq#53: a checkpoint cut short by a full disk must not be gone on from."""
     out = small_disk / "run"
-    process = start(recipe, out)
     first = out / "models" / "teacher" / "checkpoints" / "step-00000004"
-    wait_for(process, first)
-    process.send_signal(signal.SIGSTOP)
+    place = "gemmule.train.checkpoint:Checkpoints._write"
+    command = strike.command("SIGSTOP", place, 1, *train(recipe, out))
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    strike.wait_until_stopped(process)
+    assert first.exists()
     with (small_disk / "filler").open("wb") as filler:
         filler.write(bytes(max(0, shutil.disk_usage(small_disk).free - FREE)))
     process.send_signal(signal.SIGCONT)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate()[1]
     assert process.returncode == 1, said
     assert str(first.parent) in said.splitlines()[-1]
     assert "No space left" in said.splitlines()[-1]
@@ -66,27 +62,22 @@ def test_a_full_disk_stops_the_run_and_the_last_good_checkpoint_goes_on(finished
         artifact.verify(artifact.read(path))
     assert json.loads((out / "status.json").read_text())["state"] in ("failed", "running")  # as far as it had room
     (small_disk / "filler").unlink()
-    again = start(recipe, out)
-    again.communicate(timeout=120)
-    assert again.returncode == 0
+    train_to_the_end(recipe, out)
     assert (out / FINAL).read_bytes() == (finished / "run" / FINAL).read_bytes()
 
 
-@pytest.mark.parametrize("when", ["models/teacher/metrics.jsonl", "documents"])
+@pytest.mark.parametrize("when", [strike.METRICS, "gemmule.data.documents:write_documents"])
 def test_sigterm_saves_and_says_that_it_is_to_be_taken_up_again(finished, recipe, when):
     out = recipe.parent / "run"
-    process = start(recipe, out)
-    wait_for(process, out / when)
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
+    command = strike.command("SIGTERM", when, 1, *train(recipe, out))
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    said = process.communicate()[1]
     assert process.returncode == 0, said
     assert f"Go on with: gemmule train {recipe} --out {out}" in said
     status = json.loads((out / "status.json").read_text())
     assert status["state"] == "resume"
     assert status["process"] == process.pid
     assert status["resume_with"] == f"gemmule run {out / 'recipe.toml'} --out {out}"
-    again = start(out / "recipe.toml", out)
-    again.communicate(timeout=120)
-    assert again.returncode == 0
+    train_to_the_end(out / "recipe.toml", out)
     assert json.loads((out / "status.json").read_text())["state"] == "done"
     assert (out / FINAL).read_bytes() == (finished / "run" / FINAL).read_bytes()

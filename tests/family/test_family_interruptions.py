@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
+
+import strike
 
 from gemmule import artifact
 
@@ -15,18 +14,10 @@ from gemmule import artifact
 def test_ctrl_c_twice_and_the_same_command_finishes_the_rest(run, finished, recipe):
     """Two interruptions while the teacher trains; the weights are those of a run that was never disturbed."""
     out = recipe.parent / "run"
-    command = [sys.executable, "-m", "gemmule", "run", str(recipe), "--out", str(out)]
+    command = strike.command("SIGINT", strike.METRICS, 2, "run", recipe, "--out", out)
     for attempt in range(2):
-        log = out / "models" / "teacher" / "metrics.jsonl"
-        lines = log.read_text().count("\n") if log.exists() else 0
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 60
-        while not (log.exists() and log.read_text().count("\n") >= lines + 2):
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
+        process = subprocess.run(command, capture_output=True, text=True)
+        said = process.stderr
         assert process.returncode == 130, said
         assert f"Go on with: gemmule run {recipe} --out {out}" in said
         assert not (out / "models" / "teacher" / "final").exists()

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -104,9 +103,7 @@ def test_nothing_to_do_is_said_at_once_without_torch(contents, finished):
     before = contents(finished / "run")
     del before["status.json"]  # which process looked last
     command = [sys.executable, "-X", "importtime", "-m", "gemmule", "run", finished / "tiny.toml"]
-    started = time.monotonic()
     done = subprocess.run([*command, "--out", finished / "run"], capture_output=True, text=True, check=True)
-    assert time.monotonic() - started < 3
     assert "nothing to do" in done.stderr
     assert " torch\n" not in done.stderr
     assert " transformers\n" not in done.stderr
