@@ -1,7 +1,10 @@
-# Everything runs in .venv, which the first target that needs it makes.
+# Everything runs in .venv, which the first target that needs it makes: the demo with what it needs, the rest with
+# every extra and the tools of development beside.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALLED := .venv/.installed
+PACKAGE := .venv/.package
+DEVELOPMENT := .venv/.development
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint torture format clean
@@ -9,21 +12,21 @@ INSTALLED := .venv/.installed
 help:  ## list what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(INSTALLED)  ## a teacher makes a student, on Shakespeare: some ten minutes on two cores
+demo: $(PACKAGE)  ## a teacher makes a student, on Shakespeare: some ten minutes on two cores
 	$(BIN)/gemmule demo
 
-test: $(INSTALLED)  ## the whole test suite
+test: $(DEVELOPMENT)  ## the whole test suite
 	$(BIN)/python -m pytest
 
-lint: $(INSTALLED)  ## ruff (lint and format) and mypy
+lint: $(DEVELOPMENT)  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-torture: $(INSTALLED)  ## kill a run 30 times and damage its checkpoints 200 times: some minutes
+torture: $(DEVELOPMENT)  ## kill a run 30 times and damage its checkpoints 200 times: some minutes
 	$(BIN)/python tests/torture.py
 
-format: $(INSTALLED)  ## let ruff format and mend
+format: $(DEVELOPMENT)  ## let ruff format and mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -31,7 +34,11 @@ clean:  ## remove the environment and caches; runs/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+$(PACKAGE): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) -e .
+	touch $@
+
+$(DEVELOPMENT): $(PACKAGE)
+	$(INSTALL) -e '.[dev]'
 	touch $@
