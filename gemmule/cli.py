@@ -30,7 +30,9 @@ app = typer.Typer(
 
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
 
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="a recipe file (TOML)")]
+RecipePath = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="a recipe file (TOML); gemmule:NAME is one that gemmule brings")
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the recipe")]
 Out = Annotated[Path | None, typer.Option(help="the run folder itself; runs/<name> if left out")]
 Remake = Annotated[bool, typer.Option("--remake", help="move what other settings made to old/, and make it anew")]
@@ -92,9 +94,9 @@ def demo(
     remake: Remake = False,
 ) -> None:
     """The whole story on bundled text, in minutes, on a laptop."""
-    from gemmule.family import Family, demo_recipe
+    from gemmule.family import Family
 
-    Family.from_file(demo_recipe(), overrides or (), out).run(remake=remake)
+    Family.from_file(Path("gemmule:demo"), overrides or (), out).run(remake=remake)
 
 
 @app.command()

@@ -273,17 +273,8 @@ def _made_from(step: Step, roots: Iterable[Step]) -> bool:
 
 
 def _absolute(pattern: str, base: Path) -> str:
-    return pattern if pattern == sources.BUNDLED else str((base / Path(pattern).expanduser()).resolve())
+    return pattern if sources.is_bundled(pattern) else str((base / Path(pattern).expanduser()).resolve())
 
 
 def _teach_hint(verb: str) -> str:
     return " (no student has distill.targets)" if verb == "teach" else ""
-
-
-def demo_recipe() -> Path:
-    """The demo's recipe: in the package where it was installed from a wheel, beside it in a checkout."""
-    package = Path(__file__).parent
-    for folder in (package, package.parent):
-        if (path := folder / "recipes" / "demo.toml").exists():
-            return path
-    raise WorkError(f"{package}: the demo's recipe is missing; install gemmule again")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gemmule import recipe
+from gemmule.data.sources import resolve
 from gemmule.errors import RequestError
 
 FAMILY = {
@@ -184,11 +185,15 @@ def test_a_missing_recipe_is_named():
         recipe.load(Path("nowhere.toml"))
 
 
-def test_every_example_recipe_is_valid():
-    examples = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
-    assert examples
-    for example in examples:
-        recipe.load(example)
+def test_the_recipes_that_gemmule_brings_have_names_and_run_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in sorted(Path(__file__).parents[1].glob("recipes/*.toml")):
+        name = f"gemmule:{path.stem}"
+        brought = recipe.load(Path(name))
+        assert brought == recipe.load(path)
+        assert resolve(brought.data.sources, Path(name).parent)
+    with pytest.raises(RequestError, match=r"gemmule:demmo: no such recipe; did you mean 'demo'\? there are: demo"):
+        recipe.read(Path("gemmule:demmo"))
 
 
 def test_a_cut_follows_the_larger_model_where_it_says_nothing():

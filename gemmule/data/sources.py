@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import json
 import os
@@ -76,7 +77,8 @@ def resolve(patterns: Iterable[str], base: Path) -> list[SourceFile]:
     """The files that `patterns` name, each once, sorted within a pattern.
 
     A pattern is a file, a folder (all files of known kinds beneath it, hidden ones left out), a glob (`**` for any
-    depth), relative to `base`; or "gemmule:shakespeare", the bundled text. A glob finds the ALSO_PLAIN that it ends in.
+    depth), relative to `base`; or of the bundled text, all ("gemmule:shakespeare") or by name
+    ("gemmule:shakespeare/hamlet.txt", "gemmule:shakespeare/*henry*"). A glob finds the ALSO_PLAIN that it ends in.
 
     Raises MissingSource for a pattern that names nothing, RequestError for a file of unknown kind named outright and
     an empty file.
@@ -94,11 +96,8 @@ def resolve(patterns: Iterable[str], base: Path) -> list[SourceFile]:
 
 
 def _matches(pattern: str, base: Path) -> list[SourceFile]:
-    if pattern == BUNDLED:
-        return [
-            SourceFile(path, f"{BUNDLED}/{path.name.removesuffix('.zst')}")
-            for path in sorted(BUNDLED_FOLDER.glob("*.txt.zst"))
-        ]
+    if is_bundled(pattern):
+        return _bundled(pattern)
     if not pattern:
         raise RequestError(f"'': names no file; for all files in {base} write '.'")
     pattern = os.path.expanduser(pattern)
@@ -123,6 +122,20 @@ def _matches(pattern: str, base: Path) -> list[SourceFile]:
     if not files:
         raise MissingSource(nothing + (_hint(pattern, found) if place.is_dir() else ""))
     return files
+
+
+def is_bundled(pattern: str) -> bool:
+    """Whether it names the bundled text, or a part of it: no path, and the same wherever the recipe lies."""
+    return pattern == BUNDLED or pattern.startswith(f"{BUNDLED}/")
+
+
+def _bundled(pattern: str) -> list[SourceFile]:
+    wanted = pattern.removeprefix(BUNDLED).removeprefix("/") or "*"
+    names = {path.name.removesuffix(".zst"): path for path in sorted(BUNDLED_FOLDER.glob("*.txt.zst"))}
+    found = fnmatch.filter(names, wanted)
+    if not found:
+        raise MissingSource(f"{pattern}: no such text; there are: {', '.join(names)}")
+    return [SourceFile(names[name], f"{BUNDLED}/{name}") for name in found]
 
 
 def _hint(folder: str, found: Iterable[SourceFile]) -> str:

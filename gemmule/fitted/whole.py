@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gemmule import outside
 from gemmule.convert.tokenizers import read_tokenizer
-from gemmule.data.sources import BUNDLED
+from gemmule.data.sources import is_bundled
 from gemmule.errors import RequestError, WorkError
 from gemmule.estimate import advice
 from gemmule.estimate.shapes import of_outside
@@ -158,7 +158,7 @@ def _server(url: str) -> tuple[OutsideTeacher, int]:
 
 def _relative(text: str, base: Path) -> str:
     """A path as seen from the recipe's folder, if it lies in it or beside it."""
-    if text == BUNDLED:
+    if is_bundled(text):
         return text
     path = Path(text).expanduser().absolute()
     near = os.path.relpath(path, base)

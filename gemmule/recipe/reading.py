@@ -16,6 +16,8 @@ from gemmule.recipe.defaults import OutsideShape, fill_in
 from gemmule.recipe.errors import explain, unknown_name
 from gemmule.recipe.schema import MODEL_NAME, Recipe, in_order
 
+BUNDLED = "gemmule:"
+
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     """Reads a recipe file, with `key=value` overrides. Raises RequestError naming the key, the value and the remedy."""
@@ -23,9 +25,13 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def read(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """A recipe file's TOML with the overrides in it, not checked yet. Raises RequestError."""
+    """A recipe file's TOML with the overrides in it, not checked yet. Raises RequestError.
+
+    "gemmule:NAME" is one that gemmule brings; what it names is relative to the working directory.
+    """
+    place = _bundled(path.name.removeprefix(BUNDLED)) if str(path).startswith(BUNDLED) else path
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RequestError(f"{path}: no such recipe") from None
     except OSError as error:
@@ -53,6 +59,16 @@ def parse(raw: Mapping[str, Any], origin: str = "recipe", outside: OutsideShape 
     check_names(recipe, origin)
     recipe.order()
     return recipe
+
+
+def _bundled(name: str) -> Path:
+    """In the package where it was installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    folders = (package / "recipes", package.parent / "recipes")
+    there = {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+    if name not in there:
+        raise RequestError(f"{BUNDLED}{name}: {unknown_name(name, there, 'recipe')}")
+    return there[name]
 
 
 def _override(raw: dict[str, Any], override: str) -> None:

@@ -147,6 +147,20 @@ def test_the_bundled_text_is_shakespeare() -> None:
     assert "public domain" in readme
 
 
+def test_parts_of_the_bundled_text_have_names() -> None:
+    def names(*patterns: str) -> list[str]:
+        return [file.name.removeprefix(f"{BUNDLED}/") for file in resolve(patterns, Path("/nowhere"))]
+
+    assert names(f"{BUNDLED}/hamlet.txt") == ["hamlet.txt"]
+    assert names(f"{BUNDLED}/*kinghenryiv*", f"{BUNDLED}/sonnets.txt") == [
+        "1kinghenryiv.txt", "2kinghenryiv.txt", "sonnets.txt"
+    ]  # fmt: skip
+    assert len(names(f"{BUNDLED}/*", BUNDLED)) == 42
+    for outside in ("hamlett", "../sources.py", "/etc/passwd", "README.md"):
+        with pytest.raises(RequestError, match=r"no such text; there are: 1kinghenryiv\.txt"):
+            names(f"{BUNDLED}/{outside}")
+
+
 def test_fingerprint_reuses_what_is_known(tmp_path: Path) -> None:
     file = source(tmp_path, "a.txt", b"abc")
     first = fingerprint(file, None)
