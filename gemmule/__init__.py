@@ -4,6 +4,9 @@
     tokenizer = gemmule.load_tokenizer(folder)
     logits = model(ids)                               # [B, T] int64 -> [B, T, V] float32
     gemmule.generate(model, tokenizer, "To be", max_new_tokens=50)
+    gemmule.losses.forward_kl(...)                    # and reverse_kl, jsd: for a training loop of one's own
+    gemmule.TokenShards(path)[start:stop]             # ids of a token stream
+    gemmule.TargetStore(path)[start:stop]             # the teacher's distributions of those tokens
 
 The names below load on first use, so that `import gemmule` costs nothing: torch alone takes three seconds.
 """
@@ -18,13 +21,19 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Gemma2": "gemmule.model.transformer",
     "Gemma2Config": "gemmule.model.config",
+    "TargetStore": "gemmule.distill.targets",
+    "TokenShards": "gemmule.data.shards",
     "load": "gemmule.model.weights",
     "load_tokenizer": "gemmule.tokenizer.load",
+    "losses": "gemmule.distill",
 }
 
-__all__ = ["Gemma2", "Gemma2Config", "generate", "load", "load_tokenizer"]
+__all__ = ["Gemma2", "Gemma2Config", "TargetStore", "TokenShards", "generate", "load", "load_tokenizer", "losses"]
 
 if TYPE_CHECKING:
+    from gemmule.data.shards import TokenShards
+    from gemmule.distill import losses
+    from gemmule.distill.targets import TargetStore
     from gemmule.generate.sampling import generate
     from gemmule.model.config import Gemma2Config
     from gemmule.model.transformer import Gemma2

@@ -7,7 +7,9 @@ LIGHT = """
 import sys, gemmule, gemmule.cli, gemmule.recipe, gemmule.artifact, gemmule.family
 heavy = {"torch", "transformers", "pyarrow", "tensorboard", "jinja2"} & set(sys.modules)
 assert not heavy, heavy
-gemmule.distill.losses.forward_kl, gemmule.data.shards.TokenShards, gemmule.distill.targets.TargetStore
+assert gemmule.losses is gemmule.distill.losses and gemmule.losses.forward_kl
+assert gemmule.TokenShards is gemmule.data.shards.TokenShards
+assert gemmule.TargetStore is gemmule.distill.targets.TargetStore
 gemmule.load, gemmule.load_tokenizer, gemmule.Gemma2, gemmule.Gemma2Config
 assert callable(gemmule.generate) and gemmule.generate.sampling.generate
 try:
