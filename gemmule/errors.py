@@ -31,3 +31,14 @@ class Terminated(SystemExit):
 def first_line(error: Exception) -> str:
     """Of what another library's error says, or its name where it says nothing: for a message of our own."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def shown(text: str | bytes, longest: int = 200) -> str:
+    """What another program sent, for a message: one line, cut short, and whatever a terminal would act on escaped."""
+    if isinstance(text, bytes):
+        text = text[: 4 * longest].decode("utf-8", "backslashreplace")
+    line = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text[: 2 * longest].strip()
+    )
+    return line if len(line) <= longest else f"{line[:longest]}..."

@@ -259,6 +259,7 @@ class Plan:
     def _locate(self, origin: str, key: str, patterns: Iterable[str]) -> tuple[Path | str, str]:
         """Where something from outside lies, and what identifies it: the hashes of its files, its hub id or address."""
         if outside.is_url(origin):
+            outside.check_address(origin, key)
             return origin, f"server: {origin}"
         place = self.base / Path(origin).expanduser()
         if place.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -67,3 +68,51 @@ class FakeServer:
     def stop(self):
         self.http.shutdown()
         self.http.server_close()
+
+
+class ScriptedServer:
+    """Answers each connection with the next of the scripts, whatever is asked; the last one again and again.
+
+    A script is bytes, or several of which the last but one is sent until the other side has gone (None at the end).
+    """
+
+    def __init__(self, *scripts: bytes | tuple[bytes | None, ...]) -> None:
+        self.scripts, self.answered = scripts, 0
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            script = self.scripts[min(self.answered, len(self.scripts) - 1)]
+            self.answered += 1
+            with connection:
+                try:
+                    self._answer(connection, script if isinstance(script, tuple) else (script,))
+                except OSError:
+                    continue
+
+    def _answer(self, connection: socket.socket, parts: tuple[bytes | None, ...]) -> None:
+        request = b""
+        while b"\r\n\r\n" not in request and not request.startswith(b"\x16"):  # which begins a TLS handshake
+            if not (some := connection.recv(2**16)):
+                return
+            request += some
+        head, _, body = request.partition(b"\r\n\r\n")
+        length = [int(line.split(b":")[1]) for line in head.splitlines() if line.lower().startswith(b"content-length")]
+        while length and len(body) < length[0]:
+            body += connection.recv(2**16)
+        for part, following in zip(parts, (*parts[1:], b""), strict=True):
+            while part is not None:
+                connection.sendall(part)
+                if following is not None:
+                    break
+
+    def stop(self) -> None:
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()

@@ -45,6 +45,10 @@ def fit_recipe(
 
     Raises RequestError for text that can't be read or is too little, and for a teacher that can't teach here.
     """
+    if teacher is not None:
+        outside.refuse_secrets(teacher, "--teacher")
+        if outside.is_url(teacher):
+            outside.check_address(teacher, "--teacher")
     base = file.absolute().parent
     sources = [_relative(text, base) for text in texts]
     found = look(sources, base)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from gemmule import outside
 from gemmule.errors import RequestError
 from gemmule.recipe.errors import unknown_name
 
 if TYPE_CHECKING:
     from gemmule.recipe.schema import Model, Recipe
+
+
+def check_secrets(value: Any, key: str) -> None:
+    """Raises RequestError naming the key of any address in a recipe's TOML that holds a password or an API key."""
+    if isinstance(value, str):
+        outside.refuse_secrets(value, key)
+    elif isinstance(value, Mapping):
+        for name, entry in value.items():
+            check_secrets(entry, f"{key}.{name}")
+    elif isinstance(value, list):
+        for entry in value:
+            check_secrets(entry, key)
 
 
 def check_names(recipe: Recipe, origin: str) -> None:

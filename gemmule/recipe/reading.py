@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gemmule.errors import RequestError
-from gemmule.recipe.checks import check_names
+from gemmule.recipe.checks import check_names, check_secrets
 from gemmule.recipe.defaults import OutsideShape, fill_in
 from gemmule.recipe.errors import explain, unknown_name
 from gemmule.recipe.schema import MODEL_NAME, Recipe, in_order
@@ -50,6 +50,8 @@ def parse(raw: Mapping[str, Any], origin: str = "recipe", outside: OutsideShape 
     silent; without it, or where it gives None, the general defaults hold.
     """
     complete = copy.deepcopy(dict(raw))
+    for section in complete.keys() - {"evaluate"}:  # whose prompts are text
+        check_secrets(complete[section], f"{origin}: {section}")
     complete["models"] = _expand_like(complete.get("models"), origin)
     fill_in(complete, outside or (lambda _: None))
     try:
