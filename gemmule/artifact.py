@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -157,7 +158,7 @@ def publish(
     """
     refuse_existing(path)
     temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with writing(path):
         if temporary.exists():  # left by a process that died; the run's lock says that it is nobody's
             shutil.rmtree(temporary)
         temporary.mkdir(parents=True)
@@ -171,8 +172,6 @@ def publish(
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-    except OSError as error:
-        raise WorkError(f"{error.filename or path}: can't be written: {error.strerror or error}") from error
 
 
 def _make_manifest(folder: Path, kind: str, settings: Settings, inputs: Mapping[str, Artifact]) -> Manifest:
@@ -248,11 +247,37 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within this an OSError, which knows no path where a disk is full, is a WorkError that names it and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(f"{error.filename or path}: can't be written: {error.strerror or error}") from error
+
+
+def to_json(value: Any, indent: int | None = None, ascii: bool = False) -> str:
+    """Strict JSON, which has no NaN and no infinity: a number that is not finite is null."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=ascii, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never half of either."""
+    """Writes strict JSON so that a reader sees the old file or the new one, never half of either.
+
+    Raises WorkError naming the path that can't be written.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with writing(path):
+        temporary.write_text(to_json(value, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
 
 
 def _inside(folder: Path, name: str) -> Path:

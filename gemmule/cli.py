@@ -5,7 +5,6 @@ Exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gemmule import __version__, host, ranks
+from gemmule import __version__, artifact, host, ranks
 from gemmule.errors import GemmuleError, RequestError, Terminated
 from gemmule.studies import STUDIES
 
@@ -199,7 +198,7 @@ def estimate(
     plan = Plan(recipes.read(recipe, overrides or ()), recipe, out)
     found = estimate_recipe(plan)
     if as_json:
-        print(json.dumps(tables.as_json(plan, found, gpus), indent=2, ensure_ascii=False))
+        print(artifact.to_json(tables.as_json(plan, found, gpus), indent=2))
     else:
         tables.show(plan, found, gpus)
 
@@ -213,7 +212,7 @@ def inspect(
     from gemmule.inspection import describe, inspect_path
 
     found = inspect_path(path)
-    print(json.dumps([artifact.__dict__ for artifact in found], indent=2) if as_json else describe(found))
+    print(artifact.to_json([each.__dict__ for each in found], indent=2, ascii=True) if as_json else describe(found))
 
 
 @app.command()
@@ -247,7 +246,7 @@ def generate(
     }
     if as_json:
         text = gemmule.generate(weights, words, prompt, **wishes)
-        print(json.dumps({"model": model, "prompt": prompt, "text": text, **wishes}, ensure_ascii=False))
+        print(artifact.to_json({"model": model, "prompt": prompt, "text": text, **wishes}))
         return
     pieces = gemmule.generate(weights, words, prompt, stream=True, **wishes)
     print(prompt, end="", flush=True)
@@ -284,7 +283,7 @@ def export(
 
 def _print_written(written: Any, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(written.__dict__, ensure_ascii=False))
+        print(artifact.to_json(written.__dict__))
         return
     print(f"{written.path}: {written.parameters:,} parameters in {written.type}, {written.bytes / 1e6:,.1f} MB")
     for note in written.notes:

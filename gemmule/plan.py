@@ -23,9 +23,18 @@ from gemmule.data import sources
 from gemmule.errors import RequestError
 from gemmule.model.config import Gemma2Config, check_cut
 from gemmule.recipe import Recipe, flatten
+from gemmule.train import pace
 
 NOT_IDENTITY = tuple(
-    f"train.{key}" for key in ("checkpoint_every", "keep_last", "keep_every", "keep_best", "recompute_activations")
+    f"train.{key}"
+    for key in (
+        "checkpoint_every",
+        "checkpoint_minutes",
+        "keep_last",
+        "keep_every",
+        "keep_best",
+        "recompute_activations",
+    )
 )  # keys of a model that change nothing about the weights
 # keys of how text is read, and not of the text; what is skipped does not count as another text: metrics.jsonl tells it
 OF_WINDOWS = ("data.sequence_length", "data.separate_documents", "data.damaged")
@@ -56,7 +65,7 @@ class Step:
     @property
     def checkpoints(self) -> list[Path]:
         """Of a model whose training was interrupted: what it left, oldest first."""
-        return sorted((self.path.parent / "checkpoints").glob("step-*")) if self.kind == "model" else []
+        return pace.found(self.path.parent / "checkpoints") if self.kind == "model" else []
 
 
 class Plan:

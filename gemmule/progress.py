@@ -9,12 +9,15 @@ import functools
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 PLAIN_EVERY = 10.0  # seconds between lines without a terminal
+SCALES = ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "B"), (1e12, "T"))
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -65,14 +68,18 @@ def say_once(text: str) -> None:
 
 
 class Meter:
-    """Shows how far `title` is, how fast, and how long it will take; `total` in tokens (or whatever `unit` says).
+    """Shows how far `title` is, how fast, and how long it will take; `done` of `total` are tokens, or what `unit` says.
 
-    `done` may start above zero when work is resumed; the speed counts what is done from then on.
+    `done` may start above zero when work is resumed; the speed counts what is done from then on. Where the way is
+    counted otherwise than the speed (in steps, of which some learn fewer tokens), `counted` is what the speed is of.
     """
 
-    def __init__(self, title: str, total: int, *, done: int = 0, unit: str = "tokens") -> None:
+    def __init__(
+        self, title: str, total: int, *, done: int = 0, counted: int | None = None, unit: str = "tokens"
+    ) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self.first, self.started, self.last_line = done, running_seconds(), time.monotonic()
+        self.first, self.first_counted = done, done if counted is None else counted
+        self.started, self.last_line = running_seconds(), time.monotonic()
         self.speed = 0.0  # per second
         self.live: Progress | None = None
         if console.is_terminal:
@@ -81,9 +88,7 @@ class Meter:
                 BarColumn(bar_width=24),
                 TaskProgressColumn(),
                 TextColumn("{task.fields[note]}"),
-                TimeRemainingColumn(compact=True),
                 console=console,
-                transient=True,
             )
             self.task = self.live.add_task(title, total=total, completed=done, note="")
 
@@ -96,26 +101,46 @@ class Meter:
         if self.live is not None:
             self.live.stop()
 
-    def update(self, done: int, note: str = "") -> None:
-        """Says that `done` of `total` is behind us; `note` (as "loss 3.21") goes on the line."""
+    def update(self, done: int, note: str = "", counted: int | None = None) -> None:
+        """Says that `done` of `total` is behind us; `note` (as "forward KL 0.321") goes on the line."""
         now = time.monotonic()
         elapsed = running_seconds() - self.started
-        self.speed = (done - self.first) / elapsed if elapsed > 0 else 0.0
-        note = f"{note}  {human(self.speed)} {self.unit}/s".strip()
+        self.speed = ((done if counted is None else counted) - self.first_counted) / elapsed if elapsed > 0 else 0.0
+        note = f"{note}  {human(self.speed)} {self.unit}/s  {self._left(done, elapsed)}".strip()
         if self.live is not None:
             self.live.update(self.task, completed=done, note=note)
         elif not console.quiet and (now - self.last_line >= PLAIN_EVERY or done >= self.total):
             self.last_line = now
-            left = (self.total - done) / self.speed if self.speed > 0 else 0.0
-            print(f"{self.title}: {done / self.total:.0%}  {note}  {duration(left)} left", file=sys.stderr, flush=True)
+            print(f"{self.title}: {done / self.total:.0%}  {note}", file=sys.stderr, flush=True)
+
+    def _left(self, done: int, elapsed: float) -> str:
+        """The time left for this and, as far as it is known, for all that the run makes after it."""
+        a_unit = elapsed / (done - self.first) if done > self.first else 0.0
+        left = (self.total - done) * a_unit
+        if not _later:
+            return f"{duration(left)} left"
+        return f"{duration(left)} left, {duration(left + _later * self.total * a_unit)} for the whole run"
+
+
+_later = 0.0  # work of what is made after this, in units of this one's; 0: nothing, or not known
+
+
+@contextmanager
+def followed_by(work: float) -> Iterator[None]:
+    """Within this, what is shown is followed by `work` times as much work as it is itself."""
+    global _later
+    before, _later = _later, work
+    try:
+        yield
+    finally:
+        _later = before
 
 
 def human(number: float) -> str:
-    """1234567 -> "1.23M"."""
-    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= size:
-            return f"{number / size:.3g}{suffix}"
-    return f"{number:.3g}"
+    """1234567 -> "1.23M"; 999999 -> "1M"."""
+    size, suffix = next(((size, suffix) for size, suffix in SCALES if abs(number) < 999.5 * size), SCALES[-1])
+    scaled = number / size
+    return (f"{scaled:.3g}" if abs(scaled) < 999.5 else f"{scaled:,.0f}") + suffix
 
 
 def duration(seconds: float) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from gemmule import artifact
-from gemmule.errors import RequestError, Terminated, first_line
+from gemmule.errors import RequestError, Terminated, WorkError, first_line
 
 STATUS = "status.json"
 State = Literal["running", "done", "failed", "resume"]
@@ -40,7 +40,7 @@ def kept(out: Path, recipe: Path) -> Iterator[None]:
             (out / STATUS).write_bytes(before)
         raise
     except Exception as error:
-        with suppress(OSError):  # on a full disk; the error itself is said all the same
+        with suppress(WorkError):  # on a full disk; the error itself is said all the same
             _write(out, recipe, "failed", first_line(error))
         raise
     _write(out, recipe, "done")

@@ -18,7 +18,7 @@ from gemmule.data.shards import TokenShards
 from gemmule.plan import RECIPE, Plan, Step
 from gemmule.report import write_report
 from gemmule.report.contents import ModelReport, Progress, ReportData, Role
-from gemmule.train import metrics
+from gemmule.train import metrics, pace
 
 FIGURES = (
     "perplexity", "bits_per_byte", "ece", "accuracy", "kl_to_teacher", "agreement", "parameters", "embedding_parameters"
@@ -133,7 +133,7 @@ def _progress(step: Step, plan: Plan, records: list[dict[str, Any]]) -> Progress
         tokens_per_second=speed,
         seconds_left=left / speed if speed else None,
         last_step=datetime.datetime.fromtimestamp(written).isoformat(" ", "seconds"),
-        checkpoints=[int(path.name.removeprefix("step-")) for path in step.checkpoints],
+        checkpoints=[pace.step_of(path) for path in step.checkpoints],
     )
 
 

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -161,3 +163,20 @@ def test_a_place_that_can_not_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WorkError, match="file"), artifact.lock(tmp_path / "file" / "run"):
         pass
+
+
+def test_json_is_strict_and_a_number_that_is_not_finite_is_null(tmp_path):
+    artifact.write_json(tmp_path / "a.json", {"a": [1.5, math.nan, {"b": -math.inf}], "c": (math.inf, "NaN", 2)})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1.5, None, {"b": None}], "c": [None, "NaN", 2]}
+    assert artifact.to_json({"é": math.nan}) == '{"é": null}'
+
+
+def test_what_can_not_be_written_is_named_where_the_system_names_nothing(tmp_path):
+    with (
+        pytest.raises(WorkError, match=r"^here: can't be written: No space left on device$"),
+        artifact.writing(Path("here")),
+    ):
+        raise OSError(28, "No space left on device")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkError, match=r"file/.a.json.tmp: can't be written: Not a directory"):
+        artifact.write_json(tmp_path / "file" / "a.json", {})

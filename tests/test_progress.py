@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import pytest
+from rich.console import Console
+
 from gemmule import progress
-from gemmule.progress import Meter, RunningClock
+from gemmule.progress import Meter, RunningClock, human
 
 
 def test_time_in_which_nobody_could_read_the_clock_does_not_count(monkeypatch):
@@ -56,3 +60,42 @@ def test_the_speed_is_that_of_the_time_that_ran(monkeypatch):
     assert meter.speed == 50
     meter.update(300)
     assert meter.speed == 75
+
+
+def test_the_way_may_be_counted_in_steps_and_the_speed_in_tokens(monkeypatch, capsys):
+    """Ten steps, of which some learn nothing: at the last one all is done, whatever was learned."""
+    seconds = iter([0.0, 2.0, 5.0])
+    monkeypatch.setattr(progress, "running_seconds", lambda: next(seconds))
+    meter = Meter("m", 10, done=5, counted=1000)
+    meter.update(7, "forward KL 0.5", 1100)
+    assert meter.speed == 50
+    meter.update(10, "forward KL 0.4", 1100)
+    assert capsys.readouterr().err == "m: 100%  forward KL 0.4  20 tokens/s  0:00 left\n"
+
+
+def test_the_time_left_is_also_that_of_the_whole_run(monkeypatch, capsys):
+    """A quarter of this took 5 s: 15 s are left of it, and of what follows, which is three times as much, 60 s more."""
+    seconds = iter([0.0, 5.0])
+    monkeypatch.setattr(progress, "running_seconds", lambda: next(seconds))
+    monkeypatch.setattr(progress, "PLAIN_EVERY", 0.0)
+    with progress.followed_by(3.0):
+        Meter("m", 100).update(25)
+    assert capsys.readouterr().err == "m: 25%  5 tokens/s  0:15 left, 1:15 for the whole run\n"
+
+
+def test_a_live_line_stays_when_it_is_done(monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=shown, force_terminal=True, width=120))
+    with Meter("m", 100) as meter:
+        meter.update(100, "forward KL 0.4")
+    last = shown.getvalue()[shown.getvalue().rindex("forward KL 0.4") :]
+    assert "\x1b[2K" not in last  # which wipes the line
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0"), (0.25, "0.25"), (999, "999"), (999.6, "1k"), (1234, "1.23k"), (999_499, "999k"), (999_500, "1M"),
+     (999_950_000, "1B"), (1.5e12, "1.5T"), (1.23456e15, "1,235T"), (-2500, "-2.5k")],
+)  # fmt: skip
+def test_numbers_have_three_digits_and_never_an_exponent(number, shown):
+    assert human(number) == shown

@@ -212,7 +212,7 @@ def corrupt(model: Path, times: int, seed: int) -> int:
                 file.write_bytes(content[: generator.randrange(len(content))])
             case "remove":
                 file.unlink()
-        accepted += Checkpoints(folder, Train(tokens=1, learning_rate=1.0), {}, {}).newest() is not None
+        accepted += Checkpoints(folder, Train(tokens=1, learning_rate=1.0), {}, {}, "m").newest() is not None
         shutil.rmtree(folder)
     console.quiet = False
     return accepted

@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from gemmule.estimate.shapes import Shape
 from gemmule.model.config import Gemma2Config
 from gemmule.recipe import Train
+from gemmule.train import pace
+from gemmule.train.schedule import VALIDATIONS
 
 NUMBER = 4  # bytes
 CHUNK = 2**24  # numbers in a chunk of logits, as `model/fused_head.py` cuts them
@@ -102,11 +104,19 @@ def checkpoint_bytes(config: Gemma2Config, train: Train) -> int:
     return (config.parameters + moments(config, train)) * NUMBER
 
 
-def checkpoints_kept(train: Train, steps: int) -> int:
-    """How many lie on disk in the end, by the recipe's policy."""
-    written = -(-steps // train.checkpoint_every)
+def checkpoints_written(train: Train, steps: int, seconds: float) -> int:
+    """How many a training of so many steps and seconds writes: by steps, by time, and the last."""
+    by_steps = -(-steps // (train.checkpoint_every or pace.EVERY))
+    by_time = int(seconds / (60 * train.checkpoint_minutes))
     for_good = steps // train.keep_every if train.keep_every is not None else 0
-    return min(written, train.keep_last + for_good + train.keep_best)
+    return min(steps, max(by_steps, by_time) + for_good + VALIDATIONS * train.keep_best)
+
+
+def checkpoints_kept(train: Train, steps: int, seconds: float) -> int:
+    """How many lie on disk in the end, by the recipe's policy; the newest by steps may be one beside the newest."""
+    for_good = steps // train.keep_every if train.keep_every is not None else 0
+    by_time = seconds > 60 * train.checkpoint_minutes
+    return min(checkpoints_written(train, steps, seconds), train.keep_last + by_time + for_good + train.keep_best)
 
 
 def token_bytes(vocabulary_size: int) -> int:

@@ -53,14 +53,15 @@ def training(plan: Plan, name: str, shapes: dict[str, Shape | None], text: Text,
     a_step = measured.micro_batch[name] * windows / per_micro + measured.update[name] + A_STEP
     beside = sum(measured.reading[teacher] for teacher in model.teachers if teacher in measured.reading) * asked
     checks = min(VALIDATIONS, steps) * min(validation_windows(steps, windows) * length, text.validation_tokens)
-    checkpoints = -(-steps // model.train.checkpoint_every)
+    seconds = steps * a_step + beside
+    checkpoints = memory.checkpoints_written(model.train, steps, seconds)
     return Training(
         tokens=tokens,
         steps=steps,
         epochs=tokens / max(1, text.train_tokens),
         flops=3 * shape.flops_per_token * tokens,
         teacher_flops=None if None in teachers else sum(t.flops_per_token for t in teachers if t is not None) * asked,
-        seconds=steps * a_step + beside,
+        seconds=seconds,
         other_seconds=checks * measured.micro_batch[name] / (3 * per_micro * length)
         + checkpoints * memory.checkpoint_bytes(shape.config, model.train) / DISK,
     )

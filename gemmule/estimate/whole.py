@@ -117,7 +117,7 @@ def _model(plan: Plan, name: str, known: dict[str, Shape | None], found: Text, m
         tokens = model.train.windows_per_micro_batch(length) * length
         live = [known[teacher] for teacher in model.teachers] if model.distill.targets is None else []
         held = memory.of_training(shape.config, model.train, tokens, live)
-        kept = memory.checkpoints_kept(model.train, trained.steps)
+        kept = memory.checkpoints_kept(model.train, trained.steps, trained.seconds)
         disk = kept * memory.checkpoint_bytes(shape.config, model.train) + shape.parameters * memory.NUMBER
         disk += trained.steps * RECORDS
     return ModelEstimate(

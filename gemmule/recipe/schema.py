@@ -111,7 +111,8 @@ class Train(Section):
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.95]
     clip: Annotated[float, Field(gt=0)] = 1.0
     optimizer: Literal["adamw", "muon"] = "adamw"
-    checkpoint_every: Positive = 200  # steps
+    checkpoint_every: Positive | None = None  # steps; None: 200, and fewer where checkpoints would cost too much
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 5.0  # what a kill may cost
     keep_last: Positive = 2  # checkpoints
     keep_every: Positive | None = None  # steps: one of these is kept for good
     keep_best: bool = False  # and the one of the lowest validation loss

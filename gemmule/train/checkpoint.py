@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -25,41 +26,57 @@ from gemmule.artifact import Artifact, Settings
 from gemmule.errors import WorkError
 from gemmule.model import weights
 from gemmule.model.transformer import Gemma2
-from gemmule.progress import say
+from gemmule.progress import running_seconds, say
 from gemmule.recipe import Train
-from gemmule.train import parallel
-from gemmule.train.guards import LossHistory, PassedOver, State
+from gemmule.train import pace, parallel
+from gemmule.train.guards import LossHistory, PassedOver, State, advice
 from gemmule.train.optimizer import Optimizer
+from gemmule.train.pace import Pace, found
 
 KIND = "checkpoint"
 STATE, MOMENTS = "state.json", "optimizer.safetensors"
 
 
 class Checkpoints:
-    """The checkpoints of one model's training in a folder: `step-00000500` and so on."""
+    """The checkpoints of one model's training in a folder: `step-00000500` and so on; `pace` says when to save one."""
 
-    def __init__(self, folder: Path, train: Train, settings: Settings, inputs: Mapping[str, Artifact]) -> None:
-        self.folder, self.train, self.settings, self.inputs = folder, train, settings, inputs
+    def __init__(
+        self, folder: Path, train: Train, settings: Settings, inputs: Mapping[str, Artifact], name: str
+    ) -> None:
+        """`name` is the model's."""
+        self.name, self.folder, self.train, self.settings, self.inputs = name, folder, train, settings, inputs
+        self.pace = Pace(name, train)
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] | None = None
 
     def save(self, model: Gemma2, optimizer: Optimizer, state: State) -> None:
         """Copies all that is to be saved, and begins to write it. Does nothing if this step's is there already.
 
-        Raises WorkError if the one before could not be written.
+        Raises WorkError if the one before could not be written, or if a value is not finite.
         """
+        began = running_seconds()
         self.finish()
-        path = self.folder / f"step-{state.step:08d}"
-        if parallel.agree(path.exists()):
+        path = pace.path_of(self.folder, state.step)
+        if parallel.agree(path.is_dir()):
             return
         parameters, moments = _copies(model.state_dict()), _copies(optimizer.state())
         pieces = parallel.local(parameters | moments)
         if name := parallel.first(next((name for name, piece in pieces.items() if not piece.isfinite().all()), None)):
-            raise WorkError(f"step {state.step}: {name} is not finite; such a checkpoint is not written")
+            raise WorkError(
+                f"{self.name}: step {state.step}: {name} is not finite; such a checkpoint is not written. "
+                + advice(self.name, self.train)
+            )
         if ranks.size() > 1:
             self._write_pieces(path, model, parameters | moments, state)
-            return
-        self._writing = self._writer.submit(self._write, path, model, parameters, moments, state)
+            self.pace.saved(began)
+        else:
+            self.pace.saved(began)
+            self._writing = self._writer.submit(self._write, path, model, parameters, moments, state)
+
+    def is_due(self, step: int, step_seconds: float) -> bool:
+        """Whether to save after `step`, beside what the recipe asks for; rank 0 decides. Never while one is written."""
+        idle = self._writing is None or self._writing.done()
+        return parallel.agree(idle and self.pace.is_due(step, step_seconds))
 
     def finish(self) -> None:
         """Waits until what was begun is written. Raises WorkError if it could not be."""
@@ -77,6 +94,7 @@ class Checkpoints:
     def _write(
         self, path: Path, model: Gemma2, parameters: dict[str, Tensor], moments: dict[str, Tensor], state: State
     ) -> None:
+        began, worked = running_seconds(), time.thread_time()
         with artifact.publish(path, KIND, settings=self.settings, inputs=self.inputs) as temporary:
             weights.write(weights.in_memory(model.config, parameters), temporary)
             try:
@@ -85,6 +103,7 @@ class Checkpoints:
                 raise WorkError(f"{path}: can't be written: {error}") from error
             artifact.write_json(temporary / STATE, asdict(state))
         self._drop_old()
+        self.pace.written(running_seconds() - began, time.thread_time() - worked)
 
     def _write_pieces(self, path: Path, model: Gemma2, tensors: dict[str, Tensor], state: State) -> None:
         """All ranks write, each its pieces; rank 0 publishes."""
@@ -100,32 +119,34 @@ class Checkpoints:
         parallel.agree("published")  # no rank goes on before
 
     def _drop_old(self) -> None:
-        """Keeps the newest ones, every so many steps one, and the best, as the recipe says."""
+        """Keeps the newest ones, the newest by steps, every so many steps one, and the best, as the recipe says."""
         there = found(self.folder)
-        kept = set(there[-self.train.keep_last :])
+        kept = set(there[-self.train.keep_last :]) | set(self._by_steps(there)[-1:])
         if self.train.keep_every is not None:
-            kept |= {path for path in there if int(path.name.removeprefix("step-")) % self.train.keep_every == 0}
+            kept |= {path for path in there if pace.step_of(path) % self.train.keep_every == 0}
         if self.train.keep_best:
             losses = {path: loss for path in there if (loss := read_state(path).validation_loss) is not None}
             kept |= {min(losses, key=lambda path: losses[path])} if losses else set()
         for old in there:
             if old not in kept:
-                going = old.with_name(f".{old.name}.old")  # at once, so that no half of one is ever found
-                old.rename(going)
-                shutil.rmtree(going)
+                _drop(old)
 
-    def newest(self) -> Artifact | None:
-        """The newest checkpoint that verifies; damaged ones are set aside as `damaged/step-...`, and it is said.
+    def _by_steps(self, paths: list[Path]) -> list[Path]:
+        return [path for path in paths if pace.is_by_steps(pace.step_of(path), self.train)]
 
-        Rank 0 looks for all.
+    def newest(self, by_steps: bool = False) -> Artifact | None:
+        """The newest checkpoint (by steps, if asked for) that verifies; rank 0 looks for all.
+
+        Damaged ones are set aside as `damaged/step-...`, and it is said.
         """
-        path = parallel.agree(self._newest() if ranks.rank() == 0 else None)
+        path = parallel.agree(self._newest(by_steps) if ranks.rank() == 0 else None)
         return None if path is None else artifact.read(path)
 
-    def _newest(self) -> Path | None:
-        for remains in self.folder.glob(".step-*"):  # of a process that was killed
-            shutil.rmtree(remains)
-        for path in reversed(found(self.folder)):
+    def _newest(self, by_steps: bool) -> Path | None:
+        for left in pace.remains(self.folder):
+            shutil.rmtree(left)
+        there = found(self.folder)
+        for path in reversed(self._by_steps(there) if by_steps else there):
             try:
                 checkpoint = artifact.read(path)
                 artifact.verify(checkpoint)
@@ -136,10 +157,19 @@ class Checkpoints:
             return path
         return None
 
+    def drop_after(self, step: int) -> None:
+        """Drops the checkpoints after `step`: training goes another way from there."""
+        if ranks.rank() == 0:
+            for path in reversed(found(self.folder)):
+                if pace.step_of(path) > step:
+                    _drop(path)
+        parallel.agree("dropped")
 
-def found(folder: Path) -> list[Path]:
-    """The checkpoints in `folder`, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+def _drop(path: Path) -> None:
+    going = path.with_name(f".{path.name}.old")  # at once, so that no half of one is ever found
+    path.rename(going)
+    shutil.rmtree(going)
 
 
 def load(checkpoint: Artifact, model: Gemma2, optimizer: Optimizer) -> State:

@@ -1,8 +1,9 @@
 """What training watches for: losses and gradients that are not finite, and losses that jump.
 
-- An update whose loss or gradient is not finite is left out, and counted. Several in a row are trouble: training goes
-  back to the last checkpoint and passes over the data from there to the trouble, as PaLM's did (Chowdhery et al. 2022,
-  arXiv 2204.02311, section 5.1). If that does not help, it stops and says what was in the batch.
+- An update whose loss or gradient is not finite is left out, and counted. Several in a row are trouble, and so is a
+  validation loss that is not finite: training goes back to the last checkpoint by steps and passes over the data from
+  there to the trouble, as PaLM's did (Chowdhery et al. 2022, arXiv 2204.02311, section 5.1). If that does not help, it
+  stops and says what was in the batch.
 - A loss far above its running mean is a spike; the documents of its batch are written down.
 
 All of it is a function of the steps so far, so that a run that was interrupted decides as one that was not.
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+
+from gemmule.recipe import Train
 
 IN_A_ROW = 3  # updates left out, one after the other, that are trouble
 RECOVERED = 100  # steps after which trouble is new trouble
@@ -51,7 +54,7 @@ class PassedOver:
 
 
 class Trouble(Exception):
-    """Several updates in a row, the last one at `step`, had no finite loss or gradient."""
+    """At `step` (from 0) several updates in a row had no finite loss or gradient, or weights have no finite loss."""
 
     def __init__(self, step: int, reason: str) -> None:
         super().__init__(reason)
@@ -69,7 +72,7 @@ class State:
     left_out: int = 0  # in a row, up to now
     losses: LossHistory = LossHistory()
     passed_over: tuple[PassedOver, ...] = ()
-    validation_loss: float | None = None  # the last one measured
+    validation_loss: float | None = None  # of these weights, if it was measured
 
     def why_passed_over(self) -> str | None:
         """Why the next step's data is not to be learned from, if it is not."""
@@ -81,3 +84,11 @@ class State:
             return None
         entry = PassedOver(self.step, trouble.step, trouble.reason)
         return replace(self, passed_over=(*self.passed_over, entry))
+
+
+def advice(name: str, train: Train) -> str:
+    """What to try where a model's losses or weights do not stay finite."""
+    key = f"models.{name}.train"
+    if train.weight_decay > max(1.0, 1 / train.learning_rate):
+        return f"Each step multiplies weights by 1 - learning_rate * weight_decay: try a lower {key}.weight_decay"
+    return f"Try a lower {key}.learning_rate"

@@ -14,6 +14,7 @@ from gemmule.distill.alm import ByteAligned
 from gemmule.distill.teachers import Teacher
 from gemmule.model.config import Gemma2Config
 from gemmule.recipe import Distill, Machine, Train
+from gemmule.train import metrics
 
 
 @dataclass(frozen=True)
@@ -48,3 +49,8 @@ class Job:
     @property
     def windows_per_micro_batch(self) -> int:
         return self.train.windows_per_micro_batch(self.windows.sequence_length)
+
+    @property
+    def objective(self) -> str:
+        """What its loss is called."""
+        return metrics.objective(self.distill, self.teacher is not None or self.targets is not None)

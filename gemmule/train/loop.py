@@ -8,6 +8,7 @@ function of the step, so training that was interrupted goes on as if it had not 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,9 +25,9 @@ from gemmule.model.cut import cut, measure_importance
 from gemmule.model.device import choose_device
 from gemmule.model.transformer import Gemma2
 from gemmule.progress import Meter, running_seconds, say
-from gemmule.train import checkpoint, parallel
+from gemmule.train import checkpoint, metrics, pace, parallel
 from gemmule.train.checkpoint import Checkpoints
-from gemmule.train.guards import IN_A_ROW, PassedOver, State, Trouble
+from gemmule.train.guards import IN_A_ROW, PassedOver, State, Trouble, advice
 from gemmule.train.job import Job
 from gemmule.train.memory import lower_precision, recompute_activations
 from gemmule.train.metrics import MetricsLog
@@ -69,13 +70,14 @@ class Trainer:
         self.job = job
         self.device = choose_device(job.machine.device)
         parallel.join(self.device)
-        self.checkpoints = Checkpoints(job.folder / "checkpoints", job.train, job.settings, job.inputs)
+        self.checkpoints = Checkpoints(job.folder / "checkpoints", job.train, job.settings, job.inputs, job.name)
         last = self.checkpoints.newest()
         initial = partial(_initial_model, job, self.device) if last is None else None
         self.model = parallel.place(job.config, self.device, initial).train()
         self.optimizer = Optimizer(self.model, job.train)
         self.state = checkpoint.load(last, self.model, self.optimizer) if last is not None else State()
         self.state = replace(self.state, passed_over=passed_over or self.state.passed_over)
+        self.validated: float | None = None  # the last validation loss
         if self.state.step:
             say(f"{job.name}: going on from step {self.state.step} of {job.steps}")
         self.precision = lower_precision(job.machine.precision, self.device)
@@ -91,27 +93,48 @@ class Trainer:
         job = self.job
         log = self._open_log() if ranks.rank() == 0 else None
         write = log.write if log is not None else lambda line: None
-        total = job.steps * job.windows_per_batch * job.windows.sequence_length
+        meter = Meter(job.name, job.steps, done=self.state.step, counted=self.state.tokens)
         try:
-            with stop_flag() as stopping, self.batch_of, Meter(job.name, total, done=self.state.tokens) as meter:
+            with stop_flag() as stopping, self.batch_of, meter:
                 while self.state.step < job.steps:
+                    began = running_seconds()
                     record = self.advance()
-                    meter.update(self.state.tokens, f"loss {record['loss']:.3f}" if "loss" in record else "left out")
+                    meter.update(self.state.step, self._describe(record), self.state.tokens)
                     write(record | {"tokens_per_second": round(meter.speed, 1)})
-                    if self._is_due(max(1, job.steps // VALIDATIONS)) or (job.train.keep_best and self._saves_now()):
-                        write(self._validate())
-                    if self._saves_now():
-                        self.checkpoints.save(self.model, self.optimizer, self.state)
+                    self._keep(began, write)
                     if stop := parallel.first(stopping()):
                         self._stop(stop)
         finally:
-            if log is not None:
-                log.close()
-            self.checkpoints.close()
+            try:
+                if log is not None:
+                    log.close()
+            finally:
+                self.checkpoints.close()
+
+    def _describe(self, record: dict[str, Any]) -> str:
+        """A step's record, for the line that shows progress."""
+        if "loss" not in record:
+            return "left out"
+        validated = "" if self.validated is None else f"  validation {metrics.NEXT_TOKEN} {self.validated:.3f}"
+        return f"{self.job.objective} {record['loss']:.3f}{validated}"
+
+    def _keep(self, began: float, write: Callable[[dict[str, Any]], None]) -> None:
+        """Validates and saves after a step that began then, where that is due. Raises Trouble for a bad validation."""
+        step, train = self.state.step, self.job.train
+        asked = pace.is_asked_for(step, self.job.steps, train)
+        if self._validates_now() or (train.keep_best and asked):
+            asked = asked or train.keep_best
+            record = self._validate()
+            write(record)
+            self.validated = record["validation_loss"]
+            if self.validated is None:
+                raise Trouble(step - 1, "the validation loss is not finite")
+        if self.checkpoints.is_due(step, running_seconds() - began) or asked:
+            self._save()
 
     def _open_log(self) -> MetricsLog:
         tracker = start_tracking(self.job.machine.track, self.job.folder, self.job.settings)
-        return MetricsLog(self.job.folder, self.state.step, tracker)
+        return MetricsLog(self.job.folder, self.state.step, tracker, self.job.objective)
 
     def advance(self) -> dict[str, Any]:
         """One step. Gives what metrics.jsonl has of it. Raises Trouble if it is the last of several left out."""
@@ -120,7 +143,8 @@ class Trainer:
             record: dict[str, Any] = {"passed_over": reason}
         else:
             state, record = self._learn(state)
-        self.state = replace(state, step=state.step + 1, seconds=state.seconds + running_seconds() - started)
+        seconds = state.seconds + running_seconds() - started
+        self.state = replace(state, step=state.step + 1, seconds=seconds, validation_loss=None)
         place = {"step": self.state.step, "tokens": self.state.tokens, "seconds": round(self.state.seconds, 3)}
         return place | record
 
@@ -135,7 +159,7 @@ class Trainer:
         if not math.isfinite(loss) or not math.isfinite(norm):
             reason = f"the loss is {loss} and the gradient's norm {norm}"
             if state.left_out + 1 == IN_A_ROW:
-                raise Trouble(state.step, reason)
+                raise Trouble(state.step, f"{reason}; {IN_A_ROW} updates in a row left out")
             record |= {"left_out": reason, "documents": self._documents()}
             return replace(state, left_out=state.left_out + 1), record
         rate = learning_rate(state.step, self.job.steps, self.job.train)
@@ -172,41 +196,46 @@ class Trainer:
         windows = self.job.windows
         return windows.documents_of(windows.batch(self.state.step, self.job.windows_per_batch))
 
-    def _is_due(self, every: int) -> bool:
-        return self.state.step % every == 0 or self.state.step == self.job.steps
+    def _save(self) -> None:
+        if not self.state.left_out:  # a checkpoint of a bad moment might be gone back to: none is written then
+            self.checkpoints.save(self.model, self.optimizer, self.state)
 
-    def _saves_now(self) -> bool:
-        """A checkpoint of a bad moment would be gone back to: none is written then."""
-        return self._is_due(self.job.train.checkpoint_every) and not self.state.left_out
+    def _validates_now(self) -> bool:
+        steps = self.job.steps
+        return self.state.step % max(1, steps // VALIDATIONS) == 0 or self.state.step == steps
 
     def _validate(self) -> dict[str, Any]:
         count = validation_windows(self.job.steps, self.job.windows_per_batch)
         loss = validate(self.model, self.job.validation, self.device, count)
-        self.state = replace(self.state, validation_loss=loss)
-        return {"step": self.state.step, "tokens": self.state.tokens, "validation_loss": loss}
+        self.state = replace(self.state, validation_loss=loss if math.isfinite(loss) else None)
+        place = {"step": self.state.step, "tokens": self.state.tokens}
+        return place | {"validation_loss": self.state.validation_loss}
 
     def _stop(self, reason: Stop) -> None:
-        if not self.state.left_out:
-            self.checkpoints.save(self.model, self.optimizer, self.state)
+        self._save()
         self.checkpoints.finish()
-        saved = checkpoint.found(self.checkpoints.folder)
+        saved = pace.found(self.checkpoints.folder)
         where = f"saved as {saved[-1].name}" if saved else "nothing was saved yet"
         say(f"{self.job.name}: stopped at step {self.state.step} of {self.job.steps}; {where}")
         raise reason
 
     def recover(self, trouble: Trouble) -> tuple[PassedOver, ...]:
-        """The data to leave out when training goes on from the last checkpoint. Raises WorkError if that was tried."""
+        """The data to leave out when training goes on from the last checkpoint by steps.
+
+        Raises WorkError if that was tried.
+        """
         name, step = self.job.name, trouble.step + 1
-        say(f"{name}: step {step}: {trouble.reason}; {IN_A_ROW} updates in a row left out")
-        last = self.checkpoints.newest()
+        say(f"{name}: step {step}: {trouble.reason}")
+        last = self.checkpoints.newest(by_steps=True)
         saved = checkpoint.read_state(last.path) if last is not None else State()
         start = replace(saved, passed_over=self.state.passed_over).go_on_after(trouble)
         if start is None:
             raise WorkError(
-                f"{name}: step {step}: {trouble.reason}, again after data was passed over; stopped before the update. "
-                f"{self.report(trouble)} says what was in the batch. Try a lower models.{name}.train.learning_rate"
+                f"{name}: step {step}: {trouble.reason}, again after data was passed over; training stops here. "
+                f"{self.report(trouble)} says what was in the batch. {advice(name, self.job.train)}"
             )
         say(f"{name}: back to step {start.step}; the data from there to step {step} is passed over")
+        self.checkpoints.drop_after(start.step)
         return start.passed_over
 
     def report(self, trouble: Trouble) -> str:

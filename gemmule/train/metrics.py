@@ -1,11 +1,14 @@
 """What is written while a model trains: `metrics.jsonl`, a line a record, TensorBoard's files beside it, a tracker.
 
-A step's record holds step, tokens, loss (the objective, nats per token), learning_rate, gradient_norm,
+A step's record holds step, tokens (trained on so far), loss (of the objective, nats per token: without a teacher the
+next-token loss, with one the forward KL to it, or what `distill.loss` says), learning_rate, gradient_norm,
 tokens_per_second and seconds (since the start, pauses not counted); a validation record holds step, tokens and
-validation_loss (next-token, nats per token). Where the loss or a gradient was not finite, `left_out` says how in their
-place, and `documents` what was in the batch; `passed_over` is why a step's data was not learned from after that;
-`spike_in_documents` are the documents of a batch whose loss jumped. `damaged_windows` is
-how many of a batch were not learned from because they are damaged (`data.damaged`).
+validation_loss (always the next-token loss, nats per token). TensorBoard and trackers name losses by what they are, as
+in "loss/forward_kl" and "validation_loss/next_token_loss", so that no picture compares a KL with another loss.
+
+Where the loss or a gradient was not finite, `left_out` says how in their place, and `documents` what was in the batch;
+`passed_over` is why a step's data was not trained on after that; `spike_in_documents` are the documents of a batch
+whose loss jumped. `damaged_windows` is how many of a batch were left out because they are damaged (`data.damaged`).
 """
 
 from __future__ import annotations
@@ -13,41 +16,72 @@ from __future__ import annotations
 import json
 import math
 import mmap
+import re
 from pathlib import Path
 from typing import Any
 
+from gemmule.artifact import to_json, writing
+from gemmule.recipe import Distill
 from gemmule.train.tracking import Tracker
 
 METRICS = "metrics.jsonl"
+NEXT_TOKEN = "next-token loss"
+OBJECTIVES = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "jsd": "JSD", "alm": "ALM loss"}
+
+
+def objective(distill: Distill, taught: bool) -> str:
+    """What a model's training loss is called, as in "forward KL + next-token loss"."""
+    if not taught:
+        return NEXT_TOKEN
+    own = OBJECTIVES[distill.loss]
+    return f"{own} + {NEXT_TOKEN}" if distill.next_token_weight else own
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z]+", "_", name.lower())
 
 
 class MetricsLog:
     """Appends records; when training goes on from `step`, records after it are dropped first."""
 
-    def __init__(self, folder: Path, step: int, tracker: Tracker | None = None) -> None:
+    def __init__(self, folder: Path, step: int, tracker: Tracker | None = None, objective: str | None = None) -> None:
+        """`objective` is what the loss is called where it is shown; None: nothing."""
         from torch.utils.tensorboard import SummaryWriter  # takes seconds, and reading needs none of it
 
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / METRICS
         self.tracker = tracker
-        _drop_after(step, self.path)
-        self.file = self.path.open("a", encoding="utf-8")
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self.names = {} if objective is None else {
+            "loss": f"loss/{_slug(objective)}", "validation_loss": f"validation_loss/{_slug(NEXT_TOKEN)}"
+        }  # fmt: skip
+        with writing(self.path):
+            folder.mkdir(parents=True, exist_ok=True)
+            _drop_after(step, self.path)
+            self.file = self.path.open("a", encoding="utf-8")
+        with writing(folder / "tensorboard"):
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def write(self, record: dict[str, Any]) -> None:
-        self.file.write(json.dumps(record) + "\n")
-        self.file.flush()
-        for key, value in record.items():
-            if isinstance(value, float) and key != "seconds":
-                self.board.add_scalar(key, value, record["step"])
+        """Raises WorkError naming what can't be written."""
+        with writing(self.path):
+            self.file.write(to_json(record) + "\n")
+            self.file.flush()
+        shown = {self.names.get(key, key): value for key, value in record.items()}
+        with writing(self.path.with_name("tensorboard")):
+            for key, value in shown.items():
+                if isinstance(value, float) and key != "seconds":
+                    self.board.add_scalar(key, value, record["step"])
         if self.tracker is not None:
-            self.tracker.log(record)
+            self.tracker.log(shown)
 
     def close(self) -> None:
-        self.file.close()
-        self.board.close()
-        if self.tracker is not None:
-            self.tracker.close()
+        try:
+            with writing(self.path):
+                self.file.close()
+            with writing(self.path.with_name("tensorboard")):
+                self.board.close()
+        finally:
+            if self.tracker is not None:
+                self.tracker.close()
 
 
 def _drop_after(step: int, path: Path) -> None:

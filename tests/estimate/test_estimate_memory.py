@@ -85,13 +85,18 @@ def test_a_checkpoint_on_disk(optimizer, tmp_path):
     assert memory.checkpoint_bytes(SHAPES["deep"], train) == pytest.approx(written, rel=0.05)
 
 
-def test_checkpoints_that_stay():
-    def kept(steps: int, **policy: object) -> int:
-        return memory.checkpoints_kept(TRAIN.model_copy(update=policy), steps)
+def test_checkpoints_that_are_written_and_that_stay():
+    def counted(steps: int, seconds: float = 1.0, **policy: object) -> tuple[int, int]:
+        train = TRAIN.model_copy(update=policy)
+        return memory.checkpoints_written(train, steps, seconds), memory.checkpoints_kept(train, steps, seconds)
 
-    assert [kept(steps) for steps in (1, 200, 201, 1000)] == [1, 1, 2, 2]
-    assert kept(1000, keep_last=3, keep_every=400, keep_best=True) == 5  # every 200th is saved, and there are five
-    assert kept(2000, keep_last=3, keep_every=400, keep_best=True) == 9
+    assert [counted(steps) for steps in (1, 200, 201, 1000)] == [(1, 1), (1, 1), (2, 2), (5, 2)]
+    assert counted(1000, keep_last=3, keep_every=400) == (7, 5)
+    assert counted(1000, keep_last=3, keep_every=400, keep_best=True) == (27, 6)
+    assert counted(1000, seconds=9000.0) == (30, 3)  # every 5 minutes; the newest by steps stays beside the two newest
+    assert counted(1000, seconds=9000.0, checkpoint_minutes=30.0) == (5, 3)
+    assert counted(7, seconds=90000.0) == (7, 3)  # one each step
+    assert counted(1000, checkpoint_every=10) == (100, 2)
 
 
 class Ids:

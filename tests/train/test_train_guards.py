@@ -16,12 +16,15 @@ from small_job import SMALL, same, weights_of
 from gemmule.errors import RequestError, WorkError
 from gemmule.model import weights
 from gemmule.model.transformer import Gemma2
-from gemmule.train import checkpoint, loop, metrics
+from gemmule.train import checkpoint, loop, metrics, pace
+from gemmule.train.checkpoint import Checkpoints
 from gemmule.train.guards import WARMED_UP, LossHistory
 from gemmule.train.loop import Trainer
 from gemmule.train.objective import accumulate
 from gemmule.train.optimizer import Optimizer
 from gemmule.train.schedule import learning_rate
+
+RECOVER = Trainer.recover
 
 
 @pytest.fixture
@@ -75,6 +78,32 @@ def test_after_several_training_goes_back_and_passes_over_their_data(job, spoil,
     assert "back to step 4; the data from there to step 8 is passed over" in capsys.readouterr().err
 
 
+def test_checkpoints_by_time_and_of_interruptions_are_not_gone_back_to(job, spoil, tmp_path, monkeypatch):
+    """When training is saved must change no weight: of trouble at step 8, the way back is to step 4, not to step 5."""
+    spoil(5, 6, 7)
+    whole = weights_of(loop.train(job))
+    monkeypatch.setattr(Checkpoints, "is_due", lambda *_: True)
+    often = replace(job, folder=tmp_path / "often")
+    assert same(whole, weights_of(loop.train(often)))
+    assert [record["step"] for record in metrics.read(often.folder) if "passed_over" in record] == [5, 6, 7, 8]
+    kept = [pace.step_of(path) for path in pace.found(often.folder / "checkpoints")]
+    assert kept == [11, 12]
+
+
+def test_what_came_after_the_checkpoint_that_is_gone_back_to_is_dropped(job, spoil, monkeypatch):
+    """Else a kill right after going back would go on from there."""
+    spoil(5, 6, 7)
+    monkeypatch.setattr(Checkpoints, "is_due", lambda *_: True)
+    monkeypatch.setattr(Trainer, "recover", lambda trainer, trouble: RECOVER(trainer, trouble) and killed())
+
+    def killed():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(job)
+    assert [pace.step_of(path) for path in pace.found(job.folder / "checkpoints")] == [4]
+
+
 @pytest.mark.parametrize("stopped_at", [6, 9])
 def test_an_interruption_in_the_middle_of_trouble_changes_nothing(job, spoil, tmp_path, monkeypatch, stopped_at):
     spoil(5, 6, 7)
@@ -109,6 +138,43 @@ def test_it_stops_before_the_update_when_passing_over_does_not_help(job):
     assert len(report["windows"]) == job.windows_per_batch
     batch = job.windows.batch(report["step"] - 1, job.windows_per_batch)
     assert [window["position"] for window in report["windows"]] == batch.starts.tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"learning_rate": 1e10}, "learning_rate"),
+        ({"learning_rate": 1e300}, "learning_rate"),
+        ({"weight_decay": 1e10}, "weight_decay"),
+        ({"weight_decay": 1e300}, "weight_decay"),
+        ({"learning_rate": 1e30, "optimizer": "muon"}, "learning_rate"),
+    ],
+)
+def test_rates_and_decays_that_break_the_weights_are_named_and_all_that_is_written_is_strict_json(job, changes, key):
+    job = replace(job, train=job.train.model_copy(update={"checkpoint_every": None} | changes))
+    with pytest.raises(WorkError, match=rf"m: step \d+: the .*models\.m\.train\.{key}"):
+        loop.train(job)
+    assert not pace.found(job.folder / "checkpoints")
+    for path in [*job.folder.glob("*.json"), *job.folder.glob("*.jsonl")]:
+        for line in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
+            json.loads(line, parse_constant=pytest.fail)
+    if changes.get("optimizer") is None:
+        assert any(record.get("validation_loss", 0) is None for record in metrics.read(job.folder))
+
+
+def test_a_last_update_that_breaks_the_weights_is_no_model(job, monkeypatch):
+    """The validation after the last step finds it: no step comes after that could."""
+    step = Optimizer.step
+
+    def broken(self, rate):
+        step(self, rate)
+        if rate == learning_rate(11, 12, job.train):
+            next(iter(self._names.values())).data[0, 0] = math.nan
+
+    monkeypatch.setattr(Optimizer, "step", broken)
+    trained = weights_of(loop.train(job))
+    assert same(trained, trained_on(job, range(8)))  # back to step 8; the rest is passed over
+    assert all(weight.isfinite().all() for weight in trained.values())
 
 
 def test_weights_to_start_from_must_be_finite(job, tmp_path):

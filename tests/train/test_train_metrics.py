@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gemmule.errors import WorkError
+from gemmule.recipe import Distill
 from gemmule.train import metrics
 from gemmule.train.metrics import MetricsLog
 
@@ -46,3 +50,48 @@ def test_going_on_takes_no_longer_the_longer_the_run_was(tmp_path, monkeypatch):
     metrics._drop_after(1000, path)
     assert len(read) == 11
     assert path.read_text() == lines(1000)
+
+
+@pytest.mark.parametrize(
+    ("distill", "taught", "name", "tag"),
+    [
+        (Distill(), False, "next-token loss", "loss/next_token_loss"),
+        (Distill(), True, "forward KL", "loss/forward_kl"),
+        (Distill(loss="reverse_kl"), True, "reverse KL", "loss/reverse_kl"),
+        (
+            Distill(next_token_weight=[0.5, 0.0]),
+            True,
+            "forward KL + next-token loss",
+            "loss/forward_kl_next_token_loss",
+        ),
+        (Distill(loss="alm"), False, "next-token loss", "loss/next_token_loss"),
+    ],
+)
+def test_a_loss_is_named_for_what_it_is(tmp_path, distill, taught, name, tag):
+    told = []
+    tracker = SimpleNamespace(log=told.append, close=lambda: None)
+    assert metrics.objective(distill, taught) == name
+    log = MetricsLog(tmp_path, 0, tracker, name)
+    log.write({"step": 1, "tokens": 64, "loss": 2.5, "seconds": 1.0})
+    log.write({"step": 1, "tokens": 64, "validation_loss": 2.25})
+    log.close()
+    shown = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert shown.Tags()["scalars"] == [tag, "validation_loss/next_token_loss"]
+    assert [event.value for event in shown.Scalars(tag)] == [2.5]
+    assert told[0] == {"step": 1, "tokens": 64, tag: 2.5, "seconds": 1.0}
+    assert metrics.read(tmp_path)[0]["loss"] == 2.5  # the file's key is one for all
+
+
+def test_a_full_disk_is_told_by_path_and_reason(tmp_path):
+    log = MetricsLog(tmp_path, 0)
+    log.file.close()
+    log.file = open("/dev/full", "w")  # noqa: SIM115
+    with pytest.raises(WorkError, match=r"metrics\.jsonl: can't be written: No space left on device"):
+        log.write({"step": 1})
+
+
+def test_what_is_not_finite_is_null(tmp_path):
+    log = MetricsLog(tmp_path, 0)
+    log.write({"step": 1, "loss": float("nan"), "gradient_norm": float("inf")})
+    log.close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "loss": null, "gradient_norm": null}\n'

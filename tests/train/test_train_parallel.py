@@ -193,7 +193,7 @@ def test_a_checkpoint_that_can_not_be_written_is_an_error_on_all(live, tmp_path)
         if ranks.rank():  # one's disk is full
             torch.distributed.checkpoint.HuggingFaceStorageWriter.write_data = full
         try:
-            Checkpoints(tmp_path, live.train, {}, {}).save(model, Optimizer(model, live.train), State(1))
+            Checkpoints(tmp_path, live.train, {}, {}, "m").save(model, Optimizer(model, live.train), State(1))
         except WorkError as error:
             return str(error)
         return None

@@ -1,0 +1,86 @@
+"""When training saves a checkpoint, and which folders are checkpoints. Nothing here imports torch.
+
+- By steps: every `train.checkpoint_every`-th. These alone are gone back to after trouble, so that whether and when
+  training was interrupted changes no weight.
+- By time: so that a kill costs at most `train.checkpoint_minutes`, however long a step takes.
+- Never for more than 3% of training's time, unless the recipe names the steps.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from gemmule.progress import duration, running_seconds, say
+from gemmule.recipe import Train
+
+EVERY = 200  # steps between two checkpoints, where the recipe names none and they cost no more than this:
+SHARE = 0.03  # of training's time, for all checkpoints
+NAME = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,})")
+REMAINS = re.compile(rf"\.{NAME.pattern}\.(tmp|old)")  # of a process that was killed while it wrote or dropped one
+
+
+def found(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, oldest first. Whatever else lies there is somebody else's."""
+    return sorted((path for path in _folders(folder) if NAME.fullmatch(path.name)), key=step_of)
+
+
+def remains(folder: Path) -> list[Path]:
+    """What was left of checkpoints by a process that was killed."""
+    return [path for path in _folders(folder) if REMAINS.fullmatch(path.name)]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()] if folder.is_dir() else []
+
+
+def path_of(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}"
+
+
+def step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def is_by_steps(step: int, train: Train) -> bool:
+    """Whether the checkpoint of this step is one that training may go back to."""
+    return step % (train.checkpoint_every or EVERY) == 0
+
+
+def is_asked_for(step: int, steps: int, train: Train) -> bool:
+    """Whether the recipe names this step of `steps`, as the last one always is: it is saved whatever that costs."""
+    named = (train.checkpoint_every, train.keep_every)
+    return step == steps or any(every is not None and step % every == 0 for every in named)
+
+
+class Pace:
+    """What the last checkpoint cost one model's training, and whether it is time for another."""
+
+    def __init__(self, name: str, train: Train) -> None:
+        self.name, self.train = name, train
+        self.since = running_seconds()  # a kill would lose the work since then
+        self.cost = 0.0  # seconds of training's time that the last checkpoint took
+        self.writing = 0.0  # seconds until it was written: a thread did that, while training went on
+        self._said = False
+
+    def saved(self, began: float) -> None:
+        """Training waited since `began` for a checkpoint of the moment, which a thread may still be writing."""
+        self.since = running_seconds()
+        self.cost = self.since - began
+
+    def written(self, seconds: float, processor_seconds: float) -> None:
+        """It is written. On a busy machine the thread took its part of all processors from training."""
+        self.writing = seconds
+        self.cost += processor_seconds / (os.cpu_count() or 1)
+
+    def is_due(self, step: int, step_seconds: float) -> bool:
+        """Whether to save after `step`: by steps, or as another and writing would take longer than may be lost."""
+        passed, limit, between = running_seconds() - self.since, 60 * self.train.checkpoint_minutes, self.cost / SHARE
+        if between > limit and not self._said:
+            self._said = True
+            say(
+                f"{self.name}: a checkpoint takes {self.cost:.0f} s of training's time: one every {duration(between)}, "
+                f"so that they take no more than {SHARE:.0%} of it"
+            )
+        return passed >= between and (is_by_steps(step, self.train) or passed + step_seconds + self.writing >= limit)
