@@ -254,7 +254,9 @@ class Family:
     def _write_recipe(self) -> None:
         """The recipe as it ran, overrides included, runnable from where it lies."""
         raw = json.loads(json.dumps(self.raw))
-        raw["data"]["sources"] = [_absolute(pattern, self.plan.base) for pattern in self.plan.recipe.data.sources]
+        for key in ("sources", "exclude"):
+            if key in raw["data"]:
+                raw["data"][key] = [sources.absolute(pattern, self.plan.base) for pattern in raw["data"][key]]
         for section in [raw["tokenizer"], *raw["models"].values()]:
             for key in ("from", "start_from"):
                 if key in section and (self.plan.base / section[key]).exists():

@@ -22,6 +22,7 @@ from gemmule.artifact import Artifact, Settings
 from gemmule.data import sources
 from gemmule.errors import RequestError
 from gemmule.model.config import Gemma2Config, check_cut
+from gemmule.progress import PatientMeter
 from gemmule.recipe import Recipe, flatten
 from gemmule.train import pace
 
@@ -38,6 +39,8 @@ NOT_IDENTITY = tuple(
 )  # keys of a model that change nothing about the weights
 # keys of how text is read, and not of the text; what is skipped does not count as another text: metrics.jsonl tells it
 OF_WINDOWS = ("data.sequence_length", "data.separate_documents", "data.damaged")
+# and how it is found, which the digest of what is found covers
+NOT_OF_TEXT = (*OF_WINDOWS, "data.exclude", "data.follow_links")
 RECIPE, FINGERPRINTS = "recipe.toml", ".fingerprints.json"
 
 
@@ -77,13 +80,16 @@ class Plan:
         self.recipe: Recipe = recipes.parse(raw, str(origin), self._outside_shape)
         self.out = out if out is not None else _own_run(origin) or Path("runs") / self.recipe.name
         self.fingerprints = _read_fingerprints(self.out / FINGERPRINTS)
+        self.text_notes: list[str] = []  # what was left out of the sources
         self.files, self.missing_text = self._resolve_text()
         self.steps: list[Step] = []
         self._lay_out()
 
     def _lay_out(self) -> None:
         recipe = self.recipe
-        data = {key: value for key, value in flatten(recipe.data, "data").items() if key not in OF_WINDOWS}
+        data = {key: value for key, value in flatten(recipe.data, "data").items() if key not in NOT_OF_TEXT}
+        if recipe.data.bad_records == "stop":  # as before there was this key
+            del data["data.bad_records"]
         data["data.sources"] = self._text_digest()
         self.documents = documents = self._add(Step("documents", self.out / "documents", data))
         self.tokenizer = tokenizer = self._add(self._tokenizer(documents))
@@ -297,8 +303,17 @@ class Plan:
 
     def _resolve_text(self) -> tuple[list[sources.SourceFile], RequestError | None]:
         """The files to read; none, and what is missing, where they are gone but the documents were made of them."""
+        data = self.recipe.data
         try:
-            return sources.resolve(self.recipe.data.sources, self.base), None
+            found = sources.resolve(
+                data.sources,
+                self.base,
+                exclude=data.exclude,
+                follow_links=data.follow_links,
+                skip_empty=data.bad_records == "skip",
+                tell=self.text_notes.append,
+            )
+            return found, None
         except sources.MissingSource as missing:
             if not (self.out / "documents" / artifact.MANIFEST).exists():
                 raise
@@ -312,12 +327,15 @@ class Plan:
     def _digest(self, files: list[sources.SourceFile]) -> str:
         """Identifies files by their contents, whatever their names: "42 files, 5212345 bytes, sha256 0123..."."""
         whole, size = hashlib.sha256(), 0
-        for file in files:
-            key = str(file.path.resolve())
-            fingerprint = sources.fingerprint(file, self.fingerprints.get(key))
-            self.fingerprints[key] = fingerprint
-            whole.update(fingerprint["sha256"].encode())
-            size += fingerprint["size"]
+        with PatientMeter(
+            "hashing files", sum(file.path.stat().st_size for file in files if file.path.exists())
+        ) as meter:
+            for file in files:
+                key = sources.printable(file.path.resolve())
+                fingerprint = sources.fingerprint(file, self.fingerprints.get(key), meter.beyond(size))
+                self.fingerprints[key] = fingerprint
+                whole.update(fingerprint["sha256"].encode())
+                size += fingerprint["size"]
         return f"{len(files)} file{'' if len(files) == 1 else 's'}, {size} bytes, sha256 {whole.hexdigest()[:16]}"
 
 

@@ -9,7 +9,7 @@ import functools
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -148,3 +148,32 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class PatientMeter:
+    """A Meter for work that is mostly over at once: it shows nothing in the first seconds, and no end of short work."""
+
+    PATIENCE = 3.0  # seconds
+
+    def __init__(self, title: str, total: int, unit: str = "bytes") -> None:
+        self.title, self.total, self.unit = title, max(1, total), unit
+        self.started = running_seconds()
+        self.meter: Meter | None = None
+
+    def __enter__(self) -> PatientMeter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        if self.meter is not None:
+            self.meter.__exit__(kind, error, trace)
+
+    def beyond(self, behind: int) -> Callable[[int], None]:
+        """`update` for a part of the work, with so much behind it."""
+        return lambda done: self.update(behind + done)
+
+    def update(self, done: int) -> None:
+        """Says that `done` of the total is behind us."""
+        if self.meter is None and running_seconds() - self.started >= self.PATIENCE:
+            self.meter = Meter(self.title, self.total, done=min(done, self.total), unit=self.unit).__enter__()
+        elif self.meter is not None:
+            self.meter.update(min(done, self.total))

@@ -72,13 +72,17 @@ def _publish(step: Step) -> Any:
 
 def _documents(step: Step, plan: Plan) -> None:
     data = plan.recipe.data
+    for note in plan.text_notes:
+        say(note)
     with _publish(step) as folder:
-        summary = write_documents(plan.files, data.field, data.validation_fraction, folder)
-    skipped = f", {summary.skipped} without text skipped" if summary.skipped else ""
+        skip_bad = data.bad_records == "skip"
+        summary = write_documents(plan.files, data.field, data.validation_fraction, folder, skip_bad=skip_bad)
     say(
         f"documents: {summary.train_documents:,} to train on ({human(summary.train_bytes)}B), "
-        f"{summary.validation_documents:,} to validate on ({human(summary.validation_bytes)}B){skipped}"
+        f"{summary.validation_documents:,} to validate on ({human(summary.validation_bytes)}B){summary.remarks}"
     )
+    if summary.first_bad:
+        say(f"skipped: {summary.left_out}; the first: {summary.first_bad}")
 
 
 def _tokenizer(step: Step, plan: Plan) -> None:

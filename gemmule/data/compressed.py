@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -26,13 +26,15 @@ BLOCK = 2**20
 STRETCH = 2**25
 
 
-def read_blocks(path: Path, name: str) -> Iterator[bytes]:
+def read_blocks(path: Path, name: str, on_read: Callable[[int], object] = int) -> Iterator[bytes]:
     """The file's bytes, decompressed by what its name ends in, in blocks of at most 1 MiB.
 
-    `name` is what errors call it. Raises WorkError if it is cut short or damaged, RequestError if it may not be read.
+    `name` is what errors call it; `on_read` is told how many bytes of the file are read. Raises WorkError if it is cut
+    short or damaged, RequestError if it may not be read.
     """
     with _explained(name), path.open("rb") as file, _decompressed(file, path.suffix) as stream:
         while block := stream.read(BLOCK):
+            on_read(file.tell())
             yield block
 
 

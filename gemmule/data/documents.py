@@ -4,7 +4,8 @@
   under `validation_fraction` or not. So the split stays when documents are added, and equal texts share a side.
 - Neither side is ever empty.
 
-`documents.parquet` has the columns text, source, position, split; `summary.json` the counts.
+`documents.parquet` has the columns text, source, position, split; `summary.json` the counts. What did not occur
+(records that were cut, or skipped) is not in it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import Literal
 
 from gemmule.artifact import write_json
-from gemmule.data.sources import SourceFile, read_documents
+from gemmule.data.records import rows_at_once
+from gemmule.data.sources import Document, SourceFile, Tally, read_documents
 from gemmule.errors import RequestError, WorkError
+from gemmule.progress import PatientMeter
 
 Split = Literal["train", "validation"]
 FILE = "documents.parquet"
@@ -28,13 +31,47 @@ ROW_BYTES = 200  # that a row takes in memory beside its text
 
 @dataclass
 class DocumentsSummary:
-    """Counts of documents and of their text's bytes in UTF-8 on each side, and of records without text."""
+    """Counts of documents and of their text's bytes in UTF-8 on each side, and of what is not as it stood."""
 
     train_documents: int = 0
     train_bytes: int = 0
     validation_documents: int = 0
     validation_bytes: int = 0
-    skipped: int = 0
+    skipped: int = 0  # documents without text
+    cut_records: int = 0  # long ones, each in several documents now
+    bad_records: int = 0  # that were left out
+    empty_files: int = 0  # that were left out
+    first_bad: str = ""  # what was wrong with the first of these
+
+    def count_all(self, tally: Tally) -> DocumentsSummary:
+        """With what was counted while reading."""
+        return dataclasses.replace(
+            self,
+            skipped=tally.empty,
+            cut_records=tally.cut,
+            bad_records=tally.bad,
+            empty_files=tally.empty_files,
+            first_bad=tally.first_bad,
+        )
+
+    @property
+    def remarks(self) -> str:
+        """What else there is to say of the documents; empty if nothing."""
+        empty = f", {self.skipped:,} without text passed over" if self.skipped else ""
+        cut = f", {self.cut_records:,} long records cut" if self.cut_records else ""
+        return empty + cut
+
+    @property
+    def left_out(self) -> str:
+        """What was skipped, counted."""
+        return f"{self.bad_records:,} bad records, {self.empty_files:,} empty files"
+
+    def as_json(self) -> dict[str, int | str]:
+        counts = dataclasses.asdict(self)
+        return {name: value for name, value in counts.items() if value or name in OF_EVERY_SUMMARY}
+
+
+OF_EVERY_SUMMARY = ("train_documents", "train_bytes", "validation_documents", "validation_bytes", "skipped")
 
 
 @dataclass
@@ -46,11 +83,14 @@ class _Extremes:
     summary: DocumentsSummary = dataclasses.field(default_factory=DocumentsSummary)
 
 
-def write_documents(files: list[SourceFile], field: str, validation_fraction: float, folder: Path) -> DocumentsSummary:
+def write_documents(
+    files: list[SourceFile], field: str, validation_fraction: float, folder: Path, *, skip_bad: bool = False
+) -> DocumentsSummary:
     """Reads `files` in order into `folder`, in a stream, and gives the counts.
 
     If no document falls on the validation side, that with the smallest digest goes there; if all do, that with the
-    largest goes to train. `field` is the one that holds the text in jsonl and parquet.
+    largest goes to train. `field` is the one that holds the text in records. With `skip_bad`, records that can't be
+    taken and empty files are left out, and counted.
 
     Raises RequestError for fewer than two distinct documents, and what `read_documents` raises.
     """
@@ -59,22 +99,30 @@ def write_documents(files: list[SourceFile], field: str, validation_fraction: fl
     def by_number(digest: bytes) -> bool:
         return int.from_bytes(digest[:8], "big") / 2**64 < validation_fraction
 
-    seen = _write(files, field, by_number, folder / FILE)
+    def write(is_validation: Callable[[bytes], bool]) -> _Extremes:
+        tally = Tally()
+        return _write(_documents(files, field, skip_bad, tally), tally, is_validation, folder / FILE)
+
+    seen = write(by_number)
     summary = seen.summary
     if seen.smallest >= seen.largest:
-        found = summary.train_documents + summary.validation_documents
-        distinct = "" if found < 2 else ", all the same"
-        raise RequestError(
-            f"{found} document{'' if found == 1 else 's'} found in {len(files)} file{'' if len(files) == 1 else 's'}"
-            f"{distinct}: at least 2 different ones are needed, one to validate on; add text "
-            "(a txt or md file is cut into documents if it is longer than 64 kB)"
-        )
+        raise RequestError(_too_few(summary, len(files)))
     if not summary.validation_documents:
-        summary = _write(files, field, lambda digest: digest == seen.smallest, folder / FILE).summary
+        summary = write(lambda digest: digest == seen.smallest).summary
     elif not summary.train_documents:
-        summary = _write(files, field, lambda digest: digest != seen.largest, folder / FILE).summary
-    write_json(folder / "summary.json", dataclasses.asdict(summary))
+        summary = write(lambda digest: digest != seen.largest).summary
+    write_json(folder / "summary.json", summary.as_json())
     return summary
+
+
+def _too_few(summary: DocumentsSummary, files: int) -> str:
+    found = summary.train_documents + summary.validation_documents
+    return (
+        f"{found} document{'' if found == 1 else 's'} found in {files} file{'' if files == 1 else 's'}"
+        f"{'' if found < 2 else ', all the same'}: at least 2 different ones are needed, one to validate on; add text "
+        "(a text is cut into documents if it is longer than 64 kB)"
+        + (f"; skipped: {summary.left_out}; the first: {summary.first_bad}" if summary.first_bad else "")
+    )
 
 
 def read_split(folder: Path, split: Split) -> Iterator[str]:
@@ -85,7 +133,7 @@ def read_split(folder: Path, split: Split) -> Iterator[str]:
     file = folder / FILE
     try:
         with ParquetFile(file, buffer_size=2**20, page_checksum_verification=True) as table:
-            for batch in table.iter_batches(batch_size=256, columns=["text", "split"]):
+            for batch in table.iter_batches(batch_size=rows_at_once(table), columns=["text", "split"]):
                 for text, side in zip(batch["text"].to_pylist(), batch["split"].to_pylist(), strict=True):
                     if side == split:
                         yield text
@@ -93,7 +141,23 @@ def read_split(folder: Path, split: Split) -> Iterator[str]:
         raise WorkError(f"{file}: missing or damaged ({error}); make the documents again") from None
 
 
-def _write(files: Iterable[SourceFile], field: str, is_validation: Callable[[bytes], bool], file: Path) -> _Extremes:
+def _documents(files: list[SourceFile], field: str, skip_bad: bool, tally: Tally) -> Iterator[Document]:
+    """All documents; says how far it is, if it takes long."""
+    sizes = [file.path.stat().st_size for file in files]
+    with PatientMeter("reading text", sum(sizes)) as meter:
+        behind = 0
+        for file, size in zip(files, sizes, strict=True):
+            for document in read_documents(file, field, tally, skip_bad=skip_bad):
+                yield document
+                meter.update(behind + tally.stored_bytes)
+            behind += size
+            tally.stored_bytes = 0
+            meter.update(behind)
+
+
+def _write(
+    documents: Iterable[Document], tally: Tally, is_validation: Callable[[bytes], bool], file: Path
+) -> _Extremes:
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 
@@ -104,40 +168,36 @@ def _write(files: Iterable[SourceFile], field: str, is_validation: Callable[[byt
     with ParquetWriter(
         file, schema, compression="zstd", use_dictionary=["source", "split"], write_page_checksum=True
     ) as writer:
-        for rows in _groups(files, field, is_validation, seen):
+        for rows in _groups(documents, is_validation, seen):
             texts, sources, positions, splits = zip(*rows, strict=True)
             columns = {"text": texts, "source": sources, "position": positions, "split": splits}
             writer.write_table(pyarrow.table(columns, schema=schema))
+    seen.summary = seen.summary.count_all(tally)
     return seen
 
 
 def _groups(
-    files: Iterable[SourceFile], field: str, is_validation: Callable[[bytes], bool], seen: _Extremes
+    documents: Iterable[Document], is_validation: Callable[[bytes], bool], seen: _Extremes
 ) -> Iterator[list[tuple[str, str, int, Split]]]:
     """The rows (text, source, position, split) of all documents, about GROUP_BYTES at a time; counts them in `seen`."""
     summary = seen.summary
-
-    def skip(_: int) -> None:
-        summary.skipped += 1
-
     rows: list[tuple[str, str, int, Split]] = []
     size = 0
-    for file in files:
-        for document in read_documents(file, field, skip):
-            text = document.text.encode()
-            digest = hashlib.sha256(text).digest()
-            seen.smallest, seen.largest = min(seen.smallest, digest), max(seen.largest, digest)
-            split: Split = "validation" if is_validation(digest) else "train"
-            if split == "validation":
-                summary.validation_documents += 1
-                summary.validation_bytes += len(text)
-            else:
-                summary.train_documents += 1
-                summary.train_bytes += len(text)
-            rows.append((document.text, document.source, document.position, split))
-            size += len(text) + ROW_BYTES
-            if size >= GROUP_BYTES:
-                yield rows
-                rows, size = [], 0
+    for document in documents:
+        text = document.text.encode()
+        digest = hashlib.sha256(text).digest()
+        seen.smallest, seen.largest = min(seen.smallest, digest), max(seen.largest, digest)
+        split: Split = "validation" if is_validation(digest) else "train"
+        if split == "validation":
+            summary.validation_documents += 1
+            summary.validation_bytes += len(text)
+        else:
+            summary.train_documents += 1
+            summary.train_bytes += len(text)
+        rows.append((document.text, document.source, document.position, split))
+        size += len(text) + ROW_BYTES
+        if size >= GROUP_BYTES:
+            yield rows
+            rows, size = [], 0
     if rows:
         yield rows

@@ -1,8 +1,8 @@
-"""Cuts plain text into documents, so that one long file still gives a validation set.
+"""Cuts a long text into documents, so that one long file, or record, still gives a validation set.
 
-A file of up to 64 KiB is one document. A longer one is cut into documents of about 16 KiB, each ending after blank
+A text of up to 64 KiB is one document. A longer one is cut into documents of about 16 KiB, each ending after blank
 lines (which stay with the document before); where there are none within 64 KiB, after a line; else after a space; else
-between two characters. Nothing is changed or dropped: the documents, joined, are the file again, byte for byte. Only a
+between two characters. Nothing is changed or dropped: the documents, joined, are the text again, byte for byte. Only a
 newline byte ends a line.
 """
 
@@ -17,8 +17,8 @@ BLANK_LINES = re.compile(rb"\n(?:[ \t\r]*\n)+")
 HORIZON = 2 * LONGEST  # blank lines that begin within LONGEST are followed so far, to stay together
 
 
-def cut(blocks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """The documents in a file, each with its byte offset. Keeps about 128 KiB and one block in memory.
+def cut(blocks: Iterable[bytes | memoryview]) -> Iterator[tuple[int, bytes]]:
+    """The documents in a text, each with its byte offset. Keeps about 128 KiB and one block in memory.
 
     Where the cuts fall depends on the text alone, not on how it came in blocks.
     """

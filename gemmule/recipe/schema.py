@@ -46,7 +46,10 @@ class Data(Section):
     """Where the text comes from, how it is split, and how long the windows are."""
 
     sources: Annotated[list[str], Field(min_length=1)]  # files, folders, globs; relative to the recipe
-    field: str = "text"  # the field of a jsonl record, or the column of a parquet file, that holds the text
+    exclude: list[str] = []  # of these, what is left out: files, folders, globs too
+    follow_links: bool = False  # whether links that lead out of a named folder are followed
+    field: str = "text"  # of a record, or the column of a table: the one that holds the text
+    bad_records: Literal["stop", "skip"] = "stop"  # at records that can't be read, and at empty files
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
     sequence_length: Annotated[int, Field(ge=2)] = 256  # tokens in a window
     damaged: Literal["stop", "skip"] = "stop"  # at windows whose tokens or stored targets are not what was written

@@ -1,8 +1,11 @@
 """Text in: which files are found, what is read from each format, and what is refused, by file and line."""
 
 import gzip
+import io
 import json
 import os
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from gemmule.data.compressed import zstd
-from gemmule.data.sources import BUNDLED, Document, SourceFile, fingerprint, read_documents, resolve
+from gemmule.data.sources import BUNDLED, Document, SourceFile, Tally, fingerprint, read_documents, resolve
 from gemmule.errors import RequestError, WorkError
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}
@@ -204,8 +207,15 @@ def test_lines_of_jsonl_end_at_newline_bytes_only(tmp_path: Path) -> None:
     assert read(file) == [("bom", 1), (odd + "\x0cg", 4), ("no newline at the end", 5)]
 
 
-def test_a_byte_order_mark_in_plain_text_is_text(tmp_path: Path) -> None:
-    assert read(source(tmp_path, "a.txt", "\ufeffabc".encode())) == [("\ufeffabc", 0)]
+@pytest.mark.parametrize("name", ["a.txt", "a.md.gz", "a.py", "a.jsonl", "a.csv", "a.tsv.zst", "a.json"])
+def test_a_byte_order_mark_is_no_text(tmp_path: Path, name: str) -> None:
+    kind = Path(name).suffixes[0]
+    content = {".jsonl": '{"text": "abc"}', ".csv": "text,n\nabc,1\n", ".tsv": "text\tn\nabc\t1\n", ".json": '["abc"]'}
+    ((text, position),) = read(source(tmp_path, name, ("\ufeff" + content.get(kind, "abc")).encode()))
+    assert text == "abc"
+    assert position == {".jsonl": 1, ".json": 1, ".csv": 2, ".tsv": 2}.get(kind, 3)
+    with pytest.raises(RequestError, match=rf"^{name}: holds no text"):
+        read(source(tmp_path, name, "\ufeff".encode()))
 
 
 def test_escaped_pairs_are_one_character(tmp_path: Path) -> None:
@@ -215,7 +225,10 @@ def test_escaped_pairs_are_one_character(tmp_path: Path) -> None:
 def test_lines_longer_than_a_block(tmp_path: Path) -> None:
     long = "é" * 1_200_000
     content = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in ("a", long, "b")).encode()
-    assert read(source(tmp_path, "a.jsonl.gz", content)) == [("a", 1), (long, 2), ("b", 3)]
+    first, *middle, last = read(source(tmp_path, "a.jsonl.gz", content))
+    assert (first, last) == (("a", 1), ("b", 3))
+    assert "".join(text for text, _ in middle) == long
+    assert {position for _, position in middle} == {2}
 
 
 def test_the_field_is_configurable(tmp_path: Path) -> None:
@@ -232,16 +245,15 @@ def test_parquet_strings_of_every_kind_in_many_groups(tmp_path: Path) -> None:
 
 
 def test_documents_without_text_are_passed_over_and_counted(tmp_path: Path) -> None:
-    skipped: list[int] = []
+    tally = Tally()
     file = source(tmp_path, "a.jsonl", '{"text": ""}\n{"text": "x"}\n{"text": " \\n\\t\u3000"}\n'.encode())
-    assert [document.position for document in read_documents(file, "text", skipped.append)] == [2]
-    assert skipped == [1, 3]
-    assert list(read_documents(source(tmp_path, "b.txt", b" \n \n"), "text", skipped.append)) == []
-    assert skipped == [1, 3, 0]
-    assert list(read_documents(parquet(tmp_path, {"text": ["", "y"]}), "text", skipped.append)) == [
-        Document("y", "a.parquet", 1)
-    ]
-    assert skipped == [1, 3, 0, 0]
+    assert [document.position for document in read_documents(file, "text", tally)] == [2]
+    assert tally.empty == 2
+    assert list(read_documents(source(tmp_path, "b.txt", b" \n \n"), "text", tally)) == []
+    assert tally.empty == 3
+    found = read_documents(parquet(tmp_path, {"text": ["", "y"]}), "text", tally)
+    assert list(found) == [Document("y", "a.parquet", 1)]
+    assert tally.empty == 4
 
 
 # --- what is refused
@@ -263,9 +275,9 @@ LINES = {
     b'{"text": "a \\ud800 b"}': r"line 2: field 'text' holds half a surrogate pair \(\\ud800\)",
     b'{"text": "\xe9t\xe9"}': r"line 2: not UTF-8",
     b'{"text": "\xed\xa0\x80"}': r"line 2: not UTF-8",  # a surrogate in bytes
-    '{"text": "a"}'.encode("utf-16-le"): r"line 2: not JSON",
+    b'{"text": "' + b"a" * 200 + b'\0"}': r"line 2: a NUL byte",
     b"[" * 100_000: r"line 2: not JSON",
-    b'{"n": ' + b"1" * 10_000 + b', "text": "a"}': r"line 2: not JSON",
+    b'{"text": ' + b"1" * 10_000 + b"}": r"line 2: field 'text' is not a text but a number",
 }
 
 
@@ -287,11 +299,49 @@ def test_text_that_is_not_utf8_is_named_by_line_and_byte(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", [".txt", ".jsonl"])
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
-def test_utf16_is_named(tmp_path: Path, kind: str, encoding: str) -> None:
-    content = ("\ufeff" if encoding.endswith("be") else "") + '{"text": "a"}\n'
-    with pytest.raises(RequestError, match=rf"^a\{kind}, line 1: UTF-16; convert it: iconv"):
-        read(source(tmp_path, "a" + kind, content.encode(encoding)))
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["unmarked", "marked"])
+@pytest.mark.parametrize("encoding", ["UTF-16LE", "UTF-16BE", "UTF-32LE", "UTF-32BE"])
+@pytest.mark.parametrize("text", ['{"text": "a"}\n', "Привет, мир.\r\n", "你好，世界。\n这是 一个文本\n"], ids=ascii)
+def test_utf16_and_utf32_are_named(tmp_path: Path, kind: str, encoding: str, mark: str, text: str) -> None:
+    named = rf"^a\{kind}, line 1: {encoding}; convert it: iconv -f {encoding} -t UTF-8$"
+    content = (mark + text).encode(encoding)
+    assert content.decode(encoding).removeprefix(mark) == text  # as iconv will have it
+    with pytest.raises(RequestError, match=named):
+        read(source(tmp_path, "a" + kind, content))
+
+
+def test_what_is_no_text_is_named(tmp_path: Path) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.txt", "text")
+    for content, message in [
+        (archive.getvalue(), "not text but a zip archive"),
+        (gzip.compress(b"text"), r"not text but compressed by gzip: let its name end in \.gz"),
+        (b"%PDF-1.7\n", "not text but a PDF"),
+        (bytes(range(256)) * 20, "not text: binary data"),
+        (tarred("text"), "not text: binary data"),
+    ]:
+        with pytest.raises(RequestError, match=rf"^a\.txt, line 1: {message}"):
+            read(source(tmp_path, "a.txt", content))
+    long = b"twenty bytes a line\n" * 10_000
+    with pytest.raises(RequestError, match=r"^a\.txt, line 9001 \(byte 180003\): a NUL byte"):
+        read(source(tmp_path, "a.txt", long[:180_003] + b"\0" + long[180_004:]))
+
+
+def tarred(text: str) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as file:
+        entry = tarfile.TarInfo("a.txt")
+        entry.size = len(text)
+        file.addfile(entry, io.BytesIO(text.encode()))
+    return content.getvalue()
+
+
+def test_advice_for_8_bit_encodings_shows_the_bytes_and_does_not_guess_alone(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"line 1 \(byte 3\): not UTF-8 \(bytes E9 20 61 75\).*can't be told from"):
+        read(source(tmp_path, "a.txt", "café au lait".encode("cp1252")))
+    with pytest.raises(RequestError, match=r"line 1 \(byte 1\): not UTF-8 \(bytes E2 98\)"):
+        read(source(tmp_path, "a.txt", "a☃".encode()[:-1]))
 
 
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.jsonl.zst", "a.txt", "a.jsonl"])
@@ -331,5 +381,5 @@ def test_a_name_that_is_no_text_is_shown(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system keeps names in UTF-8")
     (file,) = resolve(["*.txt"], tmp_path)
-    assert file.name == "caf\ufffd.txt"
+    assert file.name == r"caf\xe9.txt"
     assert read(file) == [("x", 0)]

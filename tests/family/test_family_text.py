@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -76,3 +77,49 @@ def test_a_place_that_can_not_be_written(run, recipe, capsys):
     said = capsys.readouterr().err
     assert str(recipe.parent / "file") in said
     assert "Traceback" not in said
+
+
+def test_keys_that_are_off_leave_no_trace(recipe):
+    from gemmule import recipe as recipes
+    from gemmule.plan import Plan
+
+    def settings(**data):
+        raw = recipes.read(recipe)
+        raw["data"] |= data
+        return Plan(raw, recipe, recipe.parent / "run").documents.settings
+
+    plain = settings()
+    assert sorted(plain) == ["data.field", "data.sources", "data.validation_fraction"]
+    (recipe.parent / "texts" / "z.txt").write_text("a text that is left out")
+    assert settings(exclude=["texts/z.txt"], follow_links=True) == plain
+    assert settings() != plain
+    assert settings(exclude=["texts/z.txt"], bad_records="skip") == plain | {"data.bad_records": "skip"}
+
+
+def test_bad_records_and_empty_files_are_skipped_where_that_is_asked_and_said(run, recipe, capsys):
+    texts, out = recipe.parent / "texts", recipe.parent / "run"
+    (texts / "empty.txt").write_bytes(b"")
+    (texts / "x.jsonl").write_text('{"text": "so it goes"}\n{"txt": "b"}\nnonsense\n')
+    assert run("refine", recipe, "--out", out) == 2
+    assert 'data.bad_records = "skip"' in capsys.readouterr().err
+    assert run("refine", recipe, "--out", out, "--set", "data.bad_records=skip") == 0
+    said = capsys.readouterr().err
+    assert "skipped: 2 bad records, 1 empty files; the first: " in said
+    summary = json.loads((out / "documents" / "summary.json").read_text())
+    assert (summary["bad_records"], summary["empty_files"]) == (2, 1)
+    assert summary["first_bad"].startswith("texts/empty.txt: holds no text")
+    assert run("refine", recipe, "--out", out, "--set", "data.bad_records=skip") == 0
+
+
+def test_a_run_beneath_a_name_that_is_no_text(run, recipe, capsys):
+    """Names are bytes; what gemmule keeps of them is text."""
+    folder = Path(os.fsdecode(os.fsencode(recipe.parent) + b"/texts/caf\xe9"))
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system keeps names in UTF-8")
+    (folder / "a.txt").write_text("so it goes")
+    assert run("refine", recipe, "--out", recipe.parent / "run") == 0
+    assert run("refine", recipe, "--out", recipe.parent / "run") == 0
+    assert "nothing to do" in capsys.readouterr().err
+    assert r"caf\\xe9/a.txt" in (recipe.parent / "run" / ".fingerprints.json").read_text()
