@@ -35,7 +35,7 @@ from gemmule.errors import WorkError
 
 SEGMENT = 2**14  # tokens, about
 IDENTITY = "identity.json"
-WINDOWS_AT_ONCE = 8  # that the teacher reads
+WINDOWS_AT_ONCE, TOKENS_AT_ONCE = 8, 4096  # that the teacher reads, at most of either (but one window)
 COMPARED_AT_ONCE = 2**20  # tokens
 
 
@@ -91,11 +91,12 @@ class Parts:
         """Makes these segments. `progress` is called with the tokens just done."""
         coding, info = read_coding(self.folder)
         length = self.windows.sequence_length
+        at_once = min(WINDOWS_AT_ONCE, max(1, TOKENS_AT_ONCE // length)) * length
         for number in numbers:
             rows = self.rows(number)
             draws, taught = [], []
-            for first in range(rows.start, rows.stop, WINDOWS_AT_ONCE * length):
-                last = min(first + WINDOWS_AT_ONCE * length, rows.stop)
+            for first in range(rows.start, rows.stop, at_once):
+                last = min(first + at_once, rows.stop)
                 some = range(first // length, -(-last // length))
                 for logits, positions in expect(teacher, self.windows, some, info["temperature"]):
                     draws.append(coding.scheme.draw(logits, seed, positions))

@@ -17,10 +17,10 @@ from gemmule.train.schedule import VALIDATIONS
 
 NUMBER = 4  # bytes
 CHUNK = 2**24  # numbers in a chunk of logits, as `model/fused_head.py` cuts them
-JUDGED = 2**24  # numbers in the logits that an evaluation looks at at once, as `evaluate/figures.py` has them
-JUDGED_COPIES = 4, 10  # of these, as measured: without and with a teacher's beside
-TAUGHT, TAUGHT_WINDOWS = 2**25, 8  # numbers of logits at once, and windows, as `distill/` reads them
+JUDGED_TOKENS = 4096  # that an evaluation reads at once, at most, as `evaluate/figures.py` has it
+TAUGHT, TAUGHT_TOKENS, TAUGHT_WINDOWS = 2**25, 4096, 8  # numbers of logits, tokens, windows at once, as in `distill/`
 TAUGHT_COPIES = 3  # logits, their softmax, and what is drawn by
+GAPS = 2  # times its tensors' size is what a forward pass takes, as measured: memory lies idle between them
 
 
 @dataclass(frozen=True)
@@ -83,20 +83,27 @@ def forward(shape: Shape, tokens: int) -> int:
     return tokens * (3 * shape.width + 3 * neurons)
 
 
-def of_evaluation(shape: Shape, teachers: Iterable[Shape | None], vocabulary_size: int, validation_tokens: int) -> int:
-    """While a model is held against the validation text, and its teacher beside it."""
+def of_evaluation(shape: Shape, teachers: Iterable[Shape | None], vocabulary_size: int, sequence_length: int) -> int:
+    """While a model is held against the validation text, and its teachers beside it: of each a chunk of logits."""
     models = [shape, *(teacher for teacher in teachers if teacher is not None)]
-    tokens = max(1, min(JUDGED // vocabulary_size, validation_tokens))
-    held = sum(model.parameters for model in models) + max(forward(model, tokens) for model in models)
-    return (held + JUDGED_COPIES[len(models) > 1] * tokens * vocabulary_size) * NUMBER
+    rows = max(1, CHUNK // vocabulary_size)
+    tokens = _whole_windows(min(JUDGED_TOKENS, rows), sequence_length)
+    held = sum(model.parameters for model in models) + GAPS * max(forward(model, tokens) for model in models)
+    return (held + len(models) * min(rows, tokens) * vocabulary_size) * NUMBER
 
 
 def of_teaching(teachers: Iterable[Shape], sequence_length: int) -> int:
-    """While targets are made: eight windows at a time, and some rows of their logits."""
+    """While targets are made: some windows at a time, and some rows of their logits."""
     teachers = list(teachers)
     held = sum(teacher.parameters for teacher in teachers)
-    held += max((forward(teacher, TAUGHT_WINDOWS * sequence_length) for teacher in teachers), default=0)
+    tokens = min(_whole_windows(TAUGHT_TOKENS, sequence_length), TAUGHT_WINDOWS * sequence_length)
+    held += GAPS * max((forward(teacher, tokens) for teacher in teachers), default=0)
     return (held + TAUGHT_COPIES * TAUGHT) * NUMBER
+
+
+def _whole_windows(tokens: int, sequence_length: int) -> int:
+    """About so many tokens, in whole windows: one at least."""
+    return max(1, tokens // sequence_length) * sequence_length
 
 
 def checkpoint_bytes(config: Gemma2Config, train: Train) -> int:

@@ -130,5 +130,5 @@ def _model(plan: Plan, name: str, known: dict[str, Shape | None], found: Text, m
         evaluation_seconds=timing.evaluating(plan, name, known, found, measured),
         evaluation_memory=0
         if shape is None
-        else memory.of_evaluation(shape, teachers, found.vocabulary_size, found.validation_tokens),
+        else memory.of_evaluation(shape, teachers, found.vocabulary_size, plan.recipe.data.sequence_length),
     )

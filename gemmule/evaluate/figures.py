@@ -4,6 +4,8 @@
   models of different tokenizers can be compared.
 - Expected calibration error: top-1 confidence against accuracy in 15 equal bins (Guo et al. 2017, arXiv 1706.04599).
 - KL to the teacher, and how often both put the same token first, in all and by the teacher's entropy (`agreement.py`).
+
+Memory is a chunk's, whatever the windows and the vocabulary (`looking.py`).
 """
 
 from __future__ import annotations
@@ -15,14 +17,15 @@ import torch
 from torch import Tensor
 
 from gemmule.data.loader import Windows
-from gemmule.distill.teachers import Expected, Teacher, probabilities
+from gemmule.distill.teachers import Teacher
 from gemmule.errors import RequestError
 from gemmule.evaluate.agreement import Agreement
-from gemmule.model.head import SparseDistributions, token_losses
+from gemmule.evaluate.looking import Looking
 from gemmule.progress import Meter
 
 BINS = 15
-LARGEST_LOGITS = 2**24  # numbers in a batch's logits: 64 MB, and as much again for the teacher's
+LARGEST_READ = 4096  # tokens at once
+LARGEST_LOGITS = 2**24  # numbers in their logits, where a teacher gives these at once: 64 MB
 
 
 class Calibration:
@@ -76,26 +79,24 @@ def measure(model: Teacher, windows: Windows, text_bytes: int, teacher: Teacher 
     """
     calibration, agreement = Calibration(), Agreement()
     tokens, loss, hits = 0, 0.0, 0
-    per_batch = max(1, LARGEST_LOGITS // model.vocabulary_size // windows.sequence_length)
-    total = len(windows) * windows.sequence_length
-    with Meter(title, total) as meter:
-        for first in range(0, len(windows), per_batch):
-            batch = windows.window_batch(range(first, min(first + per_batch, len(windows))))
+    looking, length = Looking(model.vocabulary_size, model.device), windows.sequence_length
+    at_once = max(1, tokens_at_once(model.vocabulary_size) // length)  # windows
+    with Meter(title, len(windows) * length) as meter:
+        for first in range(0, len(windows), at_once):
+            batch = windows.window_batch(range(first, min(first + at_once, len(windows))))
+            looks = looking.look(
+                model.expect(**batch.model_inputs(model.device)),
+                torch.from_numpy(batch.targets).to(model.device).flatten(),
+                None if teacher is None else teacher.expect(**batch.model_inputs(teacher.device)),
+            )
             counted = torch.from_numpy(batch.mask).to(model.device).flatten()
-            targets = torch.from_numpy(batch.targets).to(model.device).flatten()[counted]  # [N]
-            logits = _logits(model.expect(**batch.model_inputs(model.device)))  # of all positions
-            all_logits, logits = logits, logits[counted]  # [N, V]
-            loss += float(token_losses(logits, targets).double().sum())
-            top = torch.softmax(logits, dim=-1).max(dim=-1)
-            calibration.add(top.values, top.indices == targets)
-            hits += int((top.indices == targets).sum())
-            tokens += len(targets)
-            if teacher is not None:
-                expected = teacher.expect(**batch.model_inputs(teacher.device))
-                known = expected if isinstance(expected, SparseDistributions) else probabilities(expected)
-                divergences = token_losses(all_logits, known)[counted]
-                agreement.add(entropy(known)[counted], divergences, likeliest(known)[counted] == top.indices)
-            meter.update(min(total, (first + per_batch) * windows.sequence_length))
+            loss += float(looks.loss[counted].double().sum())
+            calibration.add(looks.confidence[counted], looks.hit[counted])
+            hits += int(looks.hit[counted].sum())
+            tokens += int(counted.sum())
+            if looks.divergence is not None and looks.entropy is not None and looks.same is not None:
+                agreement.add(looks.entropy[counted], looks.divergence[counted], looks.same[counted])
+            meter.update(min(len(windows), first + at_once) * length)
     if not tokens:
         raise RequestError("the validation text has no token to predict: all of it is masked")
     return {
@@ -110,24 +111,6 @@ def measure(model: Teacher, windows: Windows, text_bytes: int, teacher: Teacher 
     }
 
 
-def likeliest(expected: Tensor | SparseDistributions) -> Tensor:
-    """The id of each distribution's likeliest token, [N]; -1 where none is known."""
-    if isinstance(expected, Tensor):
-        return expected.argmax(-1)
-    nothing = expected.probabilities.new_zeros(len(expected))
-    largest = nothing.scatter_reduce(0, expected.rows, expected.probabilities, "amax")
-    is_largest = expected.probabilities == largest[expected.rows]
-    found = expected.offsets.new_full((len(expected),), -1)
-    found[expected.rows[is_largest]] = expected.ids[is_largest]
-    return found
-
-
-def entropy(expected: Tensor | SparseDistributions) -> Tensor:
-    """Of each distribution, [N], in nats. Where only the top k is known, the rest counts as one token."""
-    return torch.special.entr(expected).sum(-1) if isinstance(expected, Tensor) else expected.known_entropy()
-
-
-def _logits(expected: Expected) -> Tensor:
-    if isinstance(expected, SparseDistributions):
-        raise RequestError("a model that gives only its top k can't be measured")
-    return expected.logits()
+def tokens_at_once(vocabulary_size: int) -> int:
+    """How many tokens a model reads at once: as many as a chunk of logits is of, for some teachers give no less."""
+    return max(1, min(LARGEST_READ, LARGEST_LOGITS // vocabulary_size))

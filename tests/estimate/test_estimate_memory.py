@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-from pathlib import Path
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gemmule.data.loader import Windows
+from gemmule.distill import expectations, parts
 from gemmule.distill.teachers import Gemma2Teacher
 from gemmule.estimate import memory
 from gemmule.estimate.shapes import of_config
 from gemmule.evaluate import figures
+from gemmule.model import fused_head
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
@@ -102,10 +103,11 @@ def test_checkpoints_that_are_written_and_that_stay():
 class Ids:
     """A stream of random tokens."""
 
-    path, vocabulary_size = "random", 2048
+    path = "random"
 
-    def __init__(self, tokens: int) -> None:
-        self.ids = np.random.default_rng(0).integers(6, self.vocabulary_size, tokens)
+    def __init__(self, tokens: int, vocabulary_size: int) -> None:
+        self.vocabulary_size = vocabulary_size
+        self.ids = np.random.default_rng(0).integers(6, vocabulary_size, tokens)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -117,30 +119,53 @@ class Ids:
         return np.ones(stop - start, bool)
 
 
-def peak_above(work) -> int:
-    """Bytes that this process takes at most during `work`, above what it holds before it."""
+class Held(TorchDispatchMode):
+    """The bytes of the tensors that are there at once, at most, and of the largest: counted, so always the same."""
 
-    def held(field: str) -> int:
-        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-        return int(line.split()[1]) * 1024
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = self.largest = 0
+        self._known: set[int] = set()
 
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    before = held("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
-    work()
-    return held("VmHWM") - before
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(tensor, torch.Tensor):
+                self._see(tensor.untyped_storage())
+        return made
+
+    def _see(self, storage) -> None:
+        address = storage._cdata
+        if address not in self._known:
+            self._known.add(address)
+            size = storage.nbytes()
+            self.now += size
+            self.peak, self.largest = max(self.peak, self.now), max(self.largest, size)
+            weakref.finalize(storage, self._forget, address, size)
+
+    def _forget(self, address: int, size: int) -> None:
+        self._known.discard(address)
+        self.now -= size
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells a process's peak")
 @pytest.mark.parametrize("taught", [False, True], ids=["alone", "beside its teacher"])
-def test_an_evaluation_holds_copies_of_its_logits(taught, monkeypatch):
-    monkeypatch.setattr(figures, "LARGEST_LOGITS", 2**23)
-    monkeypatch.setattr(memory, "JUDGED", 2**23)
-    config = Gemma2Config(2048, layers=2, width=64, heads=2, kv_heads=2, head_dim=32, ffn_width=128, window=64)
-    model, shape = Gemma2Teacher(Gemma2(config)), of_config(config, 128)
-    windows = Windows(Ids(6000), 128, 2, 0)
-    peak = peak_above(lambda: figures.measure(model, windows, 1, model if taught else None, "measuring"))
-    teachers = [shape] if taught else []
-    weights = (1 + taught) * config.parameters * 4  # which are there before
-    assert memory.of_evaluation(shape, teachers, 2048, 6000) - weights == pytest.approx(peak, rel=0.2)
+def test_an_evaluation_holds_a_chunk_of_logits(taught):
+    """Of windows whose logits would take eight chunks."""
+    length, V = 1024, 2**17
+    config = Gemma2Config(V, layers=2, width=16, heads=2, kv_heads=2, head_dim=8, ffn_width=32, window=64)
+    model, shape = Gemma2Teacher(Gemma2(config)), of_config(config, length)
+    with Held() as held:
+        figures.measure(model, Windows(Ids(length, V), length, 2, 0), 1, model if taught else None, "measuring")
+    chunk = memory.CHUNK * 4
+    assert held.largest == chunk < length * V * 4 / 7
+    beside = memory.of_evaluation(shape, [shape] if taught else [], V, length) - (1 + taught) * config.parameters * 4
+    assert beside == pytest.approx((1 + taught) * chunk, rel=0.05)
+    assert held.peak == pytest.approx(beside, rel=0.15)
+
+
+def test_what_is_read_at_once_is_what_is_counted():
+    assert memory.CHUNK == fused_head.CHUNK["cpu"] == figures.LARGEST_LOGITS
+    assert memory.JUDGED_TOKENS == figures.LARGEST_READ
+    assert (memory.TAUGHT, memory.TAUGHT_TOKENS, memory.TAUGHT_WINDOWS) == (
+        expectations.LOGITS_AT_ONCE, parts.TOKENS_AT_ONCE, parts.WINDOWS_AT_ONCE
+    )  # fmt: skip

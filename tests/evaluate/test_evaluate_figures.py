@@ -10,8 +10,10 @@ from gemmule.data.loader import Windows
 from gemmule.data.shards import write_shards
 from gemmule.distill.teachers import Gemma2Teacher
 from gemmule.evaluate.agreement import Agreement
-from gemmule.evaluate.figures import Calibration, entropy, likeliest, measure
+from gemmule.evaluate.figures import Calibration, measure
+from gemmule.evaluate.looking import Looking
 from gemmule.model.config import Gemma2Config
+from gemmule.model.head import DenseTeacher
 from gemmule.model.transformer import Gemma2
 
 
@@ -82,9 +84,11 @@ def test_agreement_by_the_teachers_entropy():
     p = torch.zeros(4, 32)
     for row, tokens in enumerate((1, 2, 4, 32)):
         p[row, :tokens] = 1 / tokens
+    anything, targets = DenseTeacher(torch.zeros(4, 32), None), torch.zeros(4, dtype=torch.int64)
+    looks = Looking(32, torch.device("cpu")).look(anything, targets, DenseTeacher(p.log(), None))
     agreement = Agreement()
-    for rows, kl, first in (([0, 1], [0.1, 0.2], [0, 1]), ([1, 2, 3], [0.4, 0.5, 0.6], [0, 0, 5])):
-        agreement.add(entropy(p[rows]), torch.tensor(kl), torch.tensor(first) == likeliest(p[rows]))
+    for rows, kl, same in (([0, 1], [0.1, 0.2], [True, False]), ([1, 2, 3], [0.4, 0.5, 0.6], [True, True, False])):
+        agreement.add(looks.entropy[rows], torch.tensor(kl), torch.tensor(same))
     assert [bucket["count"] for bucket in agreement.buckets()] == [1, 2, 1, 0, 1]
     assert [bucket["kl"] for bucket in agreement.buckets()] == pytest.approx([0.1, 0.3, 0.5, None, 0.6])
     assert [bucket["agreement"] for bucket in agreement.buckets()] == [1, 0.5, 1, None, 0]
