@@ -28,7 +28,7 @@ class Terminated(SystemExit):
         super().__init__(0)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Of what another library's error says, or its name where it says nothing: for a message of our own."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 

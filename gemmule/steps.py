@@ -32,6 +32,7 @@ from gemmule.distill.vocabulary import TEACHER_IDS, Restricted, align, read_teac
 from gemmule.errors import RequestError
 from gemmule.evaluate.figures import measure
 from gemmule.generate.sampling import generate
+from gemmule.generate.text import continuation
 from gemmule.loading import load_aligned, load_model, load_teachers, read_windows, record_of, top_k, weights_of
 from gemmule.model import weights
 from gemmule.model.config import Gemma2Config, check_cut, describe_cut
@@ -345,7 +346,7 @@ def _write_on(model: Teacher, words: Tokenizer, wishes: Evaluate, seed: int, pro
     }  # fmt: skip
     if isinstance(model, huggingface.HuggingFaceTeacher):
         ids = [*words.opening, *words.encode(prompt)] or [words.eos_id]
-        return words.decode(huggingface.write_on(model, ids, **sampling))
+        return continuation(words, ids, huggingface.write_on(model, ids, **sampling))
     assert isinstance(model, Gemma2Teacher)
     return str(generate(model.model, words, prompt, **sampling))
 

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import pre_tokenizers
 from torch import Tensor
 
 from gemmule.data.loader import Batch
@@ -34,7 +33,7 @@ from gemmule.errors import RequestError
 from gemmule.model.fused_head import fused_loss
 from gemmule.model.head import DenseTeacher, token_losses
 from gemmule.model.transformer import Gemma2
-from gemmule.tokenizer.load import Tokenizer
+from gemmule.tokenizer.load import Tokenizer, byte_level_bytes
 
 END = b"\xff"  # stands for <eos>: no text holds this byte
 LARGEST_LOGITS = 2**24  # numbers in a chunk of logits
@@ -144,27 +143,20 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
     pieces = [b""] * tokenizer.vocabulary_size
     added = inner.get_added_tokens_decoder()
     model = str(inner.pre_tokenizer)
-    letters = _byte_letters() if "ByteLevel" in model else None
-    if letters is None and inner.token_to_id("<0x00>") is None:
+    byte_level = "ByteLevel" in model
+    if not byte_level and inner.token_to_id("<0x00>") is None:
         raise RequestError(f"{tokenizer.folder or 'this tokenizer'}: its tokens can't be aligned with others by bytes")
     for name, number in inner.get_vocab(with_added_tokens=True).items():
         if number in added:
             pieces[number] = b"" if added[number].special else name.encode()
-        elif letters is not None:
-            pieces[number] = bytes(letters[letter] for letter in name)
+        elif byte_level:
+            pieces[number] = byte_level_bytes(name)
         elif len(name) == 6 and name.startswith("<0x"):
             pieces[number] = bytes.fromhex(name[3:5])
         else:
             pieces[number] = name.replace("▁", " ").encode()
     pieces[tokenizer.eos_id] = END
     return pieces
-
-
-def _byte_letters() -> dict[str, int]:
-    """The byte that each letter of the byte-level alphabet stands for: what prints stands for itself (GPT-2)."""
-    prints = {chr(byte): byte for byte in range(256) if chr(byte) in set(pre_tokenizers.ByteLevel.alphabet())}
-    others = (byte for byte in range(256) if chr(byte) not in prints)
-    return prints | {chr(256 + place): byte for place, byte in enumerate(others)}
 
 
 def chunk_losses(teacher: Tensor, student: Tensor) -> Tensor:

@@ -73,14 +73,14 @@ def generate(
     rows, words = model.config.vocabulary_size, tokenizer.vocabulary_size
     if rows < words:
         raise RequestError(f"the model knows {rows} tokens and its tokenizer {words}: they don't belong together")
-    control = {
-        token.content: number for number, token in tokenizer.inner.get_added_tokens_decoder().items() if token.special
-    }
+    control = tokenizer.control
     ends = {tokenizer.eos_id} | {control[name] for name in stop if name in control}
-    texts = [TextStream(tokenizer, [string for string in stop if string not in control]) for _ in prompts]
+    stops = [string for string in stop if string not in control]
+    given = [[*tokenizer.opening, *tokenizer.encode(text)] or [tokenizer.eos_id] for text in prompts]
+    texts = [TextStream(tokenizer, stops, ids) for ids in given]
     steps = generate_batch(
         model,
-        [[*tokenizer.opening, *tokenizer.encode(text)] or [tokenizer.eos_id] for text in prompts],
+        given,
         max_new_tokens=max_new_tokens,
         excluded=(set(control.values()) - ends) | set(range(words, rows)),
         stop=ends,

@@ -220,3 +220,67 @@ def test_a_hub_id_is_fetched_without_weights(
     assert list(asked) == ["someone/model"]
     assert "tokenizer.json" in asked["someone/model"]
     assert not any("safetensors" in pattern or pattern == "*" for pattern in asked["someone/model"])
+
+
+@pytest.mark.parametrize(
+    ("names", "roles", "control"),
+    [
+        (["<eos>", "<bos>", "<b>"], {}, {"<eos>", "<bos>"}),
+        (["</s>", "<s>", "<b>"], {"eos_token": "</s>", "bos_token": {"content": "<s>"}}, {"</s>", "<s>"}),
+        (["<eos>", "<s>", "</s>"], {}, {"<eos>"}),  # HTML's, as Gemma has them
+        (["<|endoftext|>", "<|im_start|>", "<｜User｜>", "<think>"], {"eos_token": "<|endoftext|>"},
+         {"<|endoftext|>", "<|im_start|>", "<｜User｜>"}),
+        (["<eos>", "<start_of_turn>", "\n\n"], {}, {"<eos>", "<start_of_turn>"}),
+        (["<eos>", "[X]", "[Y]", "[Z]"], {"mask_token": "[X]", "extra_special_tokens": ["[Y]"]},
+         {"<eos>", "[X]", "[Y]"}),
+        (["<eos>", "[X]", "[Y]"], {"additional_special_tokens": [{"content": "[Y]"}]}, {"<eos>", "[Y]"}),
+        (["<eos>", "[Y]"], {"extra_special_tokens": {"image_token": "[Y]"}, "bos_token": 5, "pad_token": ["<eos>"]},
+         {"<eos>", "[Y]"}),
+    ],
+)  # fmt: skip
+def test_which_tokens_are_control_whatever_their_flag(
+    tmp_path: Path, names: list[str], roles: dict[str, object], control: set[str]
+) -> None:
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel({"x": 0, "[?]": 1}, unk_token="[?]"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    inner.add_tokens(names)
+    inner.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(roles))
+    theirs = load_tokenizer(tmp_path)
+    assert set(theirs.control) == control
+    for name in names:
+        assert (theirs.inner.token_to_id(name) in theirs.encode(f"x {name} x")) == (name not in control)
+        assert theirs.decode([0, theirs.inner.token_to_id(name)]) == ("x" if name in control else f"x {name}")
+
+
+def test_a_tokenizer_whose_model_makes_control_tokens_of_text_is_refused(tmp_path: Path) -> None:
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel({"x": 0, "<eos>": 1, "[?]": 2}, unk_token="[?]"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    inner.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(RequestError, match=r"makes its control token <eos> of text in which that is written"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_monstrous_tokenizer_is_refused(tmp_path: Path) -> None:
+    foreign_tokenizer(tmp_path, "<eos>", "<bos>")
+    file = tmp_path / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"]["vocab"]["x"] = 10**9
+    file.write_text(json.dumps(content))
+    with pytest.raises(RequestError, match="has a token of the id 1,000,000,000; 2,097,152 tokens are the most"):
+        load_tokenizer(tmp_path)
+    with file.open("r+b") as handle:
+        handle.truncate(2**28 + 1)
+    with pytest.raises(RequestError, match="268,435,457 bytes: no tokenizer has more"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_pattern_that_gives_up_is_named_and_no_crash(tmp_path: Path) -> None:
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0, "!": 1, "<eos>": 2}, []))
+    inner.add_special_tokens(["<eos>"])
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex("(a+)+b"), "isolated")
+    inner.save(str(tmp_path / "tokenizer.json"))
+    hostile = load_tokenizer(tmp_path)
+    for encode in (hostile.encode, lambda text: hostile.encode_batch([text])):
+        with pytest.raises(RequestError, match=r"its tokenizer can't cut this text up: .*retry-limit"):
+            encode("a" * 40 + "!")
