@@ -129,11 +129,8 @@ class _InContext:
         return piece
 
     def finish(self) -> str:
-        characters = codecs.getincrementaldecoder("utf-8")("replace")
-        for number in self._ids[self._new :]:
-            characters.decode(self._byte(number))
-        half = len(characters.getstate()[0])
-        return self._beyond(self._whole(self._tokenizer.decode(self._ids[: len(self._ids) - half])))
+        new = b"".join(map(self._byte, self._ids[self._new :]))
+        return self._beyond(self._whole(self._tokenizer.decode(self._ids[: len(self._ids) - _half(new)])))
 
     def _whole(self, text: str) -> str:
         """Without what may be half a character, among the bytes of other decoders."""
@@ -166,6 +163,17 @@ class _InContext:
 
     def _name(self, number: int) -> str:
         return self._tokenizer.inner.id_to_token(number) or ""
+
+
+def _half(text: bytes) -> int:
+    """How many bytes at the end of `text` begin a character that more could complete."""
+    for length in (3, 2, 1):
+        try:
+            text[-length:].decode()
+        except UnicodeDecodeError as error:
+            if error.start == 0 and error.reason == "unexpected end of data":
+                return min(length, len(text))
+    return 0
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -132,6 +132,13 @@ def test_a_text_goes_on_from_its_prompt(kind):
     check()
 
 
+def test_what_no_byte_can_complete_is_broken():
+    """A surrogate's first two bytes, as UTF-8 never has them."""
+    gemma = KINDS["Gemma"]
+    assert continuation(gemma, [2], named(gemma, "th", "<0xED>", "<0xA0>")) == "th\ufffd\ufffd"
+    assert continuation(gemma, [2], named(gemma, "th", "<0xED>", "<0x9F>")) == "th"
+
+
 def named(tokenizer, *names):
     return [tokenizer.inner.token_to_id(name) for name in names]
 
