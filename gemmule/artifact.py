@@ -13,15 +13,15 @@ can be told in the words that the user wrote.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,9 +138,23 @@ def differences(artifact: Artifact, kind: str, settings: Settings, inputs: Mappi
 
 
 def refuse_existing(path: Path) -> None:
-    """Raises RequestError if there is anything at `path`."""
-    if path.exists():
+    """Raises RequestError where anything is at `path`, a link to nothing included, or nothing may be written."""
+    if os.path.lexists(path):
         raise RequestError(f"{path} exists already; nothing is overwritten")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raises RequestError where nothing may be written, as far as can be told before it is tried."""
+    parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise RequestError(f"{path}: can't be written: {parent} is no folder that you may write in")
+
+
+def unused_name(path: Path) -> Path:
+    """A name beside `path` for what becomes `path` when it is done; nothing of the user's has it."""
+    names = (path.with_name(f".{path.name}.{number}.tmp") for number in itertools.count(os.getpid()))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 @contextmanager
@@ -150,16 +164,19 @@ def publish(
     *,
     settings: Settings | None = None,
     inputs: Mapping[str, Artifact] | None = None,
+    locked: bool = True,
 ) -> Iterator[Path]:
     """Gives a temporary folder to write into; on leaving, hashes it, writes the manifest and renames it to `path`.
+
+    `locked`: it lies in a run folder that this process holds, so that what a dead process left there can be removed.
 
     When the body raises, nothing is published and the temporary folder is removed. Raises RequestError if `path` is
     taken, WorkError naming the path when the disk is full or can't be written.
     """
     refuse_existing(path)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp") if locked else unused_name(path)
     with writing(path):
-        if temporary.exists():  # left by a process that died; the run's lock says that it is nobody's
+        if locked and temporary.exists():
             shutil.rmtree(temporary)
         temporary.mkdir(parents=True)
         try:
@@ -206,40 +223,12 @@ def library_versions() -> dict[str, str | None]:
 def retire(path: Path, old: Path) -> Path:
     """Moves what stands at `path` into the folder `old` under a free name, and gives that name."""
     old.mkdir(parents=True, exist_ok=True)
+    stem, suffix = (path.stem, path.suffix) if path.is_file() else (path.name, "")
     number = 1
-    while (target := old / f"{path.name}-{number}").exists():
+    while os.path.lexists(target := old / f"{stem}-{number}{suffix}"):
         number += 1
     path.rename(target)
     return target
-
-
-@contextmanager
-def lock(folder: Path, *, shared: bool = False, wait: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Holds `folder` against other processes by a kernel lock, which dies with its process.
-
-    With `shared` other sharers may hold it too. With `wait` it waits for its turn and says so; else raises RequestError
-    naming the process that holds it.
-    """
-    mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("a+")
-    except OSError as error:
-        raise WorkError(f"{error.filename or folder}: can't be written: {error.strerror}") from error
-    with handle:
-        try:
-            fcntl.flock(handle, mode | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            holder = f"{folder} is in use by process {handle.read().strip() or 'unknown'}"
-            if wait is None:
-                raise RequestError(f"{holder}; wait for it, or give another folder with --out") from None
-            wait(f"{holder}; waiting for it")
-            fcntl.flock(handle, mode)
-        handle.truncate(0)
-        handle.write(f"{os.getpid()}\n")
-        handle.flush()
-        yield
 
 
 def sha256_file(path: Path) -> str:
@@ -274,10 +263,28 @@ def write_json(path: Path, value: Any) -> None:
 
     Raises WorkError naming the path that can't be written.
     """
+    replace_file(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """A JSON file; what is no text in a file's name is in it as JSON's own escapes."""
+    return (to_json(value, indent=2) + "\n").encode("utf-8", "backslashreplace")
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader sees the old one or the new one.
+
+    Raises WorkError naming the path that can't be written; then the old one is there.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     with writing(path):
-        temporary.write_text(to_json(value, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -295,6 +302,8 @@ def _sync_tree(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # Windows opens no folders
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
 """The verbs of the command line: each parses, calls one function, and prints.
 
-Exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted.
+Exit status: 0 done, 1 the work failed, 2 the request was wrong; 130 interrupted, 143 terminated, 129 hung up.
 """
 
 from __future__ import annotations
@@ -8,32 +8,60 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gemmule import __version__, artifact, host, ranks
-from gemmule.errors import GemmuleError, RequestError, Terminated
+from gemmule import __version__, host, ranks, signals, streams
+from gemmule.errors import GemmuleError, HungUp, RequestError, Terminated
+from gemmule.streams import show, show_json
 from gemmule.studies import STUDIES
 
 app = typer.Typer(
     name="gemmule",
     help="A large model teaches a small one.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+RESUMABLE = ("run", "demo", "refine", "tokenize", "teach", "train", "evaluate")  # the others start over
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
 
+
+def _named(text: str | Path) -> Path:
+    """A path on the command line. Raises RequestError for an empty one, which would be the working directory."""
+    if not str(text).strip():
+        raise RequestError("an empty path names no file or folder; leave the option out, or name one")
+    return Path(text)
+
+
+def _recipe(path: Path) -> Path:
+    """Raises UsageError where none is named and none lies here."""
+    if path == DEFAULT_RECIPE and not path.is_file():
+        raise typer.BadParameter(
+            f"there is no {DEFAULT_RECIPE} here: name a recipe, or write one with gemmule init TEXT..."
+        )
+    return path
+
+
+DEFAULT_RECIPE = Path("recipe.toml")
 RecipePath = Annotated[
-    Path, typer.Argument(metavar="RECIPE", help="a recipe file (TOML); gemmule:NAME is one that gemmule brings")
+    Path,
+    typer.Argument(
+        metavar="RECIPE",
+        parser=_named,
+        callback=_recipe,
+        help="a recipe file (TOML), or gemmule:NAME for one that gemmule brings",
+    ),
 ]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the recipe")]
-Out = Annotated[Path | None, typer.Option(help="the run folder itself; runs/<name> if left out")]
+Out = Annotated[
+    Path | None, typer.Option(parser=_named, metavar="DIR", help="the run folder itself; runs/<name> if left out")
+]
 Remake = Annotated[bool, typer.Option("--remake", help="move what other settings made to old/, and make it anew")]
 Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", help="only this model; may be repeated")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON when done")]
@@ -41,8 +69,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON when done")]
 
 def main() -> None:
     """The `gemmule` command, in one process or in each of torchrun's."""
+    streams.settle()
     host.settle()
-    with ranks.led():
+    with signals.raised(), ranks.led():
         _run(sys.argv[1:])
 
 
@@ -50,30 +79,43 @@ def _run(arguments: list[str]) -> None:
     """Turns every outcome into its exit status, and errors into one or two lines."""
     try:
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="gemmule")
-    except GemmuleError as error:
+    except (GemmuleError, OSError) as error:
         if "--debug" in arguments:
             raise
         if ranks.may_speak():
-            print(f"gemmule: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
-    except OSError as error:
-        if "--debug" in arguments:
-            raise
-        if ranks.may_speak():
-            print(f"gemmule: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(1)
-    except Terminated:
-        if ranks.rank() == 0:
-            print(f"terminated; all is saved. Go on with: {shlex.join(['gemmule', *arguments])}", file=sys.stderr)
-        raise
+            _print_error(f"gemmule: {_message(error)}")
+        sys.exit(error.exit_status if isinstance(error, GemmuleError) else 1)
     except SystemExit as leaving:
-        if leaving.code == INTERRUPTED and ranks.rank() == 0:
-            print(f"interrupted. Go on with: {shlex.join(['gemmule', *arguments])}", file=sys.stderr)
+        if isinstance(leaving, Terminated | HungUp) or leaving.code == INTERRUPTED:
+            with signals.ignored():
+                _say_stopped(leaving, arguments)
         raise
     except Exception:
         if not ranks.may_speak():
             sys.exit(1)
         raise
+
+
+def _message(error: GemmuleError | OSError) -> str:
+    if isinstance(error, GemmuleError):
+        return str(error)
+    return f"{error.filename or 'input or output'}: {error.strerror or error}"
+
+
+def _say_stopped(leaving: SystemExit, arguments: list[str]) -> None:
+    """How it was stopped, and the command that resumes it, where one does: other verbs start over."""
+    if ranks.rank():
+        return
+    how = (
+        "terminated" if isinstance(leaving, Terminated) else "hung up" if isinstance(leaving, HungUp) else "interrupted"
+    )
+    verb = next((argument for argument in arguments if not argument.startswith("-")), "")
+    resume = f". Resume with: {shlex.join(['gemmule', *arguments])}" if verb in RESUMABLE else ""
+    _print_error(how + resume)
+
+
+def _print_error(text: str) -> None:
+    print(streams.printable(text), file=sys.stderr, flush=True)
 
 
 @app.callback(invoke_without_command=True)
@@ -88,7 +130,7 @@ def _root(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="the run folder itself")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(parser=_named, metavar="DIR", help="the run folder itself")] = Path("runs/demo"),
     overrides: Overrides = None,
     remake: Remake = False,
 ) -> None:
@@ -104,7 +146,7 @@ def init(
     teacher: Annotated[str | None, typer.Option(help="a folder, hub id, GGUF file or http://server/v1")] = None,
     size: Annotated[str | None, typer.Option(help="the student's parameters, the embedding included, as 5M")] = None,
     minutes: Annotated[float, typer.Option(min=1, help="how long it may take on this machine")] = 12.0,
-    out: Annotated[Path, typer.Option(help="the recipe to write")] = Path("recipe.toml"),
+    out: Annotated[Path, typer.Option(parser=_named, metavar="FILE", help="the recipe to write")] = DEFAULT_RECIPE,
 ) -> None:
     """Writes a recipe that fits your text and this machine."""
     from gemmule.fitted.whole import check_free, fit_recipe, write_file
@@ -117,11 +159,13 @@ def init(
         raise RequestError(f"--size {size}: {error}") from None
     fitted = fit_recipe(texts, out, teacher, parameters, minutes)
     write_file(out, fitted.text)
-    print(f"{out}: written. Read it, then: gemmule run {out}")
+    show(f"{out}: written. Read it, then: gemmule run {out}")
 
 
 @app.command()
-def run(recipe: RecipePath, overrides: Overrides = None, out: Out = None, remake: Remake = False) -> None:
+def run(
+    recipe: RecipePath = DEFAULT_RECIPE, overrides: Overrides = None, out: Out = None, remake: Remake = False
+) -> None:
     """Runs a recipe; the same command goes on where it stopped."""
     from gemmule.family import Family
 
@@ -130,7 +174,11 @@ def run(recipe: RecipePath, overrides: Overrides = None, out: Out = None, remake
 
 def _verb(name: str, what: str) -> Callable[..., None]:
     def one_step(
-        recipe: RecipePath, overrides: Overrides = None, out: Out = None, remake: Remake = False, models: Models = None
+        recipe: RecipePath = DEFAULT_RECIPE,
+        overrides: Overrides = None,
+        out: Out = None,
+        remake: Remake = False,
+        models: Models = None,
     ) -> None:
         from gemmule.family import Family
 
@@ -147,7 +195,7 @@ tokenize = _verb("tokenize", "documents into token shards")
 
 @app.command()
 def teach(
-    recipe: RecipePath,
+    recipe: RecipePath = DEFAULT_RECIPE,
     overrides: Overrides = None,
     out: Out = None,
     remake: Remake = False,
@@ -172,17 +220,17 @@ evaluate = _verb("evaluate", "figures of its models")
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, finished or not")],
+    folder: Annotated[Path, typer.Argument(metavar="RUN", parser=_named, help="a run folder, finished or not")],
 ) -> None:
     """Writes a run's report.html, while the run goes on too."""
     from gemmule import family
 
-    print(f"Open {family.report(folder)}")
+    show(f"Open {family.report(folder)}")
 
 
 @app.command()
 def estimate(
-    recipe: RecipePath,
+    recipe: RecipePath = DEFAULT_RECIPE,
     overrides: Overrides = None,
     out: Out = None,
     on: Annotated[list[str] | None, typer.Option("--on", metavar="GPU", help="also on this GPU, as h100")] = None,
@@ -198,21 +246,24 @@ def estimate(
     plan = Plan(recipes.read(recipe, overrides or ()), recipe, out)
     found = estimate_recipe(plan)
     if as_json:
-        print(artifact.to_json(tables.as_json(plan, found, gpus), indent=2))
+        show_json(tables.as_json(plan, found, gpus), indent=2)
     else:
         tables.show(plan, found, gpus)
 
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="a folder that gemmule made")],
+    path: Annotated[Path, typer.Argument(parser=_named, metavar="PATH", help="a folder that gemmule made")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """What an artifact is and was made from; verifies it."""
     from gemmule.inspection import describe, inspect_path
 
     found = inspect_path(path)
-    print(artifact.to_json([each.__dict__ for each in found], indent=2, ascii=True) if as_json else describe(found))
+    if as_json:
+        show_json([artifact.__dict__ for artifact in found], indent=2)
+    else:
+        show(describe(found))
 
 
 @app.command()
@@ -246,19 +297,17 @@ def generate(
     }
     if as_json:
         text = gemmule.generate(weights, words, prompt, **wishes)
-        print(artifact.to_json({"model": model, "prompt": prompt, "text": text, **wishes}))
+        show_json({"model": model, "prompt": prompt, "text": text, **wishes})
         return
     pieces = gemmule.generate(weights, words, prompt, stream=True, **wishes)
-    print(prompt, end="", flush=True)
-    for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
+    for piece in chain([prompt], pieces, ["\n"]):
+        show(piece, end="")
 
 
 @app.command("import")
 def import_(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="a model folder, hub id or GGUF file")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="the model folder to make")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", parser=_named, help="the model folder to make")],
     as_json: AsJson = False,
 ) -> None:
     """Makes a model folder of any Gemma 2."""
@@ -270,7 +319,7 @@ def import_(
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="a model folder or hub id")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="the folder (hf) or file (gguf) to make")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", parser=_named, help="the folder (hf) or file (gguf) to make")],
     format: Annotated[str, typer.Option(help="hf (for transformers, vLLM) or gguf (for llama.cpp, Ollama)")],
     type: Annotated[str | None, typer.Option(help="f32, f16, bf16; gguf also q8_0, q4_0; else the model's")] = None,
     as_json: AsJson = False,
@@ -283,11 +332,11 @@ def export(
 
 def _print_written(written: Any, as_json: bool) -> None:
     if as_json:
-        print(artifact.to_json(written.__dict__))
+        show_json(written.__dict__)
         return
-    print(f"{written.path}: {written.parameters:,} parameters in {written.type}, {written.bytes / 1e6:,.1f} MB")
+    show(f"{written.path}: {written.parameters:,} parameters in {written.type}, {written.bytes / 1e6:,.1f} MB")
     for note in written.notes:
-        print(f"  {note}")
+        show(f"  {note}")
 
 
 @app.command()

@@ -1,8 +1,20 @@
-"""The two ways in which a command fails, and what each means for its exit status.
+"""The two ways in which a command fails, what stops it from outside, and what each means for its exit status.
 
-Both carry one or two lines that name the thing at fault and the way out; the command line prints them without a
-traceback (`--debug` shows it).
+The first two carry one or two lines that name the thing at fault and the way out; the command line prints them without
+a traceback (`--debug` shows it).
 """
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+TERM_STATUS = "GEMMULE_TERM_STATUS"  # for a scheduler that takes anything but 0 for a failure
+NEVER_WRITABLE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP,
+    errno.ENAMETOOLONG,
+)  # fmt: skip
 
 
 class GemmuleError(Exception):
@@ -22,10 +34,25 @@ class WorkError(GemmuleError):
 
 
 class Terminated(SystemExit):
-    """SIGTERM was received, and everything made so far is saved (exit status 0)."""
+    """SIGTERM was received, and everything made so far is saved (exit status 143, or what TERM_STATUS says)."""
 
     def __init__(self) -> None:
-        super().__init__(0)
+        wanted = os.environ.get(TERM_STATUS, "")
+        super().__init__(int(wanted) if wanted.isascii() and wanted.isdecimal() and int(wanted) < 256 else 143)
+
+
+class HungUp(SystemExit):
+    """SIGHUP was received, and everything made so far is saved (exit status 129)."""
+
+    def __init__(self) -> None:
+        super().__init__(129)
+
+
+def cannot_write(path: Path | str, error: OSError) -> GemmuleError:
+    """For `path` that can't be written: a wrong request where it never could be, failed work where a disk is full."""
+    place = error.filename if isinstance(error.filename, str | Path) else path
+    kind = RequestError if error.errno in NEVER_WRITABLE else WorkError
+    return kind(f"{place}: can't be written: {error.strerror or error}")
 
 
 def first_line(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from gemmule import artifact, ranks, status
+from gemmule import artifact, ranks, run_folder, status
 from gemmule import recipe as recipes
 from gemmule.data import sources
 from gemmule.errors import RequestError, WorkError
-from gemmule.plan import FINGERPRINTS, RECIPE, Plan, Step
+from gemmule.locks import lock
+from gemmule.plan import Plan, Step
 from gemmule.progress import say
+from gemmule.run_folder import FINGERPRINTS, RECIPE
 from gemmule.train.tracking import import_tracker
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 VERBS = {"refine": "documents", "tokenize": "tokens", "teach": "targets", "train": "model", "evaluate": "evaluation"}
 REPORT, SUMMARY = "report.html", "summary.json"
+OUTSIDE = ("data.sources", ".from", ".start_from")  # keys that name files, which are known by their contents
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,9 @@ def report(folder: Path) -> Path:
     """Writes `report.html` of a run folder, finished or not, and gives its path. Takes no lock: a run may go on."""
     if not (folder / RECIPE).is_file():
         raise RequestError(f"{folder}: not a run folder: it has no {RECIPE}")
+    if not run_folder.is_run(folder):
+        raise RequestError(f"{folder}: not a run folder: gemmule made nothing in it")
+    artifact.check_writable(folder / REPORT)
     from gemmule.summary import write_report_so_far
 
     write_report_so_far(Plan(recipes.read(folder / RECIPE), folder / RECIPE, folder))
@@ -67,7 +74,7 @@ class Family:
 
     def __init__(self, raw: dict[str, Any], origin: Path, out: Path | None = None) -> None:
         """`raw` is the recipe's TOML, read from `origin`. Raises RequestError for what can't be run as it is."""
-        self.raw = raw
+        self.raw, self.origin = raw, origin
         self.plan = Plan(raw, origin, out)
         self.out = self.plan.out
 
@@ -126,7 +133,9 @@ class Family:
             )
             reasons = artifact.differences(made, kind, step.settings, made.manifest.inputs if follows else hashes)
             if reasons or follows:
-                stale[step] = reasons or [f"its {', '.join(follows)} would be remade"]
+                stale[step] = [reason + self._moved(reason) for reason in reasons] or [
+                    f"its {', '.join(follows)} would be remade"
+                ]
             elif there != step.path:
                 missing.append(step)
         return missing, stale
@@ -137,7 +146,8 @@ class Family:
             self._take_part()
             return
         steps = self.chosen(verb, models)
-        with artifact.lock(self.out), status.kept(self.out, self.out / RECIPE):
+        self._check_folder()
+        with lock(self.out), status.kept(self.out):
             missing, stale = self.compare(steps)
             if stale:  # and what was made from it, asked for or not
                 others = [step for step in self.plan.steps if step not in steps and _made_from(step, stale)]
@@ -150,6 +160,8 @@ class Family:
                 say(f"{missing_text}; going on with {self.plan.documents.path}, which was made from it")
             for step in stale:
                 self._retire(step)
+            if stale:
+                self._retire_results()
             self._write_recipe()
             if missing or stale:
                 self._make(steps)
@@ -174,11 +186,12 @@ class Family:
         steps = self.chosen("teach", models)
         needed = {source for step in steps for source in step.inputs.values()}
         targets = [step for step in steps if step not in needed]
-        with artifact.lock(self.out, shared=True, wait=say):
+        self._check_folder()
+        with lock(self.out, shared=True, wait=say):
             _, stale = self.compare(steps)
             ready = not stale and all(self._prepared(step) for step in targets)
         if not ready:
-            with artifact.lock(self.out, wait=say):
+            with lock(self.out, wait=say):
                 _, stale = self.compare(steps)
                 if stale:
                     raise RequestError(self._explain(stale))
@@ -188,7 +201,7 @@ class Family:
                     if not step.path.exists():
                         self._teaching(step).prepare()
         for step in targets:
-            with artifact.lock(self.out, shared=True, wait=say):
+            with lock(self.out, shared=True, wait=say):
                 if step.path.exists():
                     say(f"targets of {step.path.name}: made")
                     continue
@@ -200,7 +213,7 @@ class Family:
                     f"targets of {step.path.name}: {worker}'s share is done; other workers' {left} segments are not yet"
                 )
                 continue
-            with artifact.lock(self.out, wait=say):
+            with lock(self.out, wait=say):
                 if not step.path.exists():
                     teaching.publish()
 
@@ -245,37 +258,95 @@ class Family:
         lines.append("Nothing was touched. --remake moves these to old/ and makes them anew; --out runs elsewhere.")
         return "\n".join(lines)
 
+    def _moved(self, reason: str) -> str:
+        """Of a difference in something from outside, known by its contents: where it was, and where it is now."""
+        key = reason.partition(": ")[0]
+        try:
+            before = _value(tomllib.loads((self.out / RECIPE).read_text(encoding="utf-8")), key)
+        except (OSError, ValueError):
+            return ""
+        now = _value(self._as_it_runs(), key)
+        return f" ({before} -> {now})" if key.endswith(OUTSIDE) and before and now and before != now else ""
+
     def _retire(self, step: Step) -> None:
         place = step.path.parent if step.kind == "model" else step.path  # a model goes with all that led to it
         if place.exists():
             moved = artifact.retire(place, self.out / "old" / place.relative_to(self.out).parent)
             say(f"moved {place} to {moved}")
 
+    def _retire_results(self) -> None:
+        """The report and the summary tell of what went to old/."""
+        for path in (self.out / REPORT, self.out / SUMMARY):
+            if path.exists():
+                artifact.retire(path, self.out / "old")
+
     def _write_recipe(self) -> None:
-        """The recipe as it ran, overrides included, runnable from where it lies."""
-        raw = json.loads(json.dumps(self.raw))
+        """The recipe as it ran, overrides included, runnable from where it lies.
+
+        A file that is not as gemmule writes it is its user's: it stays, if it is the recipe that was given (it says
+        what runs, or `_check_folder` refused), and moves to old/ else.
+        """
+        path, text = self.out / RECIPE, tomli_w.dumps(self._as_it_runs())
+        artifact.write_json(self.out / FINGERPRINTS, self.plan.fingerprints)
+        if _is_users(path):
+            if self._is_given(path):
+                return
+            moved = artifact.retire(path, self.out / "old")
+            say(f"moved {path}, which was changed by hand, to {moved}")
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            artifact.replace_file(path, text.encode("utf-8"))
+
+    def _check_folder(self) -> None:
+        """Raises RequestError where something that gemmule did not make would have to be written to."""
+        run_folder.check_free(self.out)
+        path = self.out / RECIPE
+        if self._is_given(path) and _is_users(path) and recipes.read(path) != self.raw:
+            raise RequestError(
+                f"{path}: changed by hand, so that --set can't be written into it: write the keys into it, or give a "
+                "recipe from outside the run folder"
+            )
+
+    def _is_given(self, path: Path) -> bool:
+        """Whether the recipe in the run folder is the one that was given, by whatever name."""
+        return path.exists() and self.origin.exists() and path.samefile(self.origin)
+
+    def _as_it_runs(self) -> dict[str, Any]:
+        """The recipe's TOML with every path in it absolute."""
+        raw: dict[str, Any] = json.loads(json.dumps(self.raw))
         for key in ("sources", "exclude"):
             if key in raw["data"]:
                 raw["data"][key] = [sources.absolute(pattern, self.plan.base) for pattern in raw["data"][key]]
         for section in [raw["tokenizer"], *raw["models"].values()]:
             for key in ("from", "start_from"):
-                if key in section and (self.plan.base / section[key]).exists():
-                    section[key] = _absolute(section[key], self.plan.base)
-        text = tomli_w.dumps(raw)
-        path = self.out / RECIPE
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            temporary = path.with_name(f".{RECIPE}.tmp")
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        artifact.write_json(self.out / FINGERPRINTS, self.plan.fingerprints)
+                named = section.get(key)
+                if named and named not in self.plan.recipe.models and self.plan.locate(named).exists():
+                    section[key] = str(self.plan.locate(named).resolve())
+        return raw
+
+
+def _is_users(path: Path) -> bool:
+    """Whether a recipe in a run folder is not as gemmule writes it: it has comments, another form, or is a link."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return path.is_symlink() or tomli_w.dumps(tomllib.loads(text)) != text
+    except FileNotFoundError:
+        return path.is_symlink()
+    except ValueError:
+        return True
+
+
+def _value(raw: dict[str, Any], key: str) -> Any:
+    """That of a dotted key in a recipe's TOML; None where it is not there. A model's name may hold dots."""
+    section: Any = raw
+    first, _, rest = key.partition(".")
+    name, _, last = rest.rpartition(".")
+    for part in (first, name, last) if name else (first, last):
+        section = section.get(part) if isinstance(section, dict) else None
+    return section
 
 
 def _made_from(step: Step, roots: Iterable[Step]) -> bool:
     return step in roots or any(_made_from(source, roots) for source in step.inputs.values())
-
-
-def _absolute(pattern: str, base: Path) -> str:
-    return pattern if sources.is_bundled(pattern) else str((base / Path(pattern).expanduser()).resolve())
 
 
 def _teach_hint(verb: str) -> str:

@@ -21,10 +21,12 @@ from gemmule.distill.by_bytes import ByBytes
 from gemmule.distill.served import ServedTeacher
 from gemmule.distill.teachers import Ensemble, Teacher, load_teacher
 from gemmule.distill.vocabulary import restrict
+from gemmule.errors import RequestError
 from gemmule.model import weights
-from gemmule.plan import Plan, Step
+from gemmule.plan import Plan, Step, digest, model_files
 from gemmule.tokenizer.load import load_tokenizer
 
+_verified: dict[str, Any] = {}  # fingerprints of outside models' files that this process has hashed itself
 LOOKED_AT = 1_000_000  # tokens of the text, in the seed's order, to see which tokens stand for which
 
 
@@ -49,10 +51,37 @@ def record_of(step: Step) -> dict[str, Any]:
     return {"kind": "gemma2"} | record  # which it was before there were others
 
 
-def weights_of(step: Step) -> Path:
-    """The folder with a Gemma 2's weights: its own, the outside one that the step records, or what was imported."""
+def folder_of(step: Step) -> Path:
+    """The folder with a Gemma 2's weights: its own, the outside one, or what was imported; not verified."""
     imported = step.path / "model"
-    return imported if step.kind == "outside" and imported.is_dir() else weights.find_folder(record_of(step)["source"])
+    if step.kind != "outside" or imported.is_dir():
+        return imported if step.kind == "outside" else step.path
+    assert step.source is not None
+    return weights.find_folder(step.source)
+
+
+def weights_of(step: Step) -> Path:
+    """`folder_of`, to be loaded from. Raises RequestError for an outside one that is not what the run recorded."""
+    folder = folder_of(step)
+    if step.kind == "outside" and folder != step.path / "model":
+        _verify(step, folder)
+    return folder
+
+
+def _verify(step: Step, place: Path) -> None:
+    """Raises RequestError if the files of an outside model are not those that the run was begun with.
+
+    The plan's own look at them goes by size and time, and may have been hours ago.
+    """
+    (key,) = [key for key in step.artifact.settings if key.endswith((".from", ".start_from"))]
+    record = record_of(step)
+    recorded = record.get("files") if isinstance(step.source, str) else step.artifact.settings[key]
+    found = digest(model_files(place), _verified)
+    if recorded not in (None, found):
+        raise RequestError(
+            f"{key}: {place} holds another model ({found}) than this run was begun with: {record['source']} "
+            f"({recorded}). Put that back, or run elsewhere with --out"
+        )
 
 
 def top_k(step: Step, plan: Plan) -> int | None:
@@ -77,12 +106,19 @@ def _in_its_own_tokens(step: Step, plan: Plan, device: torch.device) -> Teacher:
     if record["kind"] == "gemma2":
         return restrict(load_teacher(weights_of(step), device), step.path)
     if record["kind"] == "served":
+        assert step.source is not None
         own = step.path / "tokenizer"
         words = load_tokenizer(own if own.is_dir() else plan.tokenizer.path)
-        served = ServedTeacher(record["source"], words.vocabulary_size, device, top_k(step, plan))
+        served = ServedTeacher(str(step.source), words.vocabulary_size, device, top_k(step, plan))
+        if served.name != record.get("model", served.name):
+            raise RequestError(
+                f"models.{step.model}.from = {str(step.source)!r}: serves {served.name!r} now, and served "
+                f"{record['model']!r} when this run was begun"
+            )
         return restrict(served, step.path)
-    source = record["source"]
-    return restrict(huggingface.load(Path(source) if Path(source).exists() else find_source(source), device), step.path)
+    place = step.source if isinstance(step.source, Path) else find_source(str(step.source))
+    _verify(step, place)
+    return restrict(huggingface.load(place, device), step.path)
 
 
 def load_teachers(step: Step, plan: Plan, device: torch.device) -> Teacher:

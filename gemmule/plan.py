@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from gemmule.errors import RequestError
 from gemmule.model.config import Gemma2Config, check_cut
 from gemmule.progress import PatientMeter
 from gemmule.recipe import Recipe, flatten
+from gemmule.run_folder import FINGERPRINTS, run_of
 from gemmule.train import pace
 
 NOT_IDENTITY = tuple(
@@ -37,11 +38,11 @@ NOT_IDENTITY = tuple(
         "recompute_activations",
     )
 )  # keys of a model that change nothing about the weights
+WEIGHTS = ("config.json", "*.safetensors", "*.safetensors.index.json")  # the files of a model that it is known by
 # keys of how text is read, and not of the text; what is skipped does not count as another text: metrics.jsonl tells it
 OF_WINDOWS = ("data.sequence_length", "data.separate_documents", "data.damaged")
 # and how it is found, which the digest of what is found covers
 NOT_OF_TEXT = (*OF_WINDOWS, "data.exclude", "data.follow_links")
-RECIPE, FINGERPRINTS = "recipe.toml", ".fingerprints.json"
 
 
 @dataclass(eq=False)
@@ -76,9 +77,9 @@ class Plan:
 
     def __init__(self, raw: dict[str, Any], origin: Path, out: Path | None = None) -> None:
         """`raw` is the recipe's TOML, read from `origin`. Raises RequestError for what can't be run as it is."""
-        self.base = origin.parent
+        self.base = origin.absolute().parent  # what the recipe names is relative to it, wherever a step looks from
         self.recipe: Recipe = recipes.parse(raw, str(origin), self._outside_shape)
-        self.out = out if out is not None else _own_run(origin) or Path("runs") / self.recipe.name
+        self.out = out if out is not None else run_of(origin) or Path("runs") / self.recipe.name
         self.fingerprints = _read_fingerprints(self.out / FINGERPRINTS)
         self.text_notes: list[str] = []  # what was left out of the sources
         self.files, self.missing_text = self._resolve_text()
@@ -141,7 +142,7 @@ class Plan:
 
     def _outside(self, name: str, origin: str, key: str, place: str) -> Step:
         """A model from elsewhere, recorded by the hashes of its files. Weights to start from are a Gemma 2's."""
-        source, digest = self._locate(origin, key, ("config.json", "*.safetensors", "*.safetensors.index.json"))
+        source, digest = self._locate(origin, key, WEIGHTS)
         settings: Settings = {key: digest}
         if isinstance(source, Path) and source.is_dir():
             if place == "start":
@@ -205,7 +206,7 @@ class Plan:
         """The shape of the model that another starts from; None while it is no folder here."""
         model = self.recipe.models.get(origin)
         if model is None:
-            folder = self.base / Path(origin).expanduser()
+            folder = self.locate(origin)
             return _read_config(folder, key) if folder.is_dir() else None
         if model.architecture is not None:
             return gemma2_config(model.architecture, 1, 1)  # all models of a run share a vocabulary
@@ -271,29 +272,32 @@ class Plan:
 
     # --- things from outside -------------------------------------------------------------------------------------
 
+    def locate(self, path: str) -> Path:
+        """Where a path of the recipe lies, which may be nothing, or a hub id's."""
+        return self.base / Path(path).expanduser()
+
     def _locate(self, origin: str, key: str, patterns: Iterable[str]) -> tuple[Path | str, str]:
         """Where something from outside lies, and what identifies it: the hashes of its files, its hub id or address."""
         if outside.is_url(origin):
             outside.check_address(origin, key)
             return origin, f"server: {origin}"
-        place = self.base / Path(origin).expanduser()
+        place = self.locate(origin)
         if place.is_dir():
-            paths = sorted(path for pattern in patterns for path in place.glob(pattern))
-            if not paths:
+            if not (files := model_files(place, patterns)):
                 raise RequestError(f"{key} = {origin!r}: {place} has no {' or '.join(patterns)}")
-            return place, self._digest([sources.SourceFile(path, str(path)) for path in paths])
+            return place, self._digest(files)
         if place.is_file():
             with place.open("rb") as file:
                 if file.read(4) != b"GGUF":
                     raise RequestError(f"{key} = {origin!r}: not a GGUF file; name a folder, a GGUF file or a hub id")
-            return place, self._digest([sources.SourceFile(place, str(place))])
+            return place, self._digest(model_files(place))
         if origin.count("/") != 1 or origin.startswith((".", "/", "~")):
             raise RequestError(f"{key} = {origin!r}: no such folder or file (looked in {self.base})")
         return origin, f"hub: {origin}"
 
     def _outside_shape(self, origin: str) -> dict[str, Any] | None:
         """The architecture of a Gemma 2 folder, in the recipe's words; None where there is no folder to read."""
-        folder = self.base / Path(origin).expanduser()
+        folder = self.locate(origin)
         if not (folder / "config.json").is_file():
             return None
         config = _read_config(folder, f"start_from = {origin!r}")
@@ -325,18 +329,28 @@ class Plan:
         return self._digest(self.files)
 
     def _digest(self, files: list[sources.SourceFile]) -> str:
-        """Identifies files by their contents, whatever their names: "42 files, 5212345 bytes, sha256 0123..."."""
-        whole, size = hashlib.sha256(), 0
-        with PatientMeter(
-            "hashing files", sum(file.path.stat().st_size for file in files if file.path.exists())
-        ) as meter:
-            for file in files:
-                key = sources.printable(file.path.resolve())
-                fingerprint = sources.fingerprint(file, self.fingerprints.get(key), meter.beyond(size))
-                self.fingerprints[key] = fingerprint
-                whole.update(fingerprint["sha256"].encode())
-                size += fingerprint["size"]
-        return f"{len(files)} file{'' if len(files) == 1 else 's'}, {size} bytes, sha256 {whole.hexdigest()[:16]}"
+        return digest(files, self.fingerprints)
+
+
+def digest(files: Sequence[sources.SourceFile], known: dict[str, Any]) -> str:
+    """Identifies files by their contents, whatever their names: "42 files, 5212345 bytes, sha256 0123...".
+
+    `known`: fingerprints by path, looked into and added to, so that a file that did not change is not read again.
+    """
+    whole, size = hashlib.sha256(), 0
+    with PatientMeter("hashing files", sum(file.path.stat().st_size for file in files if file.path.exists())) as meter:
+        for file in files:
+            key = sources.printable(file.path.resolve())
+            fingerprint = known[key] = sources.fingerprint(file, known.get(key), meter.beyond(size))
+            whole.update(fingerprint["sha256"].encode())
+            size += fingerprint["size"]
+    return f"{len(files)} file{'' if len(files) == 1 else 's'}, {size} bytes, sha256 {whole.hexdigest()[:16]}"
+
+
+def model_files(place: Path, patterns: Iterable[str] = WEIGHTS) -> list[sources.SourceFile]:
+    """The files that an outside model is known by: those in its folder, or itself, where it is a GGUF file."""
+    paths = sorted(path for pattern in patterns for path in place.glob(pattern)) if place.is_dir() else [place]
+    return [sources.SourceFile(path, str(path)) for path in paths]
 
 
 Input = TypeVar("Input")
@@ -360,11 +374,6 @@ def _read_config(folder: Path, key: str) -> Gemma2Config:
         return Gemma2Config.from_huggingface(outside.read_config(folder))
     except RequestError as error:
         raise RequestError(f"{key}: {folder} is not a Gemma 2 folder: {error}") from None
-
-
-def _own_run(origin: Path) -> Path | None:
-    """The run folder that a recipe lies in, if a run has put it there."""
-    return origin.parent if origin.name == RECIPE and (origin.parent / FINGERPRINTS).exists() else None
 
 
 def _read_fingerprints(path: Path) -> dict[str, Any]:

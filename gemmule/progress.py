@@ -16,15 +16,17 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from gemmule.streams import printable
+
 PLAIN_EVERY = 10.0  # seconds between lines without a terminal
 SCALES = ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "B"), (1e12, "T"))
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(text: str) -> None:
     """One line to the user."""
-    console.print(text, markup=False)
+    console.print(printable(text), markup=False)
 
 
 class RunningClock:

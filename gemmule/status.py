@@ -1,74 +1,129 @@
-"""`status.json` in a run folder: whether the run is going on, done, failed, or to be taken up again.
+"""`status.json` in a run folder: whether the run is going on, done, failed, or to be resumed.
 
-For whatever starts runs: a scheduler's script starts the same command anew while `state` is "resume". After a
-`kill -9` or a lost machine it still says "running", with a process that is no more: that is to be taken up as well.
+For whatever starts runs: a scheduler's script starts the same command anew while `state` is "resume". A process that is
+killed outright leaves "running" behind; `read` and the next command know by the folder's lock that it is no more.
 """
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shlex
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from gemmule import artifact
-from gemmule.errors import RequestError, Terminated, WorkError, first_line
+from gemmule import artifact, locks, signals
+from gemmule.errors import GemmuleError, HungUp, RequestError, Terminated, cannot_write, first_line
+from gemmule.run_folder import RECIPE, STATUS
 
-STATUS = "status.json"
 State = Literal["running", "done", "failed", "resume"]
+STATES = ("running", "done", "failed", "resume")
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What status.json holds."""
+
+    state: State
+    message: str | None
+    process: int
+    time: str
+    resume_with: str | None
 
 
 @contextmanager
-def kept(out: Path, recipe: Path) -> Iterator[None]:
-    """Keeps the status of what runs within it. SIGTERM ends it as an interruption does, and that is no failure."""
-    before = (out / STATUS).read_bytes() if (out / STATUS).exists() else None
-    _write(out, recipe, "running")
+def kept(out: Path) -> Iterator[None]:
+    """Keeps the status of what runs within it, in a folder that this process has locked.
+
+    A refused request changes nothing; but of a process that is no more it isn't said any longer that it runs.
+    Raises WorkError naming the folder for a disk's error that names no file.
+    """
+    before, earlier = _bytes(out), _parse(out)
     try:
-        with _terminated_by_signal():
-            yield
-    except (Terminated, KeyboardInterrupt):
-        _write(out, recipe, "resume")
+        _write(out, _now(out, "running"))
+        yield
+    except (Terminated, HungUp, KeyboardInterrupt):
+        _end(out, _now(out, "resume"))
         raise
-    except RequestError:  # refused: nothing has changed
+    except RequestError:
         if before is None:
-            (out / STATUS).unlink()
+            (out / STATUS).unlink(missing_ok=True)
+        elif earlier is not None and earlier.state == "running":
+            _end(out, _of_the_dead(earlier, out))
         else:
-            (out / STATUS).write_bytes(before)
+            artifact.replace_file(out / STATUS, before)
+        raise
+    except OSError as error:
+        _end(out, _now(out, "failed", first_line(error)))
+        if error.filename is None and error.errno in DISK:
+            raise cannot_write(out, error) from error
         raise
     except Exception as error:
-        with suppress(WorkError):  # on a full disk; the error itself is said all the same
-            _write(out, recipe, "failed", first_line(error))
+        _end(out, _now(out, "failed", first_line(error)))
         raise
-    _write(out, recipe, "done")
+    _end(out, _now(out, "done"))
 
 
-def _write(out: Path, recipe: Path, state: State, message: str | None = None) -> None:
-    command = shlex.join(["gemmule", "run", str(recipe.absolute()), "--out", str(out.absolute())])
-    status = {
-        "state": state,
-        "message": message,
-        "process": os.getpid(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "resume_with": command if state in ("running", "resume") else None,
-    }
-    artifact.write_json(out / STATUS, status)
+def read(out: Path) -> Status | None:
+    """What is true of a run, going on or not; None where nothing was said yet. Takes no lock."""
+    status = _parse(out)
+    if status is not None and status.state == "running" and not locks.is_held(out):
+        status = _parse(out)  # it may have ended since
+        if status is not None and status.state == "running":
+            return _of_the_dead(status, out)
+    return status
 
 
-@contextmanager
-def _terminated_by_signal() -> Iterator[None]:
-    def end(number: int, frame: object) -> None:
-        raise Terminated
+def _of_the_dead(status: Status, out: Path) -> Status:
+    """What is true of a run that says that it goes on, where no process is at work in its folder."""
+    message = f"process {status.process} ended without a word: it was killed, or the machine stopped"
+    return replace(_now(out, "resume", message), process=status.process, time=status.time)
 
+
+def _now(out: Path, state: State, message: str | None = None) -> Status:
+    command = shlex.join(["gemmule", "run", str((out / RECIPE).absolute()), "--out", str(out.absolute())])
+    return Status(
+        state=state,
+        message=message,
+        process=os.getpid(),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        resume_with=command if state in ("running", "resume") else None,
+    )
+
+
+def _bytes(out: Path) -> bytes | None:
     try:
-        before = signal.signal(signal.SIGTERM, end)
-    except ValueError:  # not in the main thread: signals go elsewhere
-        yield
-        return
+        return (out / STATUS).read_bytes()
+    except OSError:
+        return None
+
+
+def _parse(out: Path) -> Status | None:
+    """What status.json says; None where there is none, or it is damaged."""
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        status = Status(**json.loads(_bytes(out) or b""))
+        datetime.fromisoformat(status.time)
+    except (ValueError, TypeError):
+        return None
+    return status if status.state in STATES else None
+
+
+def _end(out: Path, status: Status) -> None:
+    """The last word; no second signal cuts it short, and on a full disk it takes the place of what is there."""
+    with signals.ignored():
+        try:
+            _write(out, status)
+        except GemmuleError:
+            with suppress(OSError), (out / STATUS).open("r+b") as file:
+                file.write(artifact.json_bytes(asdict(status)))
+                file.truncate()
+
+
+def _write(out: Path, status: Status) -> None:
+    artifact.write_json(out / STATUS, asdict(status))

@@ -33,11 +33,20 @@ from gemmule.errors import RequestError
 from gemmule.evaluate.figures import measure
 from gemmule.generate.sampling import generate
 from gemmule.generate.text import continuation
-from gemmule.loading import load_aligned, load_model, load_teachers, read_windows, record_of, top_k, weights_of
+from gemmule.loading import (
+    folder_of,
+    load_aligned,
+    load_model,
+    load_teachers,
+    read_windows,
+    record_of,
+    top_k,
+    weights_of,
+)
 from gemmule.model import weights
 from gemmule.model.config import Gemma2Config, check_cut, describe_cut
 from gemmule.model.device import choose_device
-from gemmule.plan import Plan, Step, gemma2_config, teachers_in
+from gemmule.plan import Plan, Step, digest, gemma2_config, model_files, teachers_in
 from gemmule.progress import human, say
 from gemmule.recipe import Evaluate
 from gemmule.teach import Teaching
@@ -121,6 +130,8 @@ def _outside(step: Step, plan: Plan) -> None:
         outside.check_folder(source, plan.recipe.data.sequence_length)
     kind = outside.kind_of(source)
     record: dict[str, Any] = {"source": str(step.source), "kind": kind}
+    if source != step.source:  # of the hub, where another revision may stand when the run is resumed
+        record["files"] = digest(model_files(Path(source)), {})
     with _publish(step) as folder:
         if kind == "gguf" and (step.path.name == "start" or gguf_architecture(Path(source)) == ARCHITECTURE):
             import_model(source, folder / "model")
@@ -263,7 +274,7 @@ def _config(step: Step, plan: Plan, words: Tokenizer, start_rows: torch.Tensor |
     assert step.model is not None
     shape = plan.recipe.models[step.model].architecture
     length = plan.recipe.data.sequence_length
-    start = weights.read_config(weights_of(step.inputs["start_from"])) if "start_from" in step.inputs else None
+    start = weights.read_config(folder_of(step.inputs["start_from"])) if "start_from" in step.inputs else None
     if start is not None and start_rows is not None:
         start = replace(start, vocabulary_size=len(start_rows))
     if shape is None:
@@ -293,7 +304,7 @@ def describe_own_cut(step: Step, config: Gemma2Config) -> str:
     """What a model kept of the one that it starts from, in words; empty where that is all, or it starts from none."""
     if "start_from" not in step.inputs:
         return ""
-    return describe_cut(weights.read_config(weights_of(step.inputs["start_from"])), config)
+    return describe_cut(weights.read_config(folder_of(step.inputs["start_from"])), config)
 
 
 def _evaluation(step: Step, plan: Plan) -> None:

@@ -12,12 +12,13 @@ import shlex
 import sys
 from typing import Any
 
-from gemmule import artifact
+from gemmule import artifact, status
 from gemmule import recipe as recipes
 from gemmule.data.shards import TokenShards
-from gemmule.plan import RECIPE, Plan, Step
+from gemmule.plan import Plan, Step
 from gemmule.report import write_report
 from gemmule.report.contents import ModelReport, Progress, ReportData, Role
+from gemmule.run_folder import RECIPE
 from gemmule.train import metrics, pace
 
 FIGURES = (
@@ -34,12 +35,32 @@ def write_summary_and_report(plan: Plan) -> None:
 
 
 def write_report_so_far(plan: Plan) -> None:
-    """report.html of a run that may go on meanwhile."""
+    """report.html of a run that may go on meanwhile, or have stopped."""
     now = datetime.datetime.now().isoformat(" ", "minutes")
-    _write(plan, _models(plan), now, shlex.join(["gemmule", "run", str(plan.out / RECIPE)]))
+    found = status.read(plan.out)
+    running = found is not None and found.state == "running"
+    command = shlex.join(["gemmule", "run", str(plan.out / RECIPE)])
+    _write(plan, _models(plan, running), now, command, running, _standing(found))
 
 
-def _write(plan: Plan, models: dict[str, ModelReport], created: str, command: str) -> None:
+def _standing(found: status.Status | None) -> str:
+    """How a run stands that stopped before its end; empty where it did not."""
+    if found is None or found.state not in ("failed", "resume"):
+        return ""
+    when = datetime.datetime.fromisoformat(found.time).astimezone().isoformat(" ", "minutes")[:16]
+    said = f": {found.message}" if found.message else ""
+    resume = f". Resume with: {found.resume_with}" if found.resume_with else ""
+    return f"{'Failed' if found.state == 'failed' else 'Interrupted'}, {when}{said}{resume}"
+
+
+def _write(
+    plan: Plan,
+    models: dict[str, ModelReport],
+    created: str,
+    command: str,
+    running: bool = False,
+    standing: str = "",
+) -> None:
     report = ReportData(
         name=plan.recipe.name,
         created=created,
@@ -48,6 +69,8 @@ def _write(plan: Plan, models: dict[str, ModelReport], created: str, command: st
         text=_text(plan),
         models=models,
         recipe=(plan.out / RECIPE).read_text(encoding="utf-8"),
+        running=running,
+        standing=standing,
     )
     write_report(report, plan.out / "report.html")
 
@@ -61,16 +84,16 @@ def _machine(plan: Plan) -> str:
     return f"{os.cpu_count()} CPU cores, {device.type}, torch {torch.__version__}"
 
 
-def _models(plan: Plan) -> dict[str, ModelReport]:
+def _models(plan: Plan, running: bool = False) -> dict[str, ModelReport]:
     evaluations = {
         step.model: json.loads((step.path / "evaluation.json").read_text(encoding="utf-8"))
         for step in plan.steps
         if step.kind == "evaluation" and step.path.exists()
     }
-    return {name: _model(name, plan, evaluations) for name in plan.recipe.models}
+    return {name: _model(name, plan, evaluations, running) for name in plan.recipe.models}
 
 
-def _model(name: str, plan: Plan, evaluations: dict[str | None, dict[str, Any]]) -> ModelReport:
+def _model(name: str, plan: Plan, evaluations: dict[str | None, dict[str, Any]], running: bool = False) -> ModelReport:
     model, step, evaluation = plan.recipe.models[name], plan.model_step(name), evaluations.get(name, {})
     records = metrics.read(plan.out / "models" / name)
     steps = [record for record in records if "loss" in record]
@@ -89,7 +112,7 @@ def _model(name: str, plan: Plan, evaluations: dict[str | None, dict[str, Any]])
     }
     return ModelReport(
         role=role,
-        progress=None if made or model.train is None else _progress(step, plan, steps),
+        progress=None if made or model.train is None else _progress(step, plan, steps, running),
         learn_from=recipes.join_names(model.teachers) if taught else None,
         start_from=model.start_from,
         cut=_cut(step) if made and model.start_from is not None else "",
@@ -115,8 +138,8 @@ def _cut(step: Step) -> str:
     return describe_own_cut(step, weights.read_config(step.path))
 
 
-def _progress(step: Step, plan: Plan, records: list[dict[str, Any]]) -> Progress:
-    """How far the training of a step's model is, from the records of its steps."""
+def _progress(step: Step, plan: Plan, records: list[dict[str, Any]], running: bool) -> Progress:
+    """How far the training of a step's model is, from the records of its steps; what is left, while it goes on."""
     assert step.model is not None
     train = plan.recipe.models[step.model].train
     assert train is not None
@@ -131,7 +154,7 @@ def _progress(step: Step, plan: Plan, records: list[dict[str, Any]]) -> Progress
         step=last["step"],
         loss=last["loss"],
         tokens_per_second=speed,
-        seconds_left=left / speed if speed else None,
+        seconds_left=left / speed if speed and running else None,
         last_step=datetime.datetime.fromtimestamp(written).isoformat(" ", "seconds"),
         checkpoints=[pace.step_of(path) for path in step.checkpoints],
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gemmule import artifact
+from gemmule import artifact, locks
 from gemmule.errors import RequestError, WorkError
 
 
@@ -139,8 +139,8 @@ def test_retired_artifacts_keep_their_bytes_and_get_free_names(tmp_path):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from gemmule import artifact
-with artifact.lock(Path(sys.argv[1])):
+from gemmule import artifact, locks
+with locks.lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -150,18 +150,18 @@ def test_a_folder_is_held_by_one_process_and_freed_by_its_death(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(RequestError, match=f"in use by process {holder.pid}"), artifact.lock(tmp_path):
+        with pytest.raises(RequestError, match=f"in use by process {holder.pid}"), locks.lock(tmp_path):
             pass
     finally:
         holder.kill()
         holder.wait()
-    with artifact.lock(tmp_path):
+    with locks.lock(tmp_path):
         pass
 
 
 def test_a_place_that_can_not_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(WorkError, match="file"), artifact.lock(tmp_path / "file" / "run"):
+    with pytest.raises(RequestError, match="file"), locks.lock(tmp_path / "file" / "run"):
         pass
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gemmule.artifact import refuse_existing
+from gemmule.artifact import refuse_existing, unused_name
 from gemmule.convert.folder import TYPES, Written, check_vocabulary, find_source, publish_folder, type_of
 from gemmule.convert.gguf_names import query_factor, require_gguf, to_gguf
 from gemmule.errors import RequestError, WorkError
@@ -95,7 +95,7 @@ def _export_gguf(checkpoint: Checkpoint, words: Tokenizer, folder: Path, kind: s
 @contextmanager
 def _written_whole(out: Path) -> Iterator[Path]:
     """Gives a temporary file to write, which becomes `out` when that is done."""
-    temporary = out.with_name(f".{out.name}.tmp")
+    temporary = unused_name(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -66,7 +66,7 @@ def publish_folder(
     origin = Path(source)
     rows = checkpoint.config.vocabulary_size
     notes = [] if words is not None else ["no tokenizer was carried over"]
-    with artifact.publish(out, "model", settings=dict(settings), inputs=_ancestor(origin)) as folder:
+    with artifact.publish(out, "model", settings=dict(settings), inputs=_ancestor(origin), locked=False) as folder:
         weights.write(checkpoint, folder)
         generation = _read(folder / GENERATION_CONFIG) | _read(origin / GENERATION_CONFIG)
         if words is not None:

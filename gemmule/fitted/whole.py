@@ -189,7 +189,7 @@ def write_file(file: Path, text: str) -> None:
 
 def check_free(file: Path) -> None:
     """Before any work: whether a recipe can be written there. Raises RequestError."""
-    if file.exists():
+    if os.path.lexists(file):
         raise RequestError(f"{file}: exists already; nothing is overwritten: give another --out")
     if not file.absolute().parent.is_dir() or not os.access(file.absolute().parent, os.W_OK):
         raise RequestError(f"{file}: can't be written: {file.absolute().parent} is no folder that you may write in")

@@ -101,7 +101,9 @@ def headline(data: ReportData) -> str:
     if not evaluated:
         begun = [(name, progress) for name, progress in data.progress.items() if progress.step]
         if begun:  # the last one: those before were interrupted
-            return f"{begun[-1][0]} is in training: step {begun[-1][1].step:,} of {begun[-1][1].steps:,}"
+            name, progress = begun[-1]
+            stands = "is in training" if data.running else "is not finished"
+            return f"{name} {stands}: step {progress.step:,} of {progress.steps:,}"
         return "No model of this run has been evaluated yet"
     taught = [name for name, report in evaluated.items() if report.learn_from is not None]
     name = taught[0] if taught else next(iter(evaluated))

@@ -69,7 +69,8 @@ class ReportData:
     """A run: its text, its models in the recipe's order, its recipe.
 
     `text` holds documents, train_tokens, validation_tokens, validation_bytes, vocabulary_size, bytes_per_token and
-    sources (a list of names). `created` is a date as it shall be shown; `recipe` is TOML.
+    sources (a list of names). `created` is a date as it shall be shown; `recipe` is TOML. `running` is whether a
+    process is at work on it; `standing` says how the run stands, where it stopped before its end.
     """
 
     name: str
@@ -79,6 +80,8 @@ class ReportData:
     text: Mapping[str, Any] = field(default_factory=dict)
     models: Mapping[str, ModelReport] = field(default_factory=dict)
     recipe: str = ""
+    running: bool = False
+    standing: str = ""
 
     @property
     def progress(self) -> dict[str, Progress]:

@@ -6,7 +6,6 @@ a model or a user is escaped, and a content security policy forbids the rest. Eq
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any, Literal
 
 import jinja2
 
-from gemmule.errors import WorkError
+from gemmule import artifact
 from gemmule.report import comparison, units
 from gemmule.report.agreement_table import agreement_tables
 from gemmule.report.contents import ModelReport, ReportData
@@ -90,14 +89,7 @@ def write_report(data: ReportData, path: Path) -> None:
     Raises WorkError naming the path if it can't be written.
     """
     page = render(data).encode("utf-8", errors="replace")
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(page)
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise WorkError(f"{path}: can't be written: {error.strerror or error}") from error
+    artifact.replace_file(path, page)
 
 
 def render(data: ReportData) -> str:

@@ -25,6 +25,7 @@ from gemmule.model.cut import cut, measure_importance
 from gemmule.model.device import choose_device
 from gemmule.model.transformer import Gemma2
 from gemmule.progress import Meter, running_seconds, say
+from gemmule.signals import Stop
 from gemmule.train import checkpoint, metrics, pace, parallel
 from gemmule.train.checkpoint import Checkpoints
 from gemmule.train.guards import IN_A_ROW, PassedOver, State, Trouble, advice
@@ -35,7 +36,7 @@ from gemmule.train.objective import accumulate, make_signal, make_weights
 from gemmule.train.optimizer import Optimizer
 from gemmule.train.reading import ReadAhead, batch_reader
 from gemmule.train.schedule import VALIDATION_WINDOWS, VALIDATIONS, learning_rate, next_token_weight, validation_windows
-from gemmule.train.stopping import Stop, stop_flag
+from gemmule.train.stopping import stop_flag
 from gemmule.train.tracking import start_tracking
 
 IMPORTANCE_TOKENS = 8192  # on which it is measured what a model can do without
@@ -45,8 +46,8 @@ VALIDATED_AT_ONCE = 2048  # tokens
 def train(job: Job) -> Gemma2:
     """Trains the job's model from its newest checkpoint, or from the start, to the end.
 
-    Ctrl-C and SIGTERM finish the step, save a checkpoint and raise KeyboardInterrupt or Terminated; a second one stops
-    at once.
+    Ctrl-C, SIGTERM and SIGHUP finish the step, save a checkpoint and raise KeyboardInterrupt, Terminated or HungUp; a
+    second one stops at once.
 
     Raises WorkError naming the step if losses or gradients stop being finite, and leaving out data does not help.
     """

@@ -1,19 +1,12 @@
-"""How training is stopped from outside: Ctrl-C and SIGTERM both finish the step and save.
-
-Ctrl-C is a person's; SIGTERM is what Slurm and spot machines send before they take the machine away.
-"""
+"""How training is stopped from outside: Ctrl-C, SIGTERM and SIGHUP all finish the step and save (`signals.py`)."""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 
-from gemmule.errors import Terminated
 from gemmule.progress import say
-
-Stop = type[KeyboardInterrupt] | type[Terminated]
+from gemmule.signals import Stop, handled
 
 
 @contextmanager
@@ -24,22 +17,13 @@ def stop_flag() -> Iterator[Callable[[], Stop | None]]:
     """
     wanted: Stop | None = None
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def ask(reason: Stop) -> None:
         nonlocal wanted
-        reason = Terminated if number == signal.SIGTERM else KeyboardInterrupt
         if wanted is not None:
             raise reason
         wanted = reason
-        again = "Ctrl-C again stops at once" if reason is KeyboardInterrupt else "SIGTERM"
-        say(f"finishing this step, then saving ({again})")
+        again = "Ctrl-C again" if reason is KeyboardInterrupt else "a second signal"
+        say(f"finishing this step, then saving ({again} stops at once)")
 
-    try:
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: signals go elsewhere
-        yield lambda: None
-        return
-    try:
+    with handled(ask):
         yield lambda: wanted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import strike
 
-from gemmule import artifact
+from gemmule import locks
 
 
 def test_ctrl_c_twice_and_the_same_command_finishes_the_rest(run, finished, recipe):
@@ -19,7 +19,7 @@ def test_ctrl_c_twice_and_the_same_command_finishes_the_rest(run, finished, reci
         process = subprocess.run(command, capture_output=True, text=True)
         said = process.stderr
         assert process.returncode == 130, said
-        assert f"Go on with: gemmule run {recipe} --out {out}" in said
+        assert f"Resume with: gemmule run {recipe} --out {out}" in said
         assert not (out / "models" / "teacher" / "final").exists()
         assert attempt == 0 or "going on from step" in said
     assert run("run", recipe, "--out", out) == 0
@@ -29,6 +29,6 @@ def test_ctrl_c_twice_and_the_same_command_finishes_the_rest(run, finished, reci
 
 
 def test_a_second_run_in_the_same_folder_is_refused(run, finished, capsys):
-    with artifact.lock(finished / "run"):
+    with locks.lock(finished / "run"):
         assert run("run", finished / "tiny.toml", "--out", finished / "run") == 2
     assert f"process {os.getpid()}" in capsys.readouterr().err

@@ -1,0 +1,72 @@
+"""What a signal from outside does: the command saves and ends, whatever step it is in.
+
+    SIGINT   a person's Ctrl-C                                      KeyboardInterrupt, exit status 130
+    SIGTERM  Slurm's, a spot machine's before it is taken away      Terminated, 143
+    SIGHUP   a terminal or SSH session that was closed              HungUp, 129
+
+Each is raised in the main thread as an exception, so that all that is being written is cleaned up. Training finishes
+its step first (`train/stopping.py`). SIGHUP is left alone where it is ignored: that is what nohup is for.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from gemmule.errors import HungUp, Terminated
+
+Stop = type[KeyboardInterrupt] | type[Terminated] | type[HungUp]
+REASONS: dict[int, Stop] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+if hasattr(signal, "SIGHUP"):  # Windows has none
+    REASONS[signal.SIGHUP] = HungUp
+
+
+@contextmanager
+def handled(handler: Callable[[Stop], None]) -> Iterator[None]:
+    """Within this, `handler` is called with what the signal is to raise. In another than the main thread: nothing."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        handler(REASONS[number])
+
+    with _handlers(handle, [number for number in REASONS if not _is_nohup(number)]):
+        yield
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Within this, a signal raises its exception at once."""
+
+    def now(reason: Stop) -> None:
+        raise reason
+
+    with handled(now):
+        yield
+
+
+@contextmanager
+def ignored() -> Iterator[None]:
+    """Within this, no signal interrupts: for the few lines that say how a run ended."""
+    with _handlers(signal.SIG_IGN, list(REASONS)):
+        yield
+
+
+@contextmanager
+def _handlers(handler: Any, numbers: list[int]) -> Iterator[None]:
+    before: dict[int, Any] = {}
+    try:
+        try:
+            for number in numbers:
+                before[number] = signal.signal(number, handler)
+        except ValueError:  # not in the main thread: signals go elsewhere
+            assert not before
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier if earlier is not None else signal.SIG_DFL)
+
+
+def _is_nohup(number: int) -> bool:
+    return REASONS[number] is HungUp and signal.getsignal(number) is signal.SIG_IGN
