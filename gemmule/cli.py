@@ -282,9 +282,8 @@ def generate(
 ) -> None:
     """Streams a prompt and what a model makes of it."""
     import gemmule
+    from gemmule.generate import settings
 
-    words = gemmule.load_tokenizer(model)
-    weights = gemmule.load(model)
     wishes: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -292,9 +291,12 @@ def generate(
         "top_p": top_p,
         "min_p": min_p,
         "repetition_penalty": repetition_penalty,
-        "stop": stop or [],
         "seed": seed,
     }
+    for name, value in wishes.items():  # before a model is loaded
+        settings.check(name, value, settings.option(name))
+    wishes["stop"] = stop or []
+    words, weights = gemmule.load_tokenizer(model), gemmule.load(model)
     if as_json:
         text = gemmule.generate(weights, words, prompt, **wishes)
         show_json({"model": model, "prompt": prompt, "text": text, **wishes})

@@ -18,6 +18,7 @@ an iterator. It raises RequestError (`gemmule.errors`) for an impossible setting
 The folder's modules:
 
     sampling   the loop: prompts in, text out, whole or in pieces
+    settings   what may be asked for: each setting's range
     logits     from logits to the next token
     reading    tokens through the model's cache: a prompt in chunks, a step of one token, compiled
     text       from ids to text as they come

@@ -11,41 +11,11 @@ B batch, V vocabulary.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gemmule.errors import RequestError
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is drawn. Raises RequestError for an impossible setting.
-
-    `temperature` divides the logits; 0 takes the likeliest token. `top_k` keeps that many likeliest tokens, `top_p`
-    the fewest likeliest whose probability reaches it, `min_p` those at least that times as likely as the likeliest.
-    `repetition_penalty` above 1 makes tokens that the prompt or the text has less likely. `seed` is of the draws.
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repetition_penalty: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature < math.inf:
-            raise RequestError(f"temperature = {self.temperature}: must be a number from 0 up")
-        if self.top_k is not None and self.top_k < 1:
-            raise RequestError(f"top_k = {self.top_k}: must be at least 1")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise RequestError(f"top_p = {self.top_p}: must be above 0 and at most 1")
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise RequestError(f"min_p = {self.min_p}: must be from 0 to 1")
-        if not 0 < self.repetition_penalty < math.inf:
-            raise RequestError(f"repetition_penalty = {self.repetition_penalty}: must be a number above 0")
+from gemmule.generate.settings import Sampling
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:

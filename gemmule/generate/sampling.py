@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from gemmule.errors import RequestError
-from gemmule.generate.logits import Sampling, draw, penalise
+from gemmule.generate.logits import draw, penalise
 from gemmule.generate.reading import read
+from gemmule.generate.settings import Sampling, check
 from gemmule.generate.text import TextStream
 from gemmule.model import compiling
 from gemmule.model.cache import Cache
@@ -26,6 +27,8 @@ from gemmule.model.transformer import Gemma2
 
 if TYPE_CHECKING:
     from gemmule.tokenizer.load import Tokenizer
+
+ROOM = 8192  # new tokens for which the cache has room from the start; past it, it grows
 
 
 @overload
@@ -147,8 +150,7 @@ def generate_batch(
 
     Raises RequestError at once for an impossible setting, WorkError if the model's logits are no numbers.
     """
-    if max_new_tokens < 1:
-        raise RequestError(f"max_new_tokens = {max_new_tokens}: must be at least 1")
+    check("max_new_tokens", max_new_tokens)
     if not all(prompts):
         raise RequestError("a prompt has no token: begin it with <bos>")
     compiled = compile is True or (compile == "auto" and compiling.pays_for_generating(model, max_new_tokens))
@@ -171,7 +173,7 @@ def _steps(
     padding = [longest - len(prompt) for prompt in prompts]
     unread = torch.tensor([[0] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)])
     ragged = torch.tensor(padding, device=device) if any(padding) else None
-    cache = Cache(model.config, ragged, capacity=longest + max_new_tokens - 1, steady=compiled)
+    cache = Cache(model.config, ragged, capacity=longest + min(max_new_tokens, ROOM) - 1, steady=compiled)
     generators = [torch.Generator().manual_seed(sampling.seed) for _ in prompts]
     barred = torch.tensor(sorted(excluded), dtype=torch.int64, device=device)
     seen = torch.zeros(len(prompts), model.config.vocabulary_size, dtype=torch.bool, device=device)

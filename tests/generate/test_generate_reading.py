@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gemmule.generate import reading
-from gemmule.generate.logits import Sampling
+from gemmule.generate.settings import Sampling
 from gemmule.generate.sampling import generate_batch
 from gemmule.model import compiling
 from gemmule.model.config import Gemma2Config
