@@ -22,8 +22,8 @@ from transformers import Gemma2Config as TheirConfig
 from transformers import Gemma2ForCausalLM as TheirModel
 from transformers.generation.streamers import BaseStreamer
 
-from gemmule.generate.settings import Sampling
 from gemmule.generate.sampling import generate_batch
+from gemmule.generate.settings import Sampling
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 

@@ -1,13 +1,18 @@
 """The recipe: what is filled in, what is refused, and in which words."""
 
 import copy
+import datetime
+import math
+import re
 from pathlib import Path
+from typing import Annotated, get_args, get_origin
 
 import pytest
 
 from gemmule import recipe
 from gemmule.data.sources import resolve
 from gemmule.errors import RequestError
+from gemmule.recipe import schema
 
 FAMILY = {
     "name": "tiny",
@@ -134,18 +139,38 @@ def test_overrides_are_toml_or_bare_words(tmp_path):
         ({"models__student__architecture__heads": 5}, ["models.student.architecture", "width = 96", "heads = 5"]),
         ({"models__student__architecture__kv_heads": 3}, ["models.student.architecture", "kv_heads = 3"]),
         ({"models__student__architecture__head_dim": 7}, ["models.student.architecture", "head_dim = 7"]),
-        ({"models__student__architecture__layers": "2"}, ["models.student.architecture.layers", "'2'", "integer"]),
+        (
+            {"models__student__architecture__layers": "2"},
+            ["models.student.architecture.layers", "'2'", "a whole number from 1 to"],
+        ),
         ({"models__none": {"like": "student"}}, ["models.none", "reserved"]),
         ({"models__a/b": {"like": "student"}}, ["models.a/b", "not a name"]),
         ({"tokenizer__vocabulary_size": 261}, ["tokenizer.vocabulary_size", "261", "262"]),
         ({"tokenizer__from": "x"}, ["tokenizer", "either vocabulary_size"]),
-        ({"data__validation_fraction": 0.0}, ["data.validation_fraction", "greater than 0"]),
-        ({"data__sources": []}, ["data.sources", "at least 1"]),
+        ({"data__validation_fraction": 0.0}, ["data.validation_fraction", "above 0 and below 1"]),
+        ({"data__sources": []}, ["data.sources = []", "a list of at least one"]),
         ({"models__student__distill": {"loss": "reverse"}}, ["models.student.distill.loss", "reverse", "forward_kl"]),
         ({"models__outside": {"from": "x", "train": {"tokens": 5}}}, ["models.outside", "remove train"]),
         ({"models__empty": {}}, ["models.empty", "train"]),
         ({"models__student__train__learning_rate": float("nan")}, ["models.student.train.learning_rate"]),
         ({"name": "../x"}, ["name", "../x"]),
+        ({"name": "con"}, ["name = 'con'", "Windows"]),
+        ({"models__Student": {"like": "student"}}, ["models.Student", "models.student", "case alone"]),
+        ({"models__nul.txt": {"like": "student"}}, ["models.nul.txt", "Windows"]),
+        ({"models__x.": {"like": "student"}}, ["models.x.", "Windows"]),
+        ({"models__student": 5}, ["models.student = 5", "section", "[models.student]"]),
+        ({"models__student\x1b[31m": {}}, ["models.student\\x1b[31m", "not a name"]),
+        ({"data__sources": ["a\0b"]}, ["data.sources[0]", "control character"]),
+        ({"models__outside": {"from": ""}}, ["models.outside.from", "not empty"]),
+        ({"evaluate__prompts": ["a\x1b[0m"]}, ["evaluate.prompts[0]", "control character", "\\x1b"]),
+        ({"evaluate__prompts": ["x" * 70000]}, ["evaluate.prompts[0]", "70,000", "65,536 at most"]),
+        ({"evaluate__sample_tokens": 10**9}, ["evaluate.sample_tokens = 1000000000", "from 1 to 65,536"]),
+        ({"evaluate__temperature": 1e-300}, ["evaluate.temperature = 1e-300", "0, or a number from 0.0001"]),
+        ({"data__sequence_length": 10_000_000}, ["data.sequence_length = 10000000", "from 2 to 1,048,576"]),
+        ({"models__student__train__tokens": "999999999999T"}, ["student.train.tokens", "from 1 to 10^15"]),
+        ({"models__student__train__tokens": "9" * 400}, ["student.train.tokens", "(400 characters)"]),
+        ({"tokenizer__vocabulary_size": 10**9}, ["tokenizer.vocabulary_size", "from 262 to 1,000,000"]),
+        ({"seed": 10**5000}, ["seed = a number of 5001 digits", "2^63 - 1"]),
     ],
 )
 def test_what_is_refused_is_named(overrides, words):
@@ -155,6 +180,177 @@ def test_what_is_refused_is_named(overrides, words):
     for word in words:
         assert word in message
     assert len(message.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "alone"),
+    [
+        ({"models__student__architecture": {"layers": 3, "width": "96"}}, "architecture.width = '96'"),  # no heads
+        ({"models__student__architecture": {"layers": 3, "width": 10**30}}, "architecture.width = 1000000"),
+        ({"data__sequence_length": "long"}, "data.sequence_length = 'long'"),  # nor a window
+        ({"models__student__train": {"tokns": 5}}, "models.student.train.tokns: unknown key; did you mean tokens?"),
+        ({"models__student__learn_from": {"teacher": 2.0}}, "models.student.learn_from = {'teacher': 2.0}: must be a"),
+        ({"models__student__learn_from": ["teacher"]}, "models.student.learn_from = ['teacher']: must be a model's"),
+        ({"models__student__distill": {"next_token_weight": [0.5]}}, "next_token_weight = [0.5]: must be a number, at"),
+        ({"models__student__from": "x"}, "models.student: a model with from is not trained: remove architecture"),
+        ({"models__student__distill": {"targets": {"kind": ["x"]}}}, "targets.kind = ['x']: must be \"threshold\","),
+    ],
+)
+def test_a_mistake_is_said_once_and_not_what_follows_from_it(overrides, alone):
+    with pytest.raises(RequestError) as refusal:
+        recipe.parse(changed(**overrides), "my.toml")
+    (line,) = str(refusal.value).splitlines()
+    assert alone in line
+    assert "more)" not in line
+
+
+SECTIONS = {
+    (): schema.Recipe,
+    ("data",): schema.Data,
+    ("tokenizer",): schema.TokenizerSection,
+    ("models", "student"): schema.Model,
+    ("models", "student", "architecture"): schema.Architecture,
+    ("models", "student", "train"): schema.Train,
+    ("models", "student", "distill"): schema.Distill,
+    ("models", "student", "distill", "targets"): schema.Targets,
+    ("evaluate",): schema.Evaluate,
+    ("machine",): schema.Machine,
+}
+KEYS = [(*place, field.alias or name) for place, section in SECTIONS.items()
+        for name, field in section.model_fields.items()]  # fmt: skip
+WRONG = [
+    "xxx",
+    "",
+    -1,
+    10**30,
+    1.5,
+    True,
+    None,
+    [],
+    [1, 2, 3],
+    {},
+    {"zzz": 1},
+    datetime.date(2020, 1, 1),
+    math.nan,
+    1e300,
+]
+PYDANTICS = re.compile(r"Input|should|valid |greater|less than|pattern|instance|finite|Unable|Extra|Field|pydantic")
+
+
+@pytest.mark.parametrize("key", KEYS, ids=".".join)
+def test_every_complaint_is_in_our_words(key):
+    """Whatever stands at a key, what is said names the key and the value, and is one line or two."""
+    refused = 0
+    for value in WRONG:
+        try:
+            recipe.parse(changed(**{"__".join(key): value}), "my.toml")
+        except RequestError as error:
+            message, refused = str(error), refused + 1
+            assert not PYDANTICS.search(message), message
+            assert len(message.splitlines()) <= 2
+            assert all(len(line) < 300 and line.startswith("my.toml: ") for line in message.splitlines()), message
+            assert ".".join(key) in message or ".".join(key[:-1]) in message, message
+    assert refused > 5
+
+
+def numbers(annotation, narrowed=()):
+    """The constraints of each number that a type can be."""
+    if annotation in (int, float):
+        yield [each for entry in narrowed for each in getattr(entry, "metadata", [entry])]
+    for entry in get_args(annotation):
+        more = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+        yield from numbers(entry, (*narrowed, *more) if get_origin(annotation) is not list else more)
+
+
+@pytest.mark.parametrize("key", KEYS, ids=".".join)
+def test_every_number_has_bounds(key):
+    section = SECTIONS[key[:-1]]
+    field = next(field for name, field in section.model_fields.items() if (field.alias or name) == key[-1])
+    for narrowed in numbers(field.annotation, field.metadata):
+        assert any(getattr(each, name, None) is not None for each in narrowed for name in ("ge", "gt"))
+        assert any(getattr(each, name, None) is not None for each in narrowed for name in ("le", "lt"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("\ufeffname = 'x'".encode("utf-16-le"), "UTF-16LE"),
+        ("\ufeffname = 'x'".encode("utf-16-be"), "UTF-16BE"),
+        ("name = 'x'\n".encode("utf-16-le"), "UTF-16LE"),
+        ("\ufeffname = 'x'".encode("utf-32"), "UTF-32LE"),
+        (b"PK\x03\x04 ", "zip"),
+        ('name = "x"\nfield = "caf\xe9"'.encode("latin-1"), "not UTF-8 at line 2 (byte E9)"),
+        (b"a = " + b"[" * 100_000, "brackets within brackets"),
+        (b"a." * 5000 + b"a = 1", "too deep"),
+        (b"a = " + b"9" * 5000, "thousands of digits"),
+        (b"# " + b"x" * 2_100_000, "larger than 2 MB"),
+        (b"", "needed, and not there"),
+    ],
+    ids=["utf-16-le", "utf-16-be", "utf-16 without a mark", "utf-32", "zip", "latin-1", "brackets", "dots", "digits",
+         "large", "empty"],
+)  # fmt: skip
+def test_files_that_are_no_recipe(tmp_path, content, said):
+    path = tmp_path / "odd.toml"
+    path.write_bytes(content)
+    with pytest.raises(RequestError, match=r"odd\.toml: ") as refusal:
+        recipe.load(path)
+    assert said in str(refusal.value)
+
+
+def test_a_byte_order_mark_is_no_toml(tmp_path):
+    path = tmp_path / "marked.toml"
+    text = f"name = 'x'\r\n[data]\rsources = ['a']\n[tokenizer]\nvocabulary_size = 300\n{MODELS}"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert recipe.load(path).name == "x"
+
+
+MODELS = "[models.m]\narchitecture = { layers = 1, width = 8 }\ntrain = { tokens = 5 }\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("/dev/zero", "not a file"), (".", "not a file"), ("a\0b", "no such recipe")]
+)
+def test_places_that_are_no_recipe(path, said):
+    with pytest.raises(RequestError, match=said):
+        recipe.load(Path(path))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("data.sequence_length", "should be KEY=VALUE"),
+        ("data..x=1", "should be KEY=VALUE"),
+        ("=1", "should be KEY=VALUE"),
+        ("a." * 5000 + "a=1", "too deep"),
+        ("name=" + "x" * 200_000, "too long"),
+        ("seed=" + "9" * 5000, "too long"),
+        ("seed=" + "[" * 50_000, "too deep"),
+        ("name.x=1", "name is not a section"),
+        ("na\x1b[31mme=1", "na\\x1b[31mme"),
+        ("seed=1\nname='y'", "seed = "),  # one key, and not two
+        ("models.m.train.tokens=1e999", "tokens = inf"),
+    ],
+)
+def test_odd_overrides(tmp_path, override, said):
+    path = tmp_path / "r.toml"
+    path.write_text(f'name = "x"\n[data]\nsources = ["a"]\n[tokenizer]\nvocabulary_size = 300\n{MODELS}')
+    with pytest.raises(RequestError) as refusal:
+        recipe.load(path, [override])
+    assert said in str(refusal.value)
+    assert "\x1b" not in str(refusal.value)
+    assert len(str(refusal.value)) < 400
+
+
+def test_a_chain_of_many_models_is_followed():
+    raw = changed()
+    before = "student"
+    for number in range(250):
+        raw["models"][f"m{number}"] = {"like": before, "start_from": before}
+        before = f"m{number}"
+    assert len(recipe.parse(raw).order()) == 253
+    raw["models"] |= {f"n{number}": {"like": "student"} for number in range(10)}
+    with pytest.raises(RequestError, match=r"models: 263 of them; a recipe may have 256 at most"):
+        recipe.parse(raw)
 
 
 def test_an_ensemble_needs_all_its_members_first():

@@ -51,7 +51,7 @@ def text_blocks(blocks: Iterable[bytes], name: str) -> Iterator[bytes]:
     """The blocks of a file of text. Raises EmptyFile if there are none, BadRecord if they begin as no text does."""
     empty = True
     for block in blocks:
-        if empty and (kind := _kind(block)):
+        if empty and (kind := what_it_is(block)):
             raise BadRecord(f"{name}, line 1: {kind}")
         empty = empty and block == BYTE_ORDER_MARK
         yield block
@@ -74,7 +74,7 @@ def nul_byte(where: str) -> BadRecord:
     return BadRecord(f"{where}: a NUL byte, which text has none of: UTF-16, or binary data? Stray ones: tr -d '\\000'")
 
 
-def _kind(beginning: bytes) -> str | None:
+def what_it_is(beginning: bytes) -> str | None:
     """What a file is that begins so and is not text in UTF-8, with the remedy; None if it may be."""
     for mark, encoding in MARKS.items():
         if beginning.startswith(mark):

@@ -7,12 +7,11 @@ transformers' `Gemma2Config`, whose field names and defaults config.json uses.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gemmule.errors import RequestError
+from gemmule.errors import RequestError, shown
 
 PRESETS: dict[str, dict[str, Any]] = {
     "gemma2-2b": {"layers": 26, "width": 2304, "heads": 8, "kv_heads": 4, "head_dim": 256, "ffn_width": 9216},
@@ -37,6 +36,14 @@ HUGGINGFACE_FIELDS: tuple[tuple[str, str, Any], ...] = (
     ("norm_epsilon", "rms_norm_eps", 1e-6),
     ("context_length", "max_position_embeddings", 8192),
 )
+
+# What no real model reaches: a file that says more is damaged, or means harm.
+LARGEST = {
+    "vocabulary_size": 2**24, "layers": 10_000, "width": 2**20, "heads": 2**16, "kv_heads": 2**16, "head_dim": 2**16,
+    "ffn_width": 2**24, "window": 2**40, "context_length": 2**40, "query_scale": 2**20,
+}  # fmt: skip
+LARGEST_CAP = 10_000  # above, float32 tells no scores apart: a cap is 2 cap · sigmoid(2 s / cap) - cap on a CPU
+LARGEST_ROPE_BASE = 1e12
 
 # What every Gemma 2 has and this code does not vary: a checkpoint that says otherwise is another architecture.
 FIXED: dict[str, Any] = {
@@ -71,14 +78,19 @@ class Gemma2Config:
         for name in ("vocabulary_size", "layers", "width", "heads", "kv_heads", "head_dim", "ffn_width", "window",
                      "context_length"):  # fmt: skip
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise RequestError(f"{name} = {value!r}: must be a whole number of at least 1")
-        for name in ("attention_cap", "final_cap", "query_scale", "rope_base", "norm_epsilon"):
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST[name]:
+                raise RequestError(
+                    f"{name} = {shown(repr(value), 60)}: must be a whole number from 1 to {LARGEST[name]:,}"
+                )
+        for name, most in (("attention_cap", LARGEST_CAP), ("final_cap", LARGEST_CAP), ("rope_base", LARGEST_ROPE_BASE),
+                           ("query_scale", LARGEST["query_scale"]), ("norm_epsilon", 1)):  # fmt: skip
             value = getattr(self, name)
             if value is None and name not in ("rope_base", "norm_epsilon"):
                 continue
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-                raise RequestError(f"{name} = {value!r}: must be a number above 0")
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= most:
+                raise RequestError(
+                    f"{name} = {shown(repr(value), 60)}: must be a number above 0 and at most {most:,.0f}"
+                )
         if self.heads % self.kv_heads:
             raise RequestError(f"kv_heads = {self.kv_heads}: heads = {self.heads} must be a multiple of it")
         if self.head_dim % 2:

@@ -6,6 +6,8 @@ import copy
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from gemmule.model.config import LARGEST
+
 OutsideShape: TypeAlias = Callable[[str], dict[str, Any] | None]  # of a folder or hub id: its architecture
 
 
@@ -17,8 +19,11 @@ def fill_in(raw: dict[str, Any], outside: OutsideShape) -> None:
     for name, model in models.items():
         if not isinstance(model, dict):
             continue
+        shape = model.get("architecture")
         if "from" not in model:
             _fill_in_shape(name, models, sequence_length, outside)
+        elif isinstance(shape, dict):  # which does not belong there: that alone is to be said
+            _fill_in_defaults(shape, sequence_length)
         shape, train = model.get("architecture"), model.get("train")
         if isinstance(train, dict):
             train.setdefault(
@@ -52,7 +57,7 @@ def _fill_in_shape(name: str, models: dict[str, Any], sequence_length: Any, outs
 
 def _fill_in_defaults(shape: dict[str, Any], sequence_length: Any) -> None:
     width = shape.get("width")
-    if not isinstance(width, int) or width <= 0:
+    if not isinstance(width, int) or not 0 < width <= LARGEST["width"]:
         return
     heads = shape.setdefault("heads", _default_heads(width))
     if isinstance(heads, int) and heads > 0:
@@ -74,6 +79,6 @@ def default_learning_rate(width: Any) -> float:
 
     Where the width is not in the recipe, the model starts from outside weights, which a high rate would undo: 2e-4.
     """
-    if not isinstance(width, int) or width <= 0:
+    if not isinstance(width, int) or not 0 < width <= LARGEST["width"]:
         return 2e-4
     return float(f"{min(1e-2, 4e-3 * 256 / width):.3g}")

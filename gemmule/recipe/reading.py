@@ -10,13 +10,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gemmule.errors import RequestError
+from gemmule.data.encodings import BYTE_ORDER_MARK, what_it_is
+from gemmule.errors import RequestError, shown
 from gemmule.recipe.checks import check_names, check_secrets
 from gemmule.recipe.defaults import OutsideShape, fill_in
-from gemmule.recipe.errors import explain, unknown_name
-from gemmule.recipe.schema import MODEL_NAME, Recipe, in_order
+from gemmule.recipe.errors import explain, show, unknown_name
+from gemmule.recipe.schema import MOST_MODELS, Recipe, check_name, in_order
 
 BUNDLED = "gemmule:"
+LARGEST = 2 * 10**6  # bytes of a recipe
+DEEPEST = 8  # levels of tables and lists in it
+LONGEST_OVERRIDE = 10**5  # characters
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -30,14 +34,7 @@ def read(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     "gemmule:NAME" is one that gemmule brings; what it names is relative to the working directory.
     """
     place = _bundled(path.name.removeprefix(BUNDLED)) if str(path).startswith(BUNDLED) else path
-    try:
-        raw = tomllib.loads(place.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such recipe") from None
-    except OSError as error:
-        raise RequestError(f"{path}: can't be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: not TOML: {error}") from None
+    raw = _toml(_text(place, str(path)), f"{path}: not TOML")
     for override in overrides:
         _override(raw, override)
     return raw
@@ -49,6 +46,7 @@ def parse(raw: Mapping[str, Any], origin: str = "recipe", outside: OutsideShape 
     `outside` tells the architecture of a model from outside, which one that is cut from it follows where its own is
     silent; without it, or where it gives None, the general defaults hold.
     """
+    _check_depth(raw, origin)
     complete = copy.deepcopy(dict(raw))
     for section in complete.keys() - {"evaluate"}:  # whose prompts are text
         check_secrets(complete[section], f"{origin}: {section}")
@@ -57,7 +55,7 @@ def parse(raw: Mapping[str, Any], origin: str = "recipe", outside: OutsideShape 
     try:
         recipe = Recipe.model_validate(complete)
     except ValidationError as error:
-        raise RequestError(explain(error, origin, Recipe)) from None
+        raise RequestError(explain(error, origin, Recipe, complete)) from None
     check_names(recipe, origin)
     recipe.order()
     return recipe
@@ -73,32 +71,107 @@ def _bundled(name: str) -> Path:
     return there[name]
 
 
+def _text(path: Path, name: str) -> str:
+    """What a recipe's file holds. Raises RequestError."""
+    try:
+        if path.exists() and not path.is_file():
+            raise RequestError(f"{name}: not a file, but a folder or a device; name a recipe, a TOML file")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise RequestError(f"{name}: no such recipe") from None
+    except ValueError:  # a NUL in the path
+        raise RequestError(f"{name!r}: no such recipe") from None
+    except OSError as error:
+        raise RequestError(f"{name}: can't be read: {error.strerror}") from None
+    if len(content) > LARGEST:
+        raise RequestError(f"{name}: larger than {LARGEST // 10**6} MB: not a recipe; text belongs into data.sources")
+    if (kind := what_it_is(content)) is not None:
+        raise RequestError(f"{name}: {kind}")
+    try:
+        text = content.removeprefix(BYTE_ORDER_MARK).decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise RequestError(
+            f"{name}: not UTF-8 at line {line} (byte {content[error.start]:02X}); save it as UTF-8"
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _toml(text: str, what: str) -> dict[str, Any]:
+    """Raises RequestError that begins with `what`."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise RequestError(f"{what}: brackets within brackets; a recipe has {DEEPEST} levels at most") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RequestError(f"{what}: {error}") from None
+    except ValueError:  # Python's limit on the digits of a number
+        raise RequestError(f"{what}: a number of thousands of digits") from None
+
+
+def _check_depth(raw: Any, origin: str) -> None:
+    """Raises RequestError for what lies deeper than any key of a recipe does, before anything follows it there."""
+    level: list[Any] = [raw]
+    for _ in range(DEEPEST):
+        level = [
+            entry
+            for value in level
+            if isinstance(value, Mapping | list)
+            for entry in (value.values() if isinstance(value, Mapping) else value)
+        ]
+        if not level:
+            return
+    raise RequestError(f"{origin}: tables within tables, too deep; a recipe has {DEEPEST} levels at most")
+
+
 def _override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     path = key.strip().split(".")
+    said = f"--set {show(override)}"
     if not equals or not all(path):
-        raise RequestError(f"--set {override!r}: should be KEY=VALUE, as in models.student.train.tokens=500k")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a bare word is a string
+        raise RequestError(f"{said}: should be KEY=VALUE, as in models.student.train.tokens=500k")
+    if len(path) > DEEPEST:
+        raise RequestError(f"{said}: too deep a key; a recipe has {DEEPEST} levels at most")
+    if len(override) > LONGEST_OVERRIDE:
+        raise RequestError(f"{said}: too long for a command line; write it into the recipe")
     section = raw
     for part in path[:-1]:
         section = section.setdefault(part, {})
         if not isinstance(section, dict):
-            raise RequestError(f"--set {override!r}: {part} is not a section of the recipe")
-    section[path[-1]] = value
+            raise RequestError(f"{said}: {shown(part, 60)} is not a section of the recipe")
+    section[path[-1]] = _value(text, said)
+
+
+def _value(text: str, said: str) -> Any:
+    """That of an override: TOML, or a bare word, which is a string."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    except (ValueError, RecursionError):
+        raise RequestError(f"{said}: no value for a recipe: a number too long, or brackets too deep") from None
+    return parsed["value"] if parsed.keys() == {"value"} else text  # another key came after a line end
 
 
 def _expand_like(models: Any, origin: str) -> Any:
-    if not isinstance(models, dict) or not all(isinstance(model, dict) for model in models.values()):
+    if not isinstance(models, dict):
         return models  # pydantic says what is wrong
-    for name in models:
-        if not MODEL_NAME.fullmatch(name) or name == "none":
-            raise RequestError(
-                f"{origin}: models.{name}: not a name for a model: "
-                + ("none is reserved" if name == "none" else "letters, digits, . _ and -, at most 100 of them")
-            )
+    if len(models) > MOST_MODELS:
+        raise RequestError(f"{origin}: models: {len(models):,} of them; a recipe may have {MOST_MODELS} at most")
+    names: dict[str, str] = {}
+    for name, model in models.items():
+        said = f"{origin}: models.{shown(name, 60)}"
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise RequestError(f"{said}: not a name for a model: {error}") from None
+        if name == "none":
+            raise RequestError(f"{said}: not a name for a model: none is reserved")
+        if not isinstance(model, dict):
+            raise RequestError(f"{said} = {show(model)}: must be a section, as in [models.{name}]")
+        if (other := names.setdefault(name.lower(), name)) != name:
+            raise RequestError(f"{said}: differs from models.{other} by case alone: on some disks they are one folder")
     likes = {name: [model["like"]] if isinstance(model.get("like"), str) else [] for name, model in models.items()}
     for name, (*others,) in likes.items():
         for other in others:

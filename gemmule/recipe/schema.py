@@ -6,16 +6,21 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gemmule.errors import RequestError
+from gemmule.generate import settings
+from gemmule.model.config import LARGEST, LARGEST_CAP, LARGEST_ROPE_BASE
 from gemmule.outside import is_url
 
 SUFFIXES = {"k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 CONTROL_TOKENS = 6
 SMALLEST_VOCABULARY = 256 + CONTROL_TOKENS  # every byte, and the control tokens
 LARGEST_MICRO_BATCH = 8192  # tokens whose activations are kept at once, unless the recipe says otherwise
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
+LONGEST_PROMPT = 65536  # characters
+MOST_MODELS = 256
 
 
 def parse_count(value: Any) -> Any:
@@ -23,19 +28,60 @@ def parse_count(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     match = re.fullmatch(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*([kMBT]?)\s*", value)
-    if match is None:
-        raise ValueError('should be a number, or one with a suffix k, M, B or T, as in "4M"')
+    if match is None or len(value) > 40:
+        raise ValueError('must be a whole number, or one with a suffix k, M, B or T, as in "4M"')
     count = float(match[1].replace("_", "")) * SUFFIXES.get(match[2], 1)
     if count != int(count):
-        raise ValueError("should be a whole number")
+        raise ValueError("must be a whole number")
     return int(count)
 
 
-Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
-Positive = Annotated[int, Field(gt=0)]
-Cap = Annotated[float, Field(ge=0)]
+def check_name(name: str) -> str:
+    """A name that can be a folder's, on any system. Raises ValueError."""
+    if not NAME.fullmatch(name):
+        raise ValueError("must be letters, digits, . _ and -, at most 100 of them, a letter or digit first")
+    if name.endswith(".") or name.partition(".")[0].lower() in DEVICES:
+        raise ValueError("can't be a folder's name on Windows: choose another")
+    return name
+
+
+def _no_control_characters(text: str, allowed: str = "") -> str:
+    for odd in text:
+        if (odd < " " or odd == "\x7f") and odd not in allowed:
+            raise ValueError(f"holds a control character, {odd!r}: take it out")
+    return text
+
+
+def _temperature(value: float) -> float:
+    try:
+        settings.check("temperature", value)
+    except RequestError as error:
+        raise ValueError(str(error).partition(": ")[2]) from None
+    return value
+
+
+def _prompt(text: str) -> str:
+    return _no_control_characters(text, "\t\n\r")
+
+
+# Every number has bounds that no real use reaches: so a slip is refused before work, and not by what it breaks.
+TOKENS = 10**15
+BATCH_TOKENS = 10**8
+SEQUENCE_LENGTH = 2**20
+VOCABULARY_SIZE = 10**6
+STEPS = 10**9
+LARGEST_RATE = 1e10  # of learning rates and decays, which guards watch
+
+Count = Annotated[int, BeforeValidator(parse_count), Field(ge=1, le=TOKENS)]
+BatchTokens = Annotated[int, BeforeValidator(parse_count), Field(ge=1, le=BATCH_TOKENS)]
+Steps = Annotated[int, Field(ge=1, le=STEPS)]
+TopK = Annotated[int, Field(ge=1, le=LARGEST["vocabulary_size"])]
+Cap = Annotated[float, Field(ge=0, le=LARGEST_CAP)]
 Tracking = Literal["none", "wandb", "trackio"]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Name = Annotated[str, AfterValidator(check_name)]
+Place = Annotated[str, AfterValidator(_no_control_characters), Field(min_length=1, max_length=4096)]  # or a field
+Prompt = Annotated[str, AfterValidator(_prompt), Field(max_length=LONGEST_PROMPT)]
 
 
 class Section(BaseModel):
@@ -45,13 +91,13 @@ class Section(BaseModel):
 class Data(Section):
     """Where the text comes from, how it is split, and how long the windows are."""
 
-    sources: Annotated[list[str], Field(min_length=1)]  # files, folders, globs; relative to the recipe
-    exclude: list[str] = []  # of these, what is left out: files, folders, globs too
+    sources: Annotated[list[Place], Field(min_length=1)]  # files, folders, globs; relative to the recipe
+    exclude: list[Place] = []  # of these, what is left out: files, folders, globs too
     follow_links: bool = False  # whether links that lead out of a named folder are followed
-    field: str = "text"  # of a record, or the column of a table: the one that holds the text
+    field: Place = "text"  # of a record, or the column of a table: the one that holds the text
     bad_records: Literal["stop", "skip"] = "stop"  # at records that can't be read, and at empty files
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    sequence_length: Annotated[int, Field(ge=2)] = 256  # tokens in a window
+    sequence_length: Annotated[int, Field(ge=2, le=SEQUENCE_LENGTH)] = 256  # tokens in a window
     damaged: Literal["stop", "skip"] = "stop"  # at windows whose tokens or stored targets are not what was written
     separate_documents: bool = False  # whether the documents in a window are hidden from each other
 
@@ -59,8 +105,10 @@ class Data(Section):
 class TokenizerSection(Section):
     """A tokenizer to train here, or one to take over."""
 
-    vocabulary_size: Annotated[Count, Field(ge=SMALLEST_VOCABULARY)] | None = None
-    from_: Annotated[str | None, Field(alias="from")] = None
+    vocabulary_size: (
+        Annotated[int, BeforeValidator(parse_count), Field(ge=SMALLEST_VOCABULARY, le=VOCABULARY_SIZE)] | None
+    ) = None
+    from_: Annotated[Place | None, Field(alias="from")] = None
     prune: bool = False  # whether to keep only the tokens that the recipe's text uses
 
     @model_validator(mode="after")
@@ -75,18 +123,18 @@ class TokenizerSection(Section):
 class Architecture(Section):
     """The shape of a Gemma 2. Only layers and width are needed; the rest follows."""
 
-    layers: Positive
-    width: Positive
-    heads: Positive
-    kv_heads: Positive
-    head_dim: Positive
-    ffn_width: Positive
-    window: Positive
+    layers: Annotated[int, Field(ge=1, le=LARGEST["layers"])]
+    width: Annotated[int, Field(ge=1, le=LARGEST["width"])]
+    heads: Annotated[int, Field(ge=1, le=LARGEST["heads"])]
+    kv_heads: Annotated[int, Field(ge=1, le=LARGEST["kv_heads"])]
+    head_dim: Annotated[int, Field(ge=1, le=LARGEST["head_dim"])]
+    ffn_width: Annotated[int, Field(ge=1, le=LARGEST["ffn_width"])]
+    window: Annotated[int, Field(ge=1, le=LARGEST["window"])]
     attention_cap: Cap = 50.0  # 0 turns it off
     final_cap: Cap = 30.0
-    query_scale: Positive | None = None  # None: head_dim
-    rope_base: Annotated[float, Field(gt=0)] = 10000.0
-    norm_epsilon: Annotated[float, Field(gt=0)] = 1e-6
+    query_scale: Annotated[int, Field(ge=1, le=LARGEST["query_scale"])] | None = None  # None: head_dim
+    rope_base: Annotated[float, Field(gt=0, le=LARGEST_ROPE_BASE)] = 10000.0
+    norm_epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-6
 
     @model_validator(mode="after")
     def _possible(self) -> Architecture:
@@ -105,19 +153,19 @@ class Train(Section):
     """How a model is trained."""
 
     tokens: Count  # in all; rounded to whole batches
-    learning_rate: Annotated[float, Field(gt=0)]
-    batch_tokens: Count = 4096
-    micro_batch_tokens: Count | None = None  # None: at most 8192
+    learning_rate: Annotated[float, Field(gt=0, le=LARGEST_RATE)]
+    batch_tokens: BatchTokens = 4096
+    micro_batch_tokens: BatchTokens | None = None  # None: at most 8192
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     final_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1  # where the cosine ends
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0, le=LARGEST_RATE)] = 0.1
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.95]
-    clip: Annotated[float, Field(gt=0)] = 1.0
+    clip: Annotated[float, Field(gt=0, le=1e12)] = 1.0
     optimizer: Literal["adamw", "muon"] = "adamw"
-    checkpoint_every: Positive | None = None  # steps; None: 200, and fewer where checkpoints would cost too much
-    checkpoint_minutes: Annotated[float, Field(gt=0)] = 5.0  # what a kill may cost
-    keep_last: Positive = 2  # checkpoints
-    keep_every: Positive | None = None  # steps: one of these is kept for good
+    checkpoint_every: Steps | None = None  # steps; None: 200, and fewer where checkpoints would cost too much
+    checkpoint_minutes: Annotated[float, Field(gt=0, le=10**6)] = 5.0  # what a kill may cost
+    keep_last: Annotated[int, Field(ge=1, le=10**6)] = 2  # checkpoints
+    keep_every: Steps | None = None  # steps: one of these is kept for good
     keep_best: bool = False  # and the one of the lowest validation loss
     recompute_activations: bool = False  # in the backward pass, layer by layer: less memory, a third more time
 
@@ -148,7 +196,7 @@ class Targets(Section):
         if not isinstance(values, dict):
             return values
         kind = values.get("kind", "threshold")
-        own = {"threshold": "tau", "top-k": "k", "rs-kd": "draws"}.get(kind)
+        own = {"threshold": "tau", "top-k": "k", "rs-kd": "draws"}.get(kind) if isinstance(kind, str) else None
         given = [key for key in ("bytes_per_token", "tau", "k", "draws") if values.get(key) is not None]
         for key in given:
             if own is not None and key not in ("bytes_per_token", own):
@@ -170,9 +218,12 @@ class Distill(Section):
 
     loss: Literal["forward_kl", "reverse_kl", "jsd", "alm"] = "forward_kl"
     beta: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the jsd: from the forward KL at 0 to the reverse KL at 1
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[float, Field(ge=0.01, le=1000)] = 1.0
     # the next-token loss's share of the whole loss; of two, from the first step's to the last's
-    next_token_weight: Share | Annotated[list[Share], Field(min_length=2, max_length=2)] = 0.0
+    next_token_weight: Annotated[
+        Share | Annotated[list[Share], Field(min_length=2, max_length=2)],
+        Field(description="a number, at least 0 and below 1, or two of these, as in [0.5, 0.0]"),
+    ] = 0.0
     token_weights: Literal["equal", "entropy"] = "equal"  # a token counts by the teacher's entropy there
     targets: Targets | None = None  # None: the teacher runs beside its student
 
@@ -200,11 +251,14 @@ class Model(Section):
     """One model of the family: trained here, or taken `from` outside."""
 
     like: str | None = None
-    from_: Annotated[str | None, Field(alias="from")] = None
-    start_from: str | None = None
-    top_k: Positive | None = None  # of a served model: how many tokens it is asked for at each place
+    from_: Annotated[Place | None, Field(alias="from")] = None
+    start_from: Place | None = None
+    top_k: TopK | None = None  # of a served model: how many tokens it is asked for at each place
     by_bytes: bool = False  # whether a model with another tokenizer answers in this run's tokens, by their bytes
-    learn_from: str | dict[str, Annotated[float, Field(gt=0, le=1)]] = "none"
+    learn_from: Annotated[
+        str | dict[str, Annotated[float, Field(gt=0, le=1)]],
+        Field(description='a model\'s name, "none", or shares of several that sum to 1, as { a = 0.7, b = 0.3 }'),
+    ] = "none"
     architecture: Architecture | None = None  # None: that of start_from or from
     distill: Distill = Distill()
     train: Train | None = None
@@ -246,9 +300,9 @@ class Model(Section):
 class Evaluate(Section):
     """What is asked of the finished models."""
 
-    prompts: list[str] = []  # empty: the opening words of two validation documents
-    sample_tokens: Positive = 80
-    temperature: Annotated[float, Field(ge=0)] = 0.8
+    prompts: Annotated[list[Prompt], Field(max_length=1000)] = []  # empty: the opening words of two documents
+    sample_tokens: Annotated[int, Field(ge=1, le=65536)] = 80
+    temperature: Annotated[float, AfterValidator(_temperature), Field(ge=0, le=settings.TEMPERATURE[1])] = 0.8
 
 
 class Machine(Section):
@@ -261,11 +315,14 @@ class Machine(Section):
 
 
 class Recipe(Section):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    name: Name
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     data: Data
     tokenizer: TokenizerSection
-    models: Annotated[dict[str, Model], Field(min_length=1)]
+    models: Annotated[
+        dict[str, Model],
+        Field(min_length=1, max_length=MOST_MODELS, description="sections, one for each model, as in [models.student]"),
+    ]
     evaluate: Evaluate = Evaluate()
     machine: Machine = Machine()
 

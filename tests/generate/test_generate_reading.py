@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from gemmule.generate import reading
-from gemmule.generate.settings import Sampling
 from gemmule.generate.sampling import generate_batch
+from gemmule.generate.settings import Sampling
 from gemmule.model import compiling
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
