@@ -79,7 +79,7 @@ def _run(arguments: list[str]) -> None:
     """Turns every outcome into its exit status, and errors into one or two lines."""
     try:
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="gemmule")
-    except (GemmuleError, OSError) as error:
+    except (GemmuleError, OSError, UnicodeEncodeError) as error:
         if "--debug" in arguments:
             raise
         if ranks.may_speak():
@@ -96,9 +96,11 @@ def _run(arguments: list[str]) -> None:
         raise
 
 
-def _message(error: GemmuleError | OSError) -> str:
+def _message(error: GemmuleError | OSError | UnicodeEncodeError) -> str:
     if isinstance(error, GemmuleError):
         return str(error)
+    if isinstance(error, UnicodeEncodeError):  # of a path that a library is given
+        return f"{error.object}: holds what is no UTF-8; the libraries that read and write files take nothing else"
     return f"{error.filename or 'input or output'}: {error.strerror or error}"
 
 

@@ -32,6 +32,12 @@ def run_of(recipe: Path) -> Path | None:
 def check_free(folder: Path) -> None:
     """Raises RequestError where no run may be written: in a folder with files that gemmule did not make, in a file."""
     try:
+        str(folder.absolute()).encode("utf-8")
+    except UnicodeEncodeError:
+        raise RequestError(
+            f"{folder}: a name that is not UTF-8, or a locale that is not: the libraries that write there take no other"
+        ) from None
+    try:
         if folder.is_symlink() and not folder.exists():
             raise RequestError(f"{folder}: a link to {os.readlink(folder)}, which is not there")
         if folder.exists() and not folder.is_dir():

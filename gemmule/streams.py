@@ -105,7 +105,14 @@ def _safe(stream: TextIO | None, descriptor: int, droppable: bool) -> TextIO:
 
 def printable(text: str) -> str:
     r"""`text` with what could change a terminal shown as escapes ("\x1b"); newlines and tabs remain."""
-    return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return UNSAFE.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file's name that is no text
+        return f"\\x{code - 0xDC00:02x}"
+    return found[0].encode("unicode_escape").decode()
 
 
 def show(text: str, end: str = "\n") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -78,3 +79,16 @@ def test_wrong_arguments(run, arguments, capsys):
 def test_debug_shows_the_traceback(run, recipe):
     with pytest.raises(gemmule.errors.RequestError):
         run("run", recipe.parent / "nowhere.toml", "--debug")
+
+
+def test_a_model_whose_name_is_no_text_is_named(run, finished, tmp_path, capsys):
+    """The libraries that read tokenizers and weights take UTF-8 alone."""
+    folder = tmp_path / "model\udcff\x1b[2J"
+    shutil.copytree(finished / "run" / "models" / "control" / "final", folder)
+    assert run("generate", folder, "x", "--max-new-tokens", 1) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"gemmule: {tmp_path}/model\\xff\\x1b[2J/tokenizer.json: ")
+    assert "utf-8" in said
+    assert run("import", folder, tmp_path / "copy") == 1
+    assert run("export", folder, tmp_path / "copy", "--format", "gguf") == 1
+    assert "Traceback" not in capsys.readouterr().err

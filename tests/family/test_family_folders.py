@@ -63,6 +63,7 @@ def test_a_report_is_written_of_runs_alone(run, project, folder):
         ("dangling", "a link to nothing, which is not there"),
         ("x" * 300, "File name too long"),
         ("/dev/null", "a file, where"),
+        ("run\udcff", "run\\xff: a name that is not UTF-8"),
     ],
 )
 def test_a_place_where_no_run_can_be(run, project, capsys, out, words):
