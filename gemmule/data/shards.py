@@ -16,8 +16,11 @@ import json
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 import numpy as np
@@ -35,7 +38,9 @@ DocumentText = str | Sequence[Piece]
 INFO = "info.json"
 CHECKSUMS = "checksums.npy"
 BLOCK = 2**14  # entries with a checksum of their own
-BATCH_CHARACTERS = 2**20  # tokenized at a time: enough to keep all cores busy, little enough to stay small in memory
+BATCH_CHARACTERS = (
+    2**19
+)  # tokenized at a time: enough to keep cores busy, few enough to be small in memory and to hear Ctrl-C
 
 
 class TokenShards:
@@ -172,15 +177,12 @@ def write_shards(
     is. A mask is written only if some document comes in pieces. Memory use does not grow with the documents.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    writer = _Writer(folder, _dtype_for(tokenizer.vocabulary_size), shard_tokens)
-    try:
-        for batch in _batches(documents):
+    with _Writer(folder, _dtype_for(tokenizer.vocabulary_size), shard_tokens) as writer:
+        for batch in _batches(_units(documents, tokenizer)):
             writer.add(batch, tokenizer)
-    finally:
-        writer.close()
     starts = np.array(writer.document_starts, np.int64)
-    np.save(folder / "document_starts.npy", starts)
-    np.save(folder / CHECKSUMS, np.array([*writer.ids.checksums, *writer.mask.checksums], "<u4"))
+    _save(folder / "document_starts.npy", starts)
+    _save(folder / CHECKSUMS, np.array([*writer.ids.checksums, *writer.mask.checksums], "<u4"))
     write_json(
         folder / INFO,
         {
@@ -208,33 +210,29 @@ class _Writer:
         self.ids = _ShardFiles(folder, "tokens", dtype, shard_tokens)
         self.mask = _ShardFiles(folder, "mask", np.dtype(bool), shard_tokens)
 
-    def add(self, batch: list[DocumentText], tokenizer: Tokenizer) -> None:
-        texts = [text for document in batch for text, _ in _pieces(document)]
-        encoded = iter(tokenizer.encode_batch(texts))
-        if not self.masked and any(not isinstance(document, str) for document in batch):
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        for files in (self.ids, self.mask):
+            files.close() if kind is None else files.drop()
+
+    def add(self, batch: list[_Unit], tokenizer: Tokenizer) -> None:
+        encoded = tokenizer.encode_batch([unit.text for unit in batch])
+        if not self.masked and any(unit.in_pieces for unit in batch):
             self.masked = True
             for start in range(0, self.tokens, BATCH_CHARACTERS):  # all that came before is learned
                 self.mask.append(np.ones(min(BATCH_CHARACTERS, self.tokens - start), bool))
-        ids: list[int] = []
-        mask: list[bool] = []
-        for document in batch:
-            self.document_starts.append(self.tokens + len(ids))
-            pieces = _pieces(document)
-            for text, learned in pieces:
-                piece = next(encoded)
-                ids += piece
-                mask += [learned] * len(piece)
-                self.text_bytes += len(text.encode())
-            ids.append(tokenizer.eos_id)
-            mask.append(pieces[-1][1] if pieces else True)
-        self.ids.append(np.array(ids, np.int64))
-        if self.masked:
-            self.mask.append(np.array(mask, bool))
-        self.tokens += len(ids)
-
-    def close(self) -> None:
-        self.ids.close()
-        self.mask.close()
+        for unit, ids in zip(batch, encoded, strict=True):
+            if unit.begins:
+                self.document_starts.append(self.tokens)
+            if unit.ends:
+                ids.append(tokenizer.eos_id)
+            self.text_bytes += unit.bytes
+            self.ids.append(np.array(ids, np.int64))
+            if self.masked:
+                self.mask.append(np.full(len(ids), unit.learned))
+            self.tokens += len(ids)
 
 
 class _ShardFiles:
@@ -251,14 +249,19 @@ class _ShardFiles:
         self._checksum = 0
         self.checksums = array("I")
 
+    @property
+    def _path(self) -> Path:
+        return self._folder / _name(self._stem, self._number)
+
     def append(self, values: NDArray[Any]) -> None:
         while len(values):
             if self._file is None:
-                self._file = (self._folder / _name(self._stem, self._number)).open("wb")
+                self._file = self._path.open("wb")
                 self._write_header(self._file, 0)
             part = values[: min(self._length - self._filled, BLOCK - self._filled % BLOCK)]
             content = part.astype(self._dtype).tobytes()
-            self._file.write(content)
+            with naming(self._path):
+                self._file.write(content)
             self._checksum = zlib.crc32(content, self._checksum)
             self._filled += len(part)
             values = values[len(part) :]
@@ -273,13 +276,19 @@ class _ShardFiles:
             return
         if self._filled % BLOCK:
             self._end_block()
-        with self._file as file:
+        with naming(self._path), self._file as file:
             end = file.tell()
             file.seek(0)
             self._write_header(file, self._filled)
             if file.tell() + self._filled * self._dtype.itemsize != end:
                 raise AssertionError("numpy's header grew: it should keep room for any length")
         self._file, self._number, self._filled = None, self._number + 1, 0
+
+    def drop(self) -> None:
+        """Ends it as it is: what was written so far is of no use, and the reason for that is on its way."""
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
 
     def _end_block(self) -> None:
         self.checksums.append(self._checksum)
@@ -290,12 +299,43 @@ class _ShardFiles:
         np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": (length,)})
 
 
-def _batches(documents: Iterable[DocumentText]) -> Iterator[list[DocumentText]]:
-    batch: list[DocumentText] = []
-    characters = 0
+@dataclass
+class _Unit:
+    """What is tokenized by itself: a text, or a part of a long one."""
+
+    text: str
+    bytes: int
+    learned: bool
+    in_pieces: bool  # whether its document is
+    begins: bool  # whether its document begins with it
+    ends: bool = False
+
+
+def _units(documents: Iterable[DocumentText], tokenizer: Tokenizer) -> Iterator[_Unit]:
+    from gemmule.tokenizer.parts import parts  # shards are read without a tokenizer
+
     for document in documents:
-        batch.append(document)
-        characters += sum(len(text) for text, _ in _pieces(document))
+        in_pieces = not isinstance(document, str)
+        pieces: Sequence[Piece] = document if not isinstance(document, str) else [(document, True)]
+        last = None
+        for text, learned in pieces or [("", True)]:
+            of_piece = parts(text, tokenizer.encode)
+            for number, part in enumerate(of_piece):
+                if last is not None:
+                    yield last
+                text_bytes = len(text.encode()) if number == 0 else 0
+                last = _Unit(part, text_bytes, learned, in_pieces, begins=last is None)
+        assert last is not None
+        last.ends = True
+        yield last
+
+
+def _batches(units: Iterable[_Unit]) -> Iterator[list[_Unit]]:
+    batch: list[_Unit] = []
+    characters = 0
+    for unit in units:
+        batch.append(unit)
+        characters += len(unit.text)
         if characters >= BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0
@@ -303,8 +343,22 @@ def _batches(documents: Iterable[DocumentText]) -> Iterator[list[DocumentText]]:
         yield batch
 
 
-def _pieces(document: DocumentText) -> Sequence[Piece]:
-    return [(document, True)] if isinstance(document, str) else document
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Names the file in an error of the system's that doesn't: a full disk, found while writing."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+
+
+def _save(path: Path, values: NDArray[Any]) -> None:
+    """As np.save does, but for errors: numpy tells neither path nor reason."""
+    with naming(path), path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(values))
+        file.write(values.tobytes())
 
 
 def _dtype_for(vocabulary_size: int) -> np.dtype[Any]:

@@ -13,7 +13,9 @@ Byte-pair encoding: Sennrich et al. 2016 (arXiv 1508.07909); on bytes: Radford e
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+import threading
+from collections.abc import Iterable, Iterator
 from itertools import count, islice
 
 import tokenizers
@@ -21,6 +23,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, proc
 
 from gemmule.errors import RequestError
 from gemmule.tokenizer.load import Tokenizer
+from gemmule.tokenizer.parts import line_ends, word_ends
 
 CONTROL_TOKENS = {"<pad>": 0, "<eos>": 1, "<bos>": 2, "<unk>": 3, "<start_of_turn>": 106, "<end_of_turn>": 107}
 SMALLEST_VOCABULARY = 256 + len(CONTROL_TOKENS)  # every byte must have its token
@@ -31,11 +34,21 @@ SPLIT_PATTERN = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
+PART = 2**14  # characters that the library is handed at a time
+RUN, WORD = 60, 256  # characters: of a stretch that is no word (or a line of DNA), and of the pieces that it is cut into
+RUNS_LEARNED = 2**22  # characters
+LONG_RUN = re.compile(
+    rf"(?<![^\W\d_])[^\W\d_]{{{RUN},}}|(?<!_|[^\w\s])(?:_|[^\w\s]){{{RUN},}}|(?<!\s)\s{{{RUN},}}"
+)  # of letters, of signs, of white space
+HEARING, PATIENCE = 0.1, 1.5  # seconds between looks for a signal, and for reading to end after one
+
 
 def train(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     """Learns a vocabulary of exactly `vocabulary_size` tokens, control tokens included, from `texts`.
 
-    The texts are read once and not kept. The result depends on how often each piece occurs in them, not on their order.
+    The texts are read once and not kept. The result depends on how often each piece occurs in them, not on their order;
+    but of stretches of RUN and more characters without a boundary (DNA, a long line of signs) the first RUNS_LEARNED
+    characters count, in pieces of WORD: each is another word, and all of them are in memory.
 
     Raises RequestError if `vocabulary_size` is under 262 (256 bytes and 6 control tokens), or larger than the text
     supports: then it names the largest possible.
@@ -53,7 +66,7 @@ def train(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
         special_tokens=[],
         show_progress=False,
     )
-    learner.train_from_iterator(iter(texts), trainer)
+    _learn(learner, trainer, texts)
     largest = learner.get_vocab_size() + len(CONTROL_TOKENS)
     if largest < vocabulary_size:
         raise RequestError(
@@ -64,6 +77,66 @@ def train(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     vocabulary = _renumber(learned["vocab"])
     merges = [(left, right) for left, right in learned["merges"]]
     return Tokenizer(assemble(vocabulary, merges))
+
+
+def _learn(learner: tokenizers.Tokenizer, trainer: trainers.BpeTrainer, texts: Iterable[str]) -> None:
+    """Has `learner` learn in a thread: the library's one long call would be deaf to Ctrl-C and all other signals."""
+    stop = threading.Event()
+    raised: list[BaseException] = []
+
+    def feed() -> Iterator[str]:
+        for text in _bounded(texts):
+            if stop.is_set():
+                raise InterruptedError
+            yield text
+
+    def learn() -> None:
+        try:
+            learner.train_from_iterator(feed(), trainer)
+        except BaseException as error:  # told by the thread that waits
+            raised.append(error)
+
+    thread = threading.Thread(target=learn, name="tokenizer", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(HEARING)
+    except BaseException:
+        stop.set()
+        thread.join(PATIENCE)  # reading ends at the next text; merging can't be stopped, and ends with the process
+        raise
+    if raised:
+        raise raised[0]
+
+
+def _bounded(texts: Iterable[str]) -> Iterator[str]:
+    """The texts in parts that end where pieces end, and long stretches in pieces, as far as they count."""
+    left = RUNS_LEARNED
+    for text in texts:
+        for part in _parts(text):
+            words = part.split()
+            if len(part) < RUN or (max(map(len, words), default=0) < RUN and 2 * sum(map(len, words)) > len(part)):
+                yield part
+                continue
+            end = 0
+            for match in LONG_RUN.finditer(part):
+                yield part[end : match.start()]
+                end = match.end()
+                run = match[0][:left]
+                left -= len(run)
+                yield from (run[start : start + WORD] for start in range(0, len(run), WORD))
+            yield part[end:]
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Parts of a text that end where SPLIT_PATTERN's pieces do: after a line, or before a space, that stands alone."""
+    start = 0
+    while len(text) - start > PART:
+        low, high = start + PART // 2, start + PART
+        end = next(line_ends(text, low, high), 0) or next(word_ends(text, low, high), high)
+        yield text[start:end]
+        start = end
+    yield text[start:]
 
 
 def _renumber(learned: dict[str, int]) -> dict[str, int]:

@@ -1,0 +1,133 @@
+"""What long records take: memory and time of `gemmule tokenize`, and how soon it hears Ctrl-C.
+
+    python benchmarks/records.py [--megabytes 38] [--stretch 100] [--interrupts 12]
+
+One record of many megabytes of the bundled Shakespeare, in each format; then stretches without a space or a line end,
+at a quarter of their size and whole; then SIGINT at moments spread over the longest of these runs. Memory is the peak
+of the whole process, less that of one which tokenizes a small text. Prints two tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import common
+import pyarrow
+import pyarrow.parquet
+from rich.table import Table
+
+from gemmule.data import sources
+
+RECIPE = """
+name = "records"
+[data]
+sources = ["{name}"]
+[tokenizer]
+vocabulary_size = 2048
+[models.one]
+architecture = {{ layers = 2, width = 16 }}
+train = {{ tokens = 512 }}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=38)
+    parser.add_argument("--stretch", type=int, default=100, help="megabytes of a text without a space")
+    parser.add_argument("--interrupts", type=int, default=12)
+    wishes = parser.parse_args()
+
+    bundled = sources.resolve([sources.BUNDLED], Path())
+    text = "".join(document.text for file in bundled for document in sources.read_documents(file))
+    size = wishes.megabytes * 10**6
+    long = (text * (1 + size // len(text)))[:size]
+    dna = "".join(random.Random(0).choices("ACGT", k=10**6))
+    stretches = {"ACGT...": dna, "spaces": " ", "digits": "0123456789", "signs": "=-"}
+
+    table = Table("text", "MB", "seconds", "peak over a small text's, MB", "of its size")
+    with tempfile.TemporaryDirectory() as folder:
+        _, base = tokenize(write(Path(folder), "small.txt", text[:200_000]))
+        for name in ("a.txt", "a.jsonl", "a.json", "a.csv", "a.parquet"):
+            add(table, f"one record, {Path(name).suffix[1:]}", size, base, write(Path(folder), name, long))
+        wide = write(Path(folder), "wide.jsonl", "\U0001f600" + long)  # four bytes a character in memory
+        add(table, "one record with an emoji, jsonl", size, base, wide)
+        for name, stretch in stretches.items():
+            for part in (4, 1):
+                length = wishes.stretch * 10**6 // part
+                repeated = (stretch * (1 + length // len(stretch)))[:length]
+                add(table, name, length, base, write(Path(folder), f"{name[:4]}{part}.txt", f"{text}{repeated}"))
+        common.show(table)
+        latencies = interrupts(write(Path(folder), "ACGT1.txt", text + dna * wishes.stretch), wishes.interrupts)
+    table = Table("SIGINT at", "seconds until it ended", "exit status")
+    for at, seconds, status in latencies:
+        table.add_row(f"{at:.1f} s", f"{seconds:.2f}", str(status))
+    common.show(table)
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    """A recipe for a file of this name with one record, and two short ones beside it; gives the recipe's path."""
+    file, texts = folder / name, [text, "A short one.", "Another short one."]
+    if file.suffix == ".jsonl":
+        file.write_text("".join(json.dumps({"text": each}, ensure_ascii=False) + "\n" for each in texts))
+    elif file.suffix == ".json":
+        file.write_text(json.dumps([{"text": each} for each in texts]))
+    elif file.suffix == ".csv":
+        with file.open("w", newline="") as out:
+            csv.writer(out).writerows([["text"], *([each] for each in texts)])
+    elif file.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.table({"text": texts}), file)
+    else:
+        file.write_text(text)
+    recipe = file.with_suffix(".toml")
+    recipe.write_text(RECIPE.format(name=name))
+    return recipe
+
+
+def start(recipe: Path) -> tuple[subprocess.Popen[bytes], float]:
+    run = recipe.with_suffix(f".run{time.monotonic_ns()}")
+    arguments = [sys.executable, "-m", "gemmule", "tokenize", str(recipe), "--out", str(run)]
+    return subprocess.Popen(arguments, stderr=subprocess.DEVNULL), time.perf_counter()
+
+
+def tokenize(recipe: Path) -> tuple[float, int]:
+    """Seconds, and the peak memory of the process in bytes."""
+    process, began = start(recipe)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0
+    return time.perf_counter() - began, usage.ru_maxrss * 1024
+
+
+def add(table: Table, what: str, size: int, base: int, recipe: Path) -> None:
+    seconds, peak = tokenize(recipe)
+    table.add_row(
+        what, f"{size / 1e6:.0f}", f"{seconds:.1f}", f"{(peak - base) / 1e6:.0f}", f"{(peak - base) / size:.1f}"
+    )
+
+
+def interrupts(recipe: Path, count: int) -> list[tuple[float, float, int]]:
+    """When SIGINT was sent to a run, how many seconds later it ended, and its exit status: at moments over a whole run."""
+    whole, _ = tokenize(recipe)
+    found = []
+    for number in range(count):
+        process, began = start(recipe)
+        at = whole * (number + 0.5) / count
+        time.sleep(max(0.0, began + at - time.perf_counter()))
+        process.send_signal(signal.SIGINT)
+        sent = time.perf_counter()
+        status = process.wait()
+        found.append((at, time.perf_counter() - sent, status))
+    return found
+
+
+if __name__ == "__main__":
+    main()
