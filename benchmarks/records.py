@@ -115,7 +115,7 @@ def add(table: Table, what: str, size: int, base: int, recipe: Path) -> None:
 
 
 def interrupts(recipe: Path, count: int) -> list[tuple[float, float, int]]:
-    """When SIGINT was sent to a run, how many seconds later it ended, and its exit status: at moments over a whole run."""
+    """When SIGINT was sent to a run, how many seconds later it ended, and its exit status."""
     whole, _ = tokenize(recipe)
     found = []
     for number in range(count):

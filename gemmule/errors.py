@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 TERM_STATUS = "GEMMULE_TERM_STATUS"  # for a scheduler that takes anything but 0 for a failure
@@ -53,6 +55,17 @@ def cannot_write(path: Path | str, error: OSError) -> GemmuleError:
     place = error.filename if isinstance(error.filename, str | Path) else path
     kind = RequestError if error.errno in NEVER_WRITABLE else WorkError
     return kind(f"{place}: can't be written: {error.strerror or error}")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[Path]:
+    """Names the file in an error of the system's that does not: a disk that is found full while writing."""
+    try:
+        yield path
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
 
 
 def first_line(error: BaseException) -> str:

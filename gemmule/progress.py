@@ -153,7 +153,10 @@ def duration(seconds: float) -> str:
 
 
 class PatientMeter:
-    """A Meter for work that is mostly over at once: it shows nothing in the first seconds, and no end of short work."""
+    """A Meter for work that is mostly over at once: it shows nothing in the first seconds, and no end of short work.
+
+    Without a title it shows nothing at all.
+    """
 
     PATIENCE = 3.0  # seconds
 
@@ -175,7 +178,7 @@ class PatientMeter:
 
     def update(self, done: int) -> None:
         """Says that `done` of the total is behind us."""
-        if self.meter is None and running_seconds() - self.started >= self.PATIENCE:
-            self.meter = Meter(self.title, self.total, done=min(done, self.total), unit=self.unit).__enter__()
-        elif self.meter is not None:
+        if self.meter is not None:
             self.meter.update(min(done, self.total))
+        elif self.title and running_seconds() - self.started >= self.PATIENCE:
+            self.meter = Meter(self.title, self.total, done=min(done, self.total), unit=self.unit).__enter__()

@@ -102,7 +102,8 @@ def _tokenizer(step: Step, plan: Plan) -> None:
             assert step.source is not None
             made = read_tokenizer(step.source)
         else:
-            made = tokenizer.train(read_split(step.inputs["documents"].path, "train"), wanted)
+            texts = read_split(step.inputs["documents"].path, "train", "tokenizer: reading text")
+            made = tokenizer.train(texts, wanted)
         if plan.recipe.tokenizer.prune:
             made, whole = prune(made, used_ids(_all_text(step.inputs["documents"].path), made), folder), made
             kept = f", of {whole.vocabulary_size:,}: those that the text uses, and what they need"
@@ -114,7 +115,9 @@ def _tokenizer(step: Step, plan: Plan) -> None:
 
 def _all_text(documents: Path) -> Iterator[str]:
     """The documents of a run, those to validate on too: there as well a teacher is to read its own tokens."""
-    return chain.from_iterable(read_split(documents, split) for split in ("train", "validation"))
+    return chain.from_iterable(
+        read_split(documents, split, f"tokenizer: reading {split}") for split in ("train", "validation")
+    )
 
 
 def _outside(step: Step, plan: Plan) -> None:
@@ -168,9 +171,8 @@ def _rows(source: Path, words: Tokenizer) -> int:
 def _tokens(step: Step, plan: Plan) -> None:
     split = step.settings["split"]
     with _publish(step) as folder:
-        shards = write_shards(
-            read_split(step.inputs["documents"].path, split), load_tokenizer(step.inputs["tokenizer"].path), folder
-        )
+        texts = read_split(step.inputs["documents"].path, split, f"tokenizing {split}")
+        shards = write_shards(texts, load_tokenizer(step.inputs["tokenizer"].path), folder)
     say(f"tokens: {human(len(shards))} for {split}, {shards.text_bytes / len(shards):.2f} bytes each")
 
 

@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -125,18 +126,24 @@ def _too_few(summary: DocumentsSummary, files: int) -> str:
     )
 
 
-def read_split(folder: Path, split: Split) -> Iterator[str]:
-    """The texts of one side, in order. Raises WorkError if the file is missing or damaged."""
+def read_split(folder: Path, split: Split, title: str = "") -> Iterator[str]:
+    """The texts of one side, in order; with a title, it is shown how far they are read, if that takes long.
+
+    Raises WorkError if the file is missing or damaged.
+    """
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
     file = folder / FILE
     try:
         with ParquetFile(file, buffer_size=2**20, page_checksum_verification=True) as table:
-            for batch in table.iter_batches(batch_size=rows_at_once(table), columns=["text", "split"]):
-                for text, side in zip(batch["text"].to_pylist(), batch["split"].to_pylist(), strict=True):
+            batches = table.iter_batches(batch_size=rows_at_once(table), columns=["text", "split"])
+            rows = (zip(batch["text"].to_pylist(), batch["split"].to_pylist(), strict=True) for batch in batches)
+            with PatientMeter(title, table.metadata.num_rows, "documents") as meter:
+                for number, (text, side) in enumerate(chain.from_iterable(rows), start=1):
                     if side == split:
                         yield text
+                    meter.update(number)
     except (pyarrow.ArrowException, OSError, KeyError) as error:
         raise WorkError(f"{file}: missing or damaged ({error}); make the documents again") from None
 

@@ -16,7 +16,7 @@ import json
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemmule.artifact import write_json
-from gemmule.errors import WorkError
+from gemmule.errors import WorkError, naming
 
 if TYPE_CHECKING:
     from gemmule.tokenizer.load import Tokenizer
@@ -312,15 +312,14 @@ class _Unit:
 
 
 def _units(documents: Iterable[DocumentText], tokenizer: Tokenizer) -> Iterator[_Unit]:
-    from gemmule.tokenizer.parts import parts  # shards are read without a tokenizer
+    from gemmule.tokenizer.parts import LONGEST, parts  # shards are read without a tokenizer
 
     for document in documents:
         in_pieces = not isinstance(document, str)
         pieces: Sequence[Piece] = document if not isinstance(document, str) else [(document, True)]
         last = None
         for text, learned in pieces or [("", True)]:
-            of_piece = parts(text, tokenizer.encode)
-            for number, part in enumerate(of_piece):
+            for number, part in enumerate(parts(text, tokenizer.encode) if len(text) > LONGEST else [text]):
                 if last is not None:
                     yield last
                 text_bytes = len(text.encode()) if number == 0 else 0
@@ -341,17 +340,6 @@ def _batches(units: Iterable[_Unit]) -> Iterator[list[_Unit]]:
             batch, characters = [], 0
     if batch:
         yield batch
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Names the file in an error of the system's that doesn't: a full disk, found while writing."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            raise OSError(error.errno, error.strerror, str(path)) from None
-        raise
 
 
 def _save(path: Path, values: NDArray[Any]) -> None:

@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from typing import Any
 import tokenizers
 
 from gemmule.artifact import write_json
-from gemmule.errors import RequestError, WorkError, first_line, shown
+from gemmule.errors import RequestError, WorkError, first_line, naming, shown
 from gemmule.hub import find_folder
+from gemmule.tokenizer.parts import groups, parts
 
 # What a tokenizer may consist of, in a model folder that holds other things too.
 FILES = (
@@ -106,19 +107,28 @@ class Tokenizer:
         return self
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`, without `<bos>`.
+        """The ids of `text`, without `<bos>`; a long one is encoded in parts.
 
         Raises RequestError for a lone surrogate, which is no character, or where the tokenizer's pattern gives up.
         """
-        encoding = self._encoded(lambda: self.inner.encode(text, add_special_tokens=False), [text])
-        ids: list[int] = encoding.ids
-        return ids
+        return [number for part in parts(text, self._encode_part) for number in self._encode_part(part)]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on all cores."""
-        # the fast variant doesn't keep track of where in the text each token came from
-        encodings = self._encoded(lambda: self.inner.encode_batch_fast(list(texts), add_special_tokens=False), texts)
-        return [encoding.ids for encoding in encodings]
+        found: list[list[int]] = []
+        for some in groups(texts):
+            if len(some) == 1:
+                found.append(self.encode(some[0]))
+                continue
+            # the fast variant doesn't keep track of where in the text each token came from
+            encodings = self._encoded(partial(self.inner.encode_batch_fast, some, add_special_tokens=False), some)
+            found += [encoding.ids for encoding in encodings]
+        return found
+
+    def _encode_part(self, text: str) -> list[int]:
+        encoding = self._encoded(lambda: self.inner.encode(text, add_special_tokens=False), [text])
+        ids: list[int] = encoding.ids
+        return ids
 
     def _encoded(self, encode: Callable[[], Any], texts: Sequence[str]) -> Any:
         try:
@@ -254,7 +264,7 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer.folder is None:
-        tokenizer.inner.save(str(folder / "tokenizer.json"))
+        write_inner(tokenizer.inner, folder)
         write_json(folder / "tokenizer_config.json", _transformers_config(tokenizer))
         return
     if not (tokenizer.folder / "tokenizer.json").is_file():
@@ -263,6 +273,12 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
         file = tokenizer.folder / name
         if file.is_file() and file.resolve() != (folder / name).resolve():
             shutil.copyfile(file, folder / name)
+
+
+def write_inner(inner: tokenizers.Tokenizer, folder: Path) -> None:
+    """As `inner.save` does, which tells neither path nor reason of a full disk."""
+    with naming(folder / "tokenizer.json") as file:
+        file.write_text(inner.to_str(pretty=True), encoding="utf-8")
 
 
 def _transformers_config(tokenizer: Tokenizer) -> dict[str, Any]:

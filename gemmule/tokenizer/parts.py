@@ -10,12 +10,13 @@ spaces) does it end after LONGEST characters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 LONGEST = 2**17  # characters
 CONTEXT = 256  # characters on each side that show whether a cut changes ids
 TRIES = 8  # places of each kind that are looked at
+AT_ONCE = 2**19  # characters of a batch: enough to keep cores busy
 Encode = Callable[[str], list[int]]
 
 
@@ -35,6 +36,20 @@ def parts(text: str, encode: Encode, longest: int = LONGEST) -> Iterator[str]:
         yield text[start:end]
         start = begin
     yield text[start:] if start else text
+
+
+def groups(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts in batches of about AT_ONCE characters; one that is longer than a part by itself."""
+    some: list[str] = []
+    size = 0
+    for text in texts:
+        if some and (size + len(text) > AT_ONCE or len(text) > LONGEST):
+            yield some
+            some, size = [], 0
+        some.append(text)
+        size = AT_ONCE if len(text) > LONGEST else size + len(text)
+    if some:
+        yield some
 
 
 def _places(text: str, low: int, high: int) -> Iterator[tuple[int, int]]:

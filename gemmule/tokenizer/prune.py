@@ -25,7 +25,7 @@ from tokenizers import pre_tokenizers
 
 from gemmule.artifact import write_json
 from gemmule.errors import RequestError, WorkError
-from gemmule.tokenizer.load import Tokenizer
+from gemmule.tokenizer.load import Tokenizer, write_inner
 
 TEXTS = 64  # encoded at once
 FILLER = re.compile(r"unused|reserved", re.IGNORECASE)  # control tokens without a meaning: Gemma has 6,242 of them
@@ -70,7 +70,7 @@ def prune(tokenizer: Tokenizer, used: Iterable[int], folder: Path) -> Tokenizer:
     if inner.get_vocab(with_added_tokens=True) != new:
         raise WorkError(f"{tokenizer.folder or 'this tokenizer'}: its added tokens are not numbered like its others")
     folder.mkdir(parents=True, exist_ok=True)
-    inner.save(str(folder / "tokenizer.json"))
+    write_inner(inner, folder)
     write_json(folder / "tokenizer_config.json", _config(tokenizer, added))
     if tokenizer.folder and (template := tokenizer.folder / "chat_template.jinja").is_file():
         (folder / template.name).write_bytes(template.read_bytes())

@@ -12,11 +12,16 @@ Byte-pair encoding: Sennrich et al. 2016 (arXiv 1508.07909); on bytes: Radford e
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import re
+import sys
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import count, islice
+from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
@@ -35,20 +40,24 @@ SPLIT_PATTERN = (
 )
 
 PART = 2**14  # characters that the library is handed at a time
-RUN, WORD = 60, 256  # characters: of a stretch that is no word (or a line of DNA), and of the pieces that it is cut into
+RUN, WORD = (
+    60,
+    256,
+)  # characters: of a stretch that is no word (or a line of DNA), and of the pieces that it is cut into
 RUNS_LEARNED = 2**22  # characters
 LONG_RUN = re.compile(
     rf"(?<![^\W\d_])[^\W\d_]{{{RUN},}}|(?<!_|[^\w\s])(?:_|[^\w\s]){{{RUN},}}|(?<!\s)\s{{{RUN},}}"
 )  # of letters, of signs, of white space
-HEARING, PATIENCE = 0.1, 1.5  # seconds between looks for a signal, and for reading to end after one
+HEARING, PATIENCE = 0.1, 1.0  # seconds between looks for a signal, and for reading to end after one
+INTERRUPTED = 130  # exit status
 
 
 def train(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     """Learns a vocabulary of exactly `vocabulary_size` tokens, control tokens included, from `texts`.
 
     The texts are read once and not kept. The result depends on how often each piece occurs in them, not on their order;
-    but of stretches of RUN and more characters without a boundary (DNA, a long line of signs) the first RUNS_LEARNED
-    characters count, in pieces of WORD: each is another word, and all of them are in memory.
+    but of stretches of RUN and more characters without a boundary (DNA, a long line of signs), in pieces of WORD, as
+    many different ones count as RUNS_LEARNED characters hold: all of them are in memory.
 
     Raises RequestError if `vocabulary_size` is under 262 (256 bytes and 6 control tokens), or larger than the text
     supports: then it names the largest possible.
@@ -81,7 +90,7 @@ def train(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
 
 def _learn(learner: tokenizers.Tokenizer, trainer: trainers.BpeTrainer, texts: Iterable[str]) -> None:
     """Has `learner` learn in a thread: the library's one long call would be deaf to Ctrl-C and all other signals."""
-    stop = threading.Event()
+    stop, done = threading.Event(), threading.Event()
     raised: list[BaseException] = []
 
     def feed() -> Iterator[str]:
@@ -95,23 +104,34 @@ def _learn(learner: tokenizers.Tokenizer, trainer: trainers.BpeTrainer, texts: I
             learner.train_from_iterator(feed(), trainer)
         except BaseException as error:  # told by the thread that waits
             raised.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=learn, name="tokenizer", daemon=True)
-    thread.start()
+    threading.Thread(target=learn, name="tokenizer", daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(HEARING)
-    except BaseException:
-        stop.set()
-        thread.join(PATIENCE)  # reading ends at the next text; merging can't be stopped, and ends with the process
+        while not done.wait(HEARING):
+            pass
+    except BaseException as error:
+        stop.set()  # reading ends at the next text; merging can't be stopped, and ends with the process
+        if not done.wait(PATIENCE):
+            atexit.register(_leave, done, error.code if isinstance(error, SystemExit) else INTERRUPTED)
         raise
     if raised:
-        raise raised[0]
+        raise raised.pop()
+
+
+def _leave(done: threading.Event, status: Any) -> None:
+    """Ends a process whose tokenizer still learns: if it came back while Python ends, that would abort."""
+    if not done.is_set():
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(status if isinstance(status, int) else 1)
 
 
 def _bounded(texts: Iterable[str]) -> Iterator[str]:
     """The texts in parts that end where pieces end, and long stretches in pieces, as far as they count."""
-    left = RUNS_LEARNED
+    seen: set[int] = set()  # hashes of the pieces of stretches: so many different ones are in memory while it learns
     for text in texts:
         for part in _parts(text):
             words = part.split()
@@ -122,9 +142,12 @@ def _bounded(texts: Iterable[str]) -> Iterator[str]:
             for match in LONG_RUN.finditer(part):
                 yield part[end : match.start()]
                 end = match.end()
-                run = match[0][:left]
-                left -= len(run)
-                yield from (run[start : start + WORD] for start in range(0, len(run), WORD))
+                for start in range(match.start(), end, WORD):
+                    piece = part[start : min(end, start + WORD)]
+                    if len(seen) < RUNS_LEARNED // WORD:
+                        seen.add(hash(piece))
+                    if hash(piece) in seen:
+                        yield piece
             yield part[end:]
 
 

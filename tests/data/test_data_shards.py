@@ -1,9 +1,12 @@
 """Token shards: what is written is what the tokenizer gave, by position, and damage is named."""
 
+import errno
 import json
+import signal
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +15,13 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gemmule.artifact import publish
 from gemmule.data import shards as module
+from gemmule.data.documents import write_documents
 from gemmule.data.shards import TokenShards, write_shards
+from gemmule.data.sources import resolve
 from gemmule.errors import WorkError
-from gemmule.tokenizer import Tokenizer, train
+from gemmule.tokenizer import Tokenizer, save, train
 
 EOS = 1
 
@@ -254,3 +260,42 @@ def test_reading_needs_no_torch(tokenizer: Tokenizer, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file can grow past 100 kB: as on a full disk, writing fails in the middle of a file."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, ignored)
+
+
+@pytest.mark.parametrize(("texts", "name"), [(["the quick brown fox " * 10_000] * 5, "tokens-00000.npy"),
+                                             ([""] * 20_000, "document_starts.npy")])  # fmt: skip
+def test_a_full_disk_is_named_with_path_and_reason(
+    tokenizer: Tokenizer, tmp_path: Path, full_disk: None, texts: list[str], name: str
+) -> None:
+    with pytest.raises(OSError, match="File too large") as raised:
+        write_shards(texts, tokenizer, tmp_path)
+    assert (raised.value.errno, raised.value.filename) == (errno.EFBIG, str(tmp_path / name))
+
+
+def test_a_full_disk_while_documents_or_a_tokenizer_are_written(tmp_path: Path, full_disk: None) -> None:
+    draw = np.random.default_rng(0)
+    for name in "abc":
+        (tmp_path / f"{name}.txt").write_text(draw.bytes(40_000).hex())
+    files = resolve(["*.txt"], tmp_path)
+    with (
+        pytest.raises(WorkError, match=r"out.*: can't be written: .*File too large"),
+        publish(tmp_path / "out", "documents") as folder,
+    ):
+        write_documents(files, "text", 0.1, folder)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    large = train([" ".join("".join(draw.choice(letters, 8)) for _ in range(2000))], 3000)
+    with pytest.raises(OSError, match="File too large") as raised:
+        save(large, tmp_path / "tokenizer")
+    assert raised.value.filename == str(tmp_path / "tokenizer" / "tokenizer.json")
