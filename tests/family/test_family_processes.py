@@ -94,7 +94,7 @@ def test_a_killed_process_costs_nothing_but_time(tmp_path, recipe, run, contents
         artifact.verify(artifact.read(whole / "models" / model / "final"))
     assert run("train", recipe, "--out", alone) == 0
     assert losses(whole, "teacher") == pytest.approx(losses(alone, "teacher"), rel=1e-5)
-    assert losses(whole, "student") == pytest.approx(losses(alone, "student"), rel=1e-2)  # of targets drawn anew
+    assert losses(whole, "student") == pytest.approx(losses(alone, "student"), rel=1e-3)  # of targets drawn anew
     assert run("train", recipe, "--out", whole) == 0  # one process finds nothing left to do
 
 

@@ -13,7 +13,7 @@ from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
 from gemmule.train import checkpoint, loop
 from gemmule.train.memory import lower_precision, recompute_activations
-from gemmule.train.optimizer import Optimizer
+from gemmule.train.optimizer import Muon, Optimizer, orthogonal
 
 
 def test_only_matrices_decay():
@@ -60,6 +60,32 @@ def test_muon_has_the_matrices_of_the_layers_and_turns_their_updates_orthogonal(
         if id(weight) in by_muon:
             values = torch.linalg.svdvals((weight - before[name]) / 1e-3) / (0.2 * max(weight.shape) ** 0.5)
             assert 0.5 < values.max() < 1.5
+
+
+def test_muon_takes_pytorchs_steps_but_for_what_bfloat16_rounds():
+    """Momentum, decay and rate are to the bit PyTorch's: where its iteration is ours, the weights are the same."""
+    ours, theirs = (torch.nn.Parameter(torch.randn(24, 40, generator=torch.manual_seed(0))) for _ in range(2))
+    wishes = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.95}
+    mine, reference = Muon([ours], **wishes), torch.optim.Muon([theirs], **wishes, adjust_lr_fn="match_rms_adamw")
+    moved = ours.detach().clone()
+    for step in range(4):
+        ours.grad = torch.randn(24, 40, generator=torch.manual_seed(step))
+        theirs.grad = ours.grad.clone()
+        mine.step()
+        reference.step()
+    assert (ours - theirs).norm() < 0.02 * (ours - moved).norm()
+    torch.testing.assert_close(mine.state[ours]["momentum_buffer"], reference.state[theirs]["momentum_buffer"])
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24), (16, 16)])
+def test_the_iteration_keeps_singular_vectors_and_brings_singular_values_to_one(shape):
+    matrix = torch.randn(*shape, generator=torch.manual_seed(0))
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    made = orthogonal(matrix)
+    values = torch.diagonal(u.T @ made @ v.T)
+    torch.testing.assert_close(u @ torch.diag(values) @ v, made, rtol=0, atol=1e-4)
+    assert 0.3 < values.min() < values.max() < 1.25
+    assert not orthogonal(torch.zeros(3, 5)).any()
 
 
 def test_training_by_muon_goes_on_as_if_nothing_had_happened(job, tmp_path):
