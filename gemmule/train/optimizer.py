@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -56,23 +56,32 @@ class AdamW:
             )  # fmt: skip
 
 
-class Muon(torch.optim.Muon):
-    """PyTorch's, but for the type in which it makes updates orthogonal on a CPU: float32 there.
+class Muon:
+    """`torch.optim.Muon` as it adjusts rates for AdamW's, but for the type of its iteration on a CPU: float32.
 
     In bfloat16 a sum in another order changes an update by a thousandth, so that processes, which share the work, would
     end elsewhere than one; and a CPU takes three times as long for it.
     """
 
+    def __init__(self, params: Sequence[Tensor], lr: float, weight_decay: float, momentum: float) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"params": params, "lr": lr, "weight_decay": weight_decay}]
+        self.momentum = momentum
+        self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+
+    def zero_grad(self) -> None:
+        for weight in self.param_groups[0]["params"]:
+            weight.grad = None
+
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
+    def step(self) -> None:
         for group in self.param_groups:
-            momentum, decay = group["momentum"], group["lr"] * group["weight_decay"]
+            decay = group["lr"] * group["weight_decay"]
             for weight in (weight for weight in group["params"] if weight.grad is not None):
                 state = self.state[weight]
                 if not state:
                     state["momentum_buffer"] = torch.zeros_like(weight.grad)
-                state["momentum_buffer"].lerp_(weight.grad, 1 - momentum)
-                update = orthogonal(weight.grad.lerp(state["momentum_buffer"], momentum))  # Nesterov's
+                state["momentum_buffer"].lerp_(weight.grad, 1 - self.momentum)
+                update = orthogonal(weight.grad.lerp(state["momentum_buffer"], self.momentum))  # Nesterov's
                 rate = group["lr"] * 0.2 * math.sqrt(max(weight.shape))  # an update as large as AdamW's
                 weight.mul_(1 - decay).add_(update.to(weight.dtype), alpha=-rate)
 
@@ -112,9 +121,7 @@ class Optimizer:
         rate, betas = train.learning_rate, (train.betas[0], train.betas[1])
         self.parts: list[AdamW | Muon] = [AdamW(groups, rate, betas)]
         if by_muon:
-            self.parts.append(
-                Muon(by_muon, lr=rate, weight_decay=train.weight_decay, momentum=train.betas[1])
-            )
+            self.parts.append(Muon(by_muon, lr=rate, weight_decay=train.weight_decay, momentum=train.betas[1]))
 
     def zero_grad(self) -> None:
         for part in self.parts:
