@@ -1,7 +1,7 @@
 """The targets of a teacher, made: prepared once, taught by one process or by many at once, published by the last.
 
     prepare   what all share: a coding solved for the budget, or that of earlier targets of the same text's beginning
-    teach     the segments that are missing (`distill/parts.py`): an interruption loses at most the one in hand
+    teach     the segments that are missing (`distill/parts.py`): a kill costs a minute, and the windows just read
     publish   all segments as one artifact
 
 `gemmule run` and `gemmule teach` do the three in a row, alone in the run folder; a worker of several teaches its own

@@ -7,6 +7,7 @@ coding and the seed alone, so it does not matter who makes it, or how often it w
     info.json, order.bin    what all segments share, as in the finished folder
     identity.json           what the targets are made from
     segment-00000000        the index of its blocks, then the blocks; ends count from the first block's beginning
+    begun-00000001          the same of a segment that takes longer than a minute, its later blocks still empty
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ from gemmule.distill.packing import Coding
 from gemmule.distill.targets import BLOCK, INDEX, INFO, ORDER, Rest, TargetStore, read_coding, write_coding
 from gemmule.distill.teachers import Teacher
 from gemmule.errors import WorkError
+from gemmule.progress import running_seconds
 
 SEGMENT = 2**14  # tokens, about
 IDENTITY = "identity.json"
 WINDOWS_AT_ONCE, TOKENS_AT_ONCE = 8, 4096  # that the teacher reads, at most of either (but one window)
+KEPT_EVERY = 60.0  # seconds: a kill costs at most this, and what the teacher reads at once
 COMPARED_AT_ONCE = 2**20  # tokens
 
 
@@ -66,9 +69,10 @@ class Parts:
     def prepare(self, coding: Coding, temperature: float, rest: Rest) -> None:
         """Begins anew with this coding. What was there before was made otherwise, or is damaged."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        artifact.write_json(self.folder / IDENTITY, self.identity)
-        write_coding(self.folder, coding, len(self.windows.shards), temperature, rest)
+        with artifact.writing(self.folder):
+            self.folder.mkdir(parents=True)
+            artifact.write_json(self.folder / IDENTITY, self.identity)
+            write_coding(self.folder, coding, len(self.windows.shards), temperature, rest)
         host.give_back()  # what solving the coding took
 
     def rows(self, number: int) -> range:
@@ -78,7 +82,11 @@ class Parts:
 
     def missing(self, numbers: Iterable[int] | None = None) -> list[int]:
         """Those of the segments (all, if none are named) that are not there, or damaged."""
-        return [number for number in (range(len(self)) if numbers is None else numbers) if self._read(number) is None]
+        return [
+            number
+            for number in (range(len(self)) if numbers is None else numbers)
+            if self._read(self._path(number), number) is None
+        ]
 
     @property
     def absent(self) -> int:
@@ -90,31 +98,80 @@ class Parts:
     ) -> None:
         """Makes these segments. `progress` is called with the tokens just done."""
         coding, info = read_coding(self.folder)
-        length = self.windows.sequence_length
-        at_once = min(WINDOWS_AT_ONCE, max(1, TOKENS_AT_ONCE // length)) * length
         for number in numbers:
-            rows = self.rows(number)
-            draws, taught = [], []
-            for first in range(rows.start, rows.stop, at_once):
-                last = min(first + at_once, rows.stop)
-                some = range(first // length, -(-last // length))
-                for logits, positions in expect(teacher, self.windows, some, info["temperature"]):
-                    draws.append(coding.scheme.draw(logits, seed, positions))
-                    taught.append(positions)
-                if progress is not None:
-                    progress(last - first)
-            positions = np.array(rows)
-            # a window without <bos> begins with a token at which nothing is expected: an empty row
-            draw = sampling.join(draws).spread(len(rows), torch.from_numpy(np.concatenate(taught) - rows.start))
-            blocks = [slice(start, start + BLOCK) for start in range(0, len(rows), BLOCK)]
-            self._write(number, [coding.encode(draw[block], positions[block], seed) for block in blocks])
+            self._write(
+                self._path(number), number, self._make(number, teacher, coding, info["temperature"], seed, progress)
+            )
+            self._begun(number).unlink(missing_ok=True)
+
+    def _make(
+        self,
+        number: int,
+        teacher: Teacher,
+        coding: Coding,
+        temperature: float,
+        seed: int,
+        progress: Callable[[int], None] | None,
+    ) -> list[bytes]:
+        """The blocks of a segment. Of a slow teacher those done are kept every minute.
+
+        The teacher always reads the same windows together, so going on changes no byte: those of the block that was
+        begun are read again.
+        """
+        rows, length = self.rows(number), self.windows.sequence_length
+        group = min(WINDOWS_AT_ONCE, max(1, TOKENS_AT_ONCE // length)) * length
+        blocks = self._kept(number)
+        done, kept = rows.start + len(blocks) * BLOCK, running_seconds()
+        begin = rows.start + (done - rows.start) // group * group
+        if progress is not None and begin > rows.start:
+            progress(begin - rows.start)
+        left: list[sampling.Draw] = []  # of the rows from `done` on that make no whole block yet
+        for first in range(begin, rows.stop, group):
+            last = min(first + group, rows.stop)
+            draw = self._draw(range(first, last), teacher, coding, temperature, seed)
+            left = [sampling.join([*left, draw[max(0, done - first) :]])]
+            whole = last if last == rows.stop else last - (last - done) % BLOCK
+            for start in range(done, whole, BLOCK):
+                block = left[0][start - done : min(start + BLOCK, whole) - done]
+                blocks.append(coding.encode(block, np.arange(start, start + len(block)), seed))
+            left, done = [left[0][whole - done :]], whole
+            if progress is not None:
+                progress(last - first)
+            if last < rows.stop and running_seconds() - kept >= KEPT_EVERY:
+                self._write(self._begun(number), number, blocks)
+                kept = running_seconds()
+        return blocks
+
+    def _draw(self, rows: range, teacher: Teacher, coding: Coding, temperature: float, seed: int) -> sampling.Draw:
+        """What is kept at these rows, which whole windows hold."""
+        length = self.windows.sequence_length
+        some = range(rows.start // length, -(-rows.stop // length))
+        draws, taught = [], []
+        for logits, positions in expect(teacher, self.windows, some, temperature):
+            draws.append(coding.scheme.draw(logits, seed, positions))
+            taught.append(positions)
+        # a window without <bos> begins with a token at which nothing is expected: an empty row
+        return sampling.join(draws).spread(len(rows), torch.from_numpy(np.concatenate(taught) - rows.start))
+
+    def _kept(self, number: int) -> list[bytes]:
+        """The first blocks of a segment, as far as they were kept."""
+        found = self._read(self._begun(number), number)
+        if found is None:
+            return []
+        ends = found[0]["end"].tolist()
+        blocks = [found[1][begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+        return [block for block in blocks if block]
 
     def take_over(self, earlier: TargetStore, positions: int) -> int:
         """Takes the whole segments among the first `positions` from earlier targets; gives the number of tokens."""
         whole = min(positions, len(earlier)) // self.segment_tokens
         for number in range(whole):
             rows = self.rows(number)
-            self._write(number, [earlier.block(start // BLOCK) for start in range(rows.start, rows.stop, BLOCK)])
+            self._write(
+                self._path(number),
+                number,
+                [earlier.block(start // BLOCK) for start in range(rows.start, rows.stop, BLOCK)],
+            )
         return whole * self.segment_tokens
 
     def merge(self, folder: Path) -> None:
@@ -123,7 +180,7 @@ class Parts:
             shutil.copy(self.folder / name, folder / name)
         with (folder / "blocks.bin").open("wb") as blocks, (folder / "index.bin").open("wb") as index:
             for number in range(len(self)):
-                segment = self._read(number)
+                segment = self._read(self._path(number), number)
                 if segment is None:
                     raise WorkError(f"{self._path(number)}: missing or damaged; the same command makes it again")
                 entries, content = segment
@@ -137,22 +194,31 @@ class Parts:
     def _path(self, number: int) -> Path:
         return self.folder / f"segment-{number:08d}"
 
-    def _write(self, number: int, blocks: list[bytes]) -> None:
+    def _begun(self, number: int) -> Path:
+        return self.folder / f"begun-{number:08d}"
+
+    def _write(self, path: Path, number: int, blocks: list[bytes]) -> None:
+        """A segment, or its first blocks. Raises WorkError naming the path if it can't be written."""
+        blocks = blocks + [b""] * (-(-len(self.rows(number)) // BLOCK) - len(blocks))  # those that are still to come
         index = np.zeros(len(blocks), INDEX)
         index["end"] = np.cumsum([len(block) for block in blocks])
         index["crc"] = [zlib.crc32(block) for block in blocks]
-        path = self._path(number)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
-            file.write(index.tobytes() + b"".join(blocks))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with artifact.writing(path):
+            try:
+                with temporary.open("wb") as file:
+                    file.write(index.tobytes() + b"".join(blocks))
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
 
-    def _read(self, number: int) -> tuple[np.ndarray, bytes] | None:
+    def _read(self, path: Path, number: int) -> tuple[np.ndarray, bytes] | None:
         """The index and the blocks of a segment; None if it is not there as it was written."""
         try:
-            content = self._path(number).read_bytes()
+            content = path.read_bytes()
         except OSError:
             return None
         size = -(-len(self.rows(number)) // BLOCK) * INDEX.itemsize

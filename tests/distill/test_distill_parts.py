@@ -114,6 +114,60 @@ def test_what_an_interruption_leaves_is_gone_on_with(tmp_path, windows, coding, 
     assert merged(parts, tmp_path / "whole") == alone
 
 
+@pytest.mark.parametrize("length", [96, 100])  # of windows: eight of 100 tokens are no whole number of blocks
+def test_of_a_slow_teacher_a_kill_costs_a_minute_and_what_is_read_at_once(tmp_path, coding, monkeypatch, length):
+    """A segment of many readings, each of 61 s: killed in any of them, it goes on with that one, to the same bytes."""
+    monkeypatch.setattr(making, "SEGMENT", 4000)
+    shards = stream(tmp_path / "tokens", [text(number) for number in range(7)]).shards
+    windows = Windows(shards, length, 1, 0)
+    seconds = iter(range(0, 10**9, 61))
+    monkeypatch.setattr(making, "running_seconds", lambda: float(next(seconds)))
+    teacher = Teacher()
+    whole = begun(tmp_path / "alone.parts", windows, coding)
+    whole.teach(teacher, whole.missing(), seed=3)
+    expected, readings = merged(whole, tmp_path / "alone"), teacher.asked
+    assert readings == -(-len(shards) // (8 * length))
+    for patience in range(1, readings):
+        parts = begun(tmp_path / f"{patience}.parts", windows, coding)
+        with pytest.raises(KeyboardInterrupt):
+            parts.teach(Teacher(patience), parts.missing(), seed=3)
+        told, again = [], Teacher()
+        done = sum(len(parts.rows(number)) for number in set(range(len(parts))) - set(parts.missing()))
+        parts.teach(again, parts.missing(), seed=3, progress=told.append)
+        assert again.asked in (readings - patience, readings - patience + 1)  # one more where a block was begun
+        assert sum(told) == len(shards) - done
+        assert merged(parts, tmp_path / f"{patience}") == expected
+        assert not list(parts.folder.glob("begun-*"))
+
+
+def test_what_was_kept_of_a_segment_and_is_damaged_is_made_again(tmp_path, windows, coding, alone, monkeypatch):
+    monkeypatch.setattr(making, "SEGMENT", 4000)
+    monkeypatch.setattr(making, "KEPT_EVERY", 0.0)
+    parts = begun(tmp_path / "parts", windows, coding)
+    with pytest.raises(KeyboardInterrupt):
+        parts.teach(Teacher(patience=3), parts.missing(), seed=3)
+    (kept,) = parts.folder.glob("begun-*")
+    content = bytearray(kept.read_bytes())
+    content[-1] ^= 1
+    kept.write_bytes(content)
+    teacher = Teacher()
+    parts.teach(teacher, parts.missing(), seed=3)
+    assert teacher.asked == 7
+    assert merged(parts, tmp_path / "whole") == alone
+
+
+def test_a_full_disk_is_told_by_path_and_reason(tmp_path, windows, coding, monkeypatch):
+    parts = begun(tmp_path / "parts", windows, coding)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(making.os, "fsync", full)
+    with pytest.raises(making.WorkError, match=r"segment-00000000: can't be written: No space left on device"):
+        parts.teach(Teacher(), [0], seed=3)
+    assert sorted(path.name for path in parts.folder.iterdir()) == ["identity.json", "info.json", "order.bin"]
+
+
 def test_parts_of_other_targets_are_not_gone_on_with(tmp_path, windows, coding):
     begun(tmp_path / "parts", windows, coding).teach(Teacher(), [0], seed=3)
     other = Parts(tmp_path / "parts", windows, {"what": "that"})

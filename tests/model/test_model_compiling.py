@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch._dynamo  # as where something is compiled
 
 from gemmule.model import compiling
 from gemmule.model.config import Gemma2Config
