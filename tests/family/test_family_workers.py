@@ -20,8 +20,8 @@ from gemmule import cli
 from gemmule.distill import parts
 parts.SEGMENT = 1
 write = parts.Parts._write
-def slow(self, number, blocks):
-    write(self, number, blocks)
+def slow(self, path, number, blocks):
+    write(self, path, number, blocks)
     time.sleep(0.3)
 parts.Parts._write = slow
 sys.argv = ["gemmule", *sys.argv[1:]]
