@@ -20,7 +20,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +86,13 @@ def read(path: Path) -> Artifact:
 
     Raises WorkError if there is none, or if it is damaged.
     """
+    manifest = _read_manifest(path)
+    for name in manifest.files:
+        _check_size(path, manifest, name)
+    return Artifact(path, manifest)
+
+
+def _read_manifest(path: Path) -> Manifest:
     manifest_path = path / MANIFEST
     try:
         fields = json.loads(manifest_path.read_text(encoding="utf-8"))
@@ -93,28 +100,58 @@ def read(path: Path) -> Artifact:
         if checksum not in (None, _checksum(fields)):
             raise ValueError("its checksum is another")
         manifest = Manifest(**fields)
-        expected = [(name, int(entry["size"])) for name, entry in manifest.files.items()]
+        for entry in manifest.files.values():
+            entry["sha256"], entry["size"] = str(entry["sha256"]), int(entry["size"])
     except FileNotFoundError:
         raise WorkError(f"{path}: not an artifact: it has no {MANIFEST}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WorkError(f"{manifest_path}: not a manifest ({error}); delete {path} to have it made again") from None
-    for name, size in expected:
-        file = _inside(path, name)
-        if not file.is_file():
-            raise WorkError(f"{file}: missing; delete {path} to have it made again")
-        if file.stat().st_size != size:
-            raise WorkError(
-                f"{file}: {file.stat().st_size} bytes where the manifest says {size}; "
-                f"delete {path} to have it made again"
-            )
-    return Artifact(path, manifest)
+    return manifest
+
+
+def _check_size(path: Path, manifest: Manifest, name: str) -> None:
+    file, size = _inside(path, name), manifest.files[name]["size"]
+    if not file.is_file():
+        raise WorkError(f"{file}: missing; delete {path} to have it made again")
+    if file.stat().st_size != size:
+        raise WorkError(
+            f"{file}: {file.stat().st_size} bytes where the manifest says {size}; delete {path} to have it made again"
+        )
 
 
 def verify(artifact: Artifact) -> None:
     """Hashes every file again. Raises WorkError naming the first one that differs."""
-    for name, entry in artifact.manifest.files.items():
-        if sha256_file(artifact / name) != entry["sha256"]:
-            raise WorkError(f"{artifact / name}: its bytes are not those that were written (sha256 differs)")
+    for name in artifact.manifest.files:
+        _check_hash(artifact.path, artifact.manifest, name)
+
+
+def verify_folder(folder: Path) -> None:
+    """Of a folder that is an artifact, every file; of any other, nothing. Raises WorkError naming what differs."""
+    if (folder / MANIFEST).is_file():
+        verify(read(folder))
+
+
+def verify_files(folder: Path, names: Iterable[str], hashed_up_to: int = 2**30) -> None:
+    """Of a folder that is an artifact, the files that are about to be read: sizes, and hashes of those not too large.
+
+    Hashing takes a second or two for a gigabyte. Raises WorkError naming what is not as it was written.
+    """
+    if not (folder / MANIFEST).is_file():
+        return
+    manifest = _read_manifest(folder)
+    for name in names:
+        if name in manifest.files:
+            _check_size(folder, manifest, name)
+            if manifest.files[name]["size"] <= hashed_up_to:
+                _check_hash(folder, manifest, name)
+
+
+def _check_hash(path: Path, manifest: Manifest, name: str) -> None:
+    if sha256_file(path / name) != manifest.files[name]["sha256"]:
+        raise WorkError(
+            f"{path / name}: its bytes are not those that were written (sha256 differs); if you changed it yourself, "
+            f"copy {path} without its {MANIFEST}"
+        )
 
 
 def differences(artifact: Artifact, kind: str, settings: Settings, inputs: Mapping[str, str]) -> list[str]:

@@ -112,6 +112,20 @@ def check_shards(folder: Path) -> None:
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise RequestError(f"{folder / INDEX}: can't be read: {error}") from None
     missing = [name for name in needed if not (folder / name).is_file()]
+    if missing and (hint := pickle_hint(folder)):
+        raise RequestError(f"{folder}: {hint}")
     if missing:
         others = f" and {len(missing) - 1} more of its {len(needed)} files" if len(missing) > 1 else ""
         raise RequestError(f"{folder}: {missing[0]}{others} of its weights is missing; copy it there")
+
+
+def pickle_hint(folder: Path) -> str:
+    """What to do with a folder whose weights are a pickle; empty where it has none."""
+    pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in folder.glob(pattern))
+    if not pickles:
+        return ""
+    return (
+        f"its weights are a pickle ({pickles[0]}), which can run code and is never read. Convert it, if you trust it: "
+        f"python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained('{folder}')"
+        f".save_pretrained('{folder}-safetensors')\", and copy its tokenizer files"
+    )

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gemmule.artifact import refuse_existing, unused_name
+from gemmule.artifact import refuse_existing, unused_name, verify_folder
 from gemmule.convert.folder import TYPES, Written, check_vocabulary, find_source, publish_folder, type_of
 from gemmule.convert.gguf_names import query_factor, require_gguf, to_gguf
 from gemmule.errors import RequestError, WorkError
@@ -40,6 +40,7 @@ def export_model(model: str | Path, out: Path, format: str, type: str | None = N
         raise RequestError(f"type {type!r}: {format} holds {', '.join(FORMATS[format])}")
     refuse_existing(out)
     folder = find_source(model)
+    verify_folder(folder)
     checkpoint = weights.open_folder(folder)
     words = load_tokenizer(folder)
     check_vocabulary(model, checkpoint.config.vocabulary_size, words)

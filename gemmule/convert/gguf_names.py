@@ -22,7 +22,8 @@ NORMS = "gemmule.norms"  # of all norms, layer by layer
 NO_CAP = 1e6
 LAYERS_OF_27B = 46  # by which llama.cpp knows it
 
-NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm"}
+# a head of its own, which Gemma 2 ties to the embedding, comes from some tools
+NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 LAYER_NAMES = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",

@@ -32,7 +32,15 @@ from gemmule.convert.gguf_names import (
 )
 from gemmule.errors import RequestError, WorkError, first_line
 from gemmule.model.config import Gemma2Config
-from gemmule.model.weights import EMBEDDING, Checkpoint, check_tensors, parameter_shapes, row_ranges
+from gemmule.model.weights import (
+    EMBEDDING,
+    TIED_HEAD,
+    Checkpoint,
+    check_finite,
+    check_tensors,
+    parameter_shapes,
+    row_ranges,
+)
 
 MOST_ENTRIES = 2**21  # of an array in the metadata: no vocabulary is larger
 DTYPES = {Type.F32: torch.float32, Type.F16: torch.float16, Type.BF16: torch.bfloat16}
@@ -89,9 +97,7 @@ def open_reader(file: Path) -> Reader:
     Raises RequestError if it is no GGUF file or holds another architecture than gemma2, WorkError if it is damaged.
     """
     reader, architecture = read_header(file)
-    places = [tensor.data_offset for tensor in reader.tensors]
-    if any(place < reader.data_offset or place % reader.alignment for place in places):
-        raise WorkError(f"{file}: damaged: a tensor lies where none can")
+    check_places(file, reader)
     if architecture != ARCHITECTURE:
         raise RequestError(f"{file}: its architecture is {architecture!r}; only {ARCHITECTURE!r} can be read")
     if reader.byte_order != "I":
@@ -100,6 +106,16 @@ def open_reader(file: Path) -> Reader:
     if parts != 1:
         raise RequestError(f"{file}: one of {parts} parts; join them with llama-gguf-split --merge")
     return reader
+
+
+def check_places(file: Path, reader: Reader) -> None:
+    """Raises WorkError naming a tensor that lies where none can: in the header, over another, beyond the file's end."""
+    end, before = int(reader.data_offset), "the header"
+    for tensor in sorted(reader.tensors, key=lambda tensor: int(tensor.data_offset)):
+        start = int(tensor.data_offset)
+        if start < end or start % reader.alignment or start + int(tensor.n_bytes) > len(reader.data):
+            raise WorkError(f"{file}: damaged: {tensor.name} lies where none can, after {before}")
+        end, before = start + int(tensor.n_bytes), tensor.name
 
 
 def value(reader: Reader, key: str, default: Any = None) -> Any:
@@ -123,6 +139,11 @@ def open_gguf(file: Path, reader: Reader) -> Checkpoint:
     Raises RequestError where its tensors are not those of the Gemma 2 that it describes.
     """
     stored = {from_gguf(tensor.name): tensor for tensor in reader.tensors}
+    head = stored.pop(TIED_HEAD, None)
+    if head is not None:
+        stored.setdefault(EMBEDDING, head)
+        if stored[EMBEDDING].tensor_type != head.tensor_type or not np.array_equal(stored[EMBEDDING].data, head.data):
+            raise RequestError(f"{file}: {head.name} differs from {stored[EMBEDDING].name}; Gemma 2 ties the two")
     shapes = {name: [int(size) for size in reversed(tensor.shape)] for name, tensor in stored.items()}
     config = _read_config(file, reader, shapes)
     check_tensors(file, config, shapes)
@@ -133,7 +154,7 @@ def open_gguf(file: Path, reader: Reader) -> Checkpoint:
 
     def rows(name: str) -> Iterator[Tensor]:
         for start, stop in row_ranges(shapes[name]):
-            piece = _numbers(stored[name], start, stop)
+            piece = check_finite(file, stored[name].name, _numbers(stored[name], start, stop))
             if is_norm(name):
                 piece = piece.float()
                 own = norms[name][start:stop] if name in norms else piece - 1
@@ -162,11 +183,14 @@ def _read_config(file: Path, reader: Reader, shapes: dict[str, list[int]]) -> Ge
             fields[cap] = None
     if EMBEDDING not in shapes or len(shapes[EMBEDDING]) != 2:
         raise RequestError(f"{file}: the weights lack token_embd.weight, or it is no table")
-    scaling = value(reader, f"{ARCHITECTURE}.rope.scaling.type", "none")
-    if scaling != "none":
-        raise RequestError(f"{file}: rotary positions scaled by {scaling!r}: none can be read")
+    for key in [name for name in reader.fields if name.startswith(f"{ARCHITECTURE}.rope.scaling.")]:
+        if value(reader, key) not in ("none", False, 0):
+            raise RequestError(f"{file}: rotary positions scaled, {key} = {value(reader, key)!r}: none can be read")
     try:
         head_dim = value(reader, f"{ARCHITECTURE}.attention.key_length") or fields["width"] // fields["heads"]
+        for key in ("attention.value_length", "rope.dimension_count"):
+            if value(reader, f"{ARCHITECTURE}.{key}", head_dim) != head_dim:
+                raise RequestError(f"{ARCHITECTURE}.{key} is not that of the keys, {head_dim}: it can't be read")
         config = Gemma2Config(vocabulary_size=shapes[EMBEDDING][0], head_dim=head_dim, **fields)
         own = value(reader, QUERY_SCALE, query_scale_of_llama_cpp(config))
         return replace(config, query_scale=own)
@@ -199,4 +223,5 @@ def _numbers(tensor: Any, start: int, stop: int) -> Tensor:
         return torch.from_numpy(data.view(np.int16)[start:stop].copy()).view(torch.bfloat16)
     if kind in DTYPES:
         return torch.from_numpy(data[start:stop].copy())
-    return torch.from_numpy(dequantize(data[start:stop], kind))
+    with np.errstate(all="ignore"):  # a scale that is no number is found by what it makes
+        return torch.from_numpy(dequantize(data[start:stop], kind))

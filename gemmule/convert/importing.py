@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gemmule import host
-from gemmule.artifact import refuse_existing, sha256_file
+from gemmule.artifact import refuse_existing, sha256_file, verify_folder
 from gemmule.convert.folder import Written, check_vocabulary, find_source, publish_folder
 from gemmule.convert.gguf_names import ARCHITECTURE, require_gguf
 from gemmule.model import weights
@@ -32,6 +32,7 @@ def import_model(source: str | Path, out: Path) -> Written:
     if file.is_file():
         return _import_gguf(file, out)
     folder = find_source(source)
+    verify_folder(folder)
     checkpoint = weights.open_folder(folder)
     words = load_tokenizer(folder) if (folder / "tokenizer.json").is_file() else None
     check_vocabulary(source, checkpoint.config.vocabulary_size, words)
@@ -42,9 +43,11 @@ def import_model(source: str | Path, out: Path) -> Written:
 def gguf_architecture(file: Path) -> str:
     """What a GGUF file says that it holds, as "gemma3". Raises RequestError if it is none, WorkError if damaged."""
     require_gguf()
-    from gemmule.convert.gguf_read import read_header
+    from gemmule.convert.gguf_read import check_places, read_header
 
-    return str(read_header(file)[1])
+    reader, architecture = read_header(file)
+    check_places(file, reader)
+    return str(architecture)
 
 
 def gguf_tokenizer(file: Path) -> Tokenizer:

@@ -19,6 +19,7 @@ from torch import Tensor
 from gemmule import host
 from gemmule.errors import RequestError, WorkError, first_line
 from gemmule.model.head import DenseTeacher
+from gemmule.model.weights import check_finite
 
 TRIED = 8  # tokens on which the head is tried out
 
@@ -77,8 +78,8 @@ def positions_in(documents: Tensor) -> Tensor:
 def load(source: Path, device: torch.device) -> HuggingFaceTeacher:
     """The model in a folder or a GGUF file; float32 on a CPU, elsewhere in the type that it is stored in.
 
-    Raises RequestError where transformers can't read it without code from the checkpoint, WorkError where the weights
-    are incomplete.
+    Raises RequestError where transformers can't read it without code from the checkpoint or a weight is no number,
+    WorkError where the weights are incomplete.
     """
     transformers = _transformers()
     where = {"gguf_file": source.name} if source.is_file() else {"use_safetensors": True}
@@ -99,6 +100,8 @@ def load(source: Path, device: torch.device) -> HuggingFaceTeacher:
     lacking = sorted(info["missing_keys"]) + [str(key) for key in info["mismatched_keys"]]
     if lacking:
         raise WorkError(f"{source}: its weights lack {lacking[0]}{' and others' if len(lacking) > 1 else ''}")
+    for name, weight in model.named_parameters():
+        check_finite(source, name, weight)
     teacher = HuggingFaceTeacher(model.to(device))
     host.give_back()
     return teacher

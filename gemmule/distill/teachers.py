@@ -75,9 +75,7 @@ class Ensemble:
 
 def load_teacher(folder: Path, device: torch.device) -> Teacher:
     """The teacher in a Gemma 2 folder."""
-    model = weights.load(folder)
-    weights.check_finite(model, folder)
-    return Gemma2Teacher(model.to(device))
+    return Gemma2Teacher(weights.load(folder).to(device))
 
 
 def probabilities(expected: Expected, temperature: float = 1.0) -> Tensor:

@@ -53,6 +53,20 @@ FIXED: dict[str, Any] = {
     "attention_bias": False,
     "use_bidirectional_attention": None,
 }
+# Keys that no Gemma 2 needs and that change what a model computes: what they may say. All other keys of transformers'
+# Gemma2Config are read (HUGGINGFACE_FIELDS, rotary positions, layer_types) or change nothing about a forward pass:
+# initializer_range, attention_dropout (of training), use_cache, ids of control tokens, dtype, architectures, labels.
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "per_layer_config": (None, {}),
+    "quantization_config": (None,),
+    "partial_rotary_factor": (None, 1),
+    "pruned_heads": (None, {}),
+    "sliding_window_pattern": (None, 2),
+    "rope_local_base_freq": (None,),
+    "is_encoder_decoder": (None, False),
+    "add_cross_attention": (None, False),
+}
+ROPE_KEYS = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
 
 
 @dataclass(frozen=True)
@@ -117,6 +131,12 @@ class Gemma2Config:
         for name, expected in FIXED.items():
             if (settings.get(name) or None) != (expected or None) and name in settings:
                 raise RequestError(f"config.json: {name} = {settings[name]!r} is not Gemma 2, which has {expected!r}")
+        for name, allowed in NEUTRAL.items():
+            if settings.get(name) not in allowed:
+                raise RequestError(f"config.json: {name} = {settings[name]!r} can't be read: Gemma 2 has none")
+        other = settings.get("hidden_act", FIXED["hidden_activation"])  # an older name
+        if "hidden_activation" not in settings and other != FIXED["hidden_activation"]:
+            raise RequestError(f"config.json: hidden_act = {other!r} is not Gemma 2")
         fields = {ours: settings.get(theirs, default) for ours, theirs, default in HUGGINGFACE_FIELDS}
         config = cls(**fields, rope_base=_read_rope_base(settings))
         pattern = settings.get("layer_types")
@@ -249,9 +269,35 @@ def _mean_visible_keys(sequence_length: int, window: int) -> float:
 
 
 def _read_rope_base(settings: Mapping[str, Any]) -> Any:
-    """The base of the rotary positions, from `rope_parameters` (transformers 5) or `rope_theta` (4)."""
-    parameters = settings.get("rope_scaling") or settings.get("rope_parameters") or {}
-    kind = parameters.get("rope_type", parameters.get("type", "default")) if isinstance(parameters, Mapping) else None
-    if kind != "default":
-        raise RequestError(f"config.json: rotary positions {parameters!r}: only rope_type 'default' can be read")
-    return parameters.get("rope_theta", settings.get("rope_theta", 10000.0))
+    """The base of the rotary positions, from `rope_parameters` (transformers 5) or `rope_theta` (4).
+
+    Raises RequestError for whatever is not the one plain rotation of all layers that Gemma 2 has.
+    """
+    said = [settings[key] for key in ("rope_scaling", "rope_parameters") if settings.get(key)]
+    if not said:
+        return settings.get("rope_theta", 10000.0)
+    parameters = said[0]
+    layers = [parameters]
+    if isinstance(parameters, Mapping) and (parameters.keys() - ROPE_KEYS) & {"sliding_attention", "full_attention"}:
+        layers = [parameters.get(kind) for kind in ("sliding_attention", "full_attention")]  # as Gemma 3 has them
+        if parameters.keys() - {"sliding_attention", "full_attention"}:
+            layers = [None]
+    bases = {_plain_base(entry, settings) for entry in layers}
+    if len(bases) > 1 or None in bases or any(other != parameters for other in said):
+        raise RequestError(
+            f"config.json: rotary positions {' and '.join(map(repr, said))}: only rope_type 'default' can be read, "
+            "with one rope_theta for all layers"
+        )
+    return bases.pop()
+
+
+def _plain_base(parameters: Any, settings: Mapping[str, Any]) -> Any:
+    """The base of rotary positions of the default type; None where they are of another, or say two things."""
+    if not isinstance(parameters, Mapping) or parameters.keys() - ROPE_KEYS:
+        return None
+    kind = parameters.get("rope_type", parameters.get("type", "default"))
+    if kind != "default" or parameters.get("partial_rotary_factor", 1) != 1:
+        return None
+    bases = [place["rope_theta"] for place in (parameters, settings) if "rope_theta" in place]
+    numbers = all(isinstance(base, int | float) for base in bases)
+    return (bases or [10000.0])[0] if numbers and len(set(bases)) < 2 else None

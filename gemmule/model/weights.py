@@ -24,10 +24,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gemmule import hub
-from gemmule.artifact import write_json
+from gemmule.artifact import verify_files, write_json
 from gemmule.errors import RequestError, WorkError
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
+from gemmule.outside import pickle_hint
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -62,9 +63,12 @@ class Checkpoint:
 def load(source: str | Path, device: torch.device | str = "cpu") -> Gemma2:
     """The model in the folder or under the hub id `source`, in float32 and eval mode, on `device`.
 
-    Raises RequestError where `source` is no Gemma 2 model, WorkError where its files are damaged.
+    Raises RequestError where `source` is no Gemma 2 model or holds what is no number, WorkError where its files are
+    damaged or, of a folder that gemmule made, not as they were written.
     """
-    checkpoint = open_folder(find_folder(source))
+    folder = find_folder(source)
+    checkpoint = open_folder(folder)
+    verify_files(folder, [CONFIG, *(file.name for file in _weight_files(folder))])
     weights: dict[str, Tensor] = {}
     for name, shape in parameter_shapes(checkpoint.config).items():
         weight = weights[name] = torch.empty(shape, dtype=torch.float32, device=device)
@@ -78,11 +82,11 @@ def load(source: str | Path, device: torch.device | str = "cpu") -> Gemma2:
     return model.eval()
 
 
-def check_finite(model: Gemma2, source: str | Path) -> None:
-    """Raises RequestError naming a tensor that holds what is no number: nothing good can come of it."""
-    for name, weight in model.state_dict().items():
-        if not weight.isfinite().all():
-            raise RequestError(f"{source}: {name} holds {int((~weight.isfinite()).sum())} values that are not finite")
+def check_finite(place: str | Path, name: str, piece: Tensor) -> Tensor:
+    """`piece` of the tensor `name`. Raises RequestError where it holds what is no number: no good can come of that."""
+    if not piece.isfinite().all():
+        raise RequestError(f"{place}: {name} holds {int((~piece.isfinite()).sum())} or more values that are not finite")
+    return piece
 
 
 def save(model: Gemma2, folder: Path, control: Mapping[str, int | None] = MappingProxyType({})) -> None:
@@ -137,6 +141,8 @@ def open_folder(folder: Path) -> Checkpoint:
     """
     config = read_config(folder)
     stored = _read_headers(folder)
+    if EMBEDDING not in stored and TIED_HEAD in stored:
+        stored[EMBEDDING] = stored.pop(TIED_HEAD)
     check_tensors(folder, config, {name: tensor.shape for name, tensor in stored.items() if name != TIED_HEAD})
     for name, tensor in stored.items():
         if tensor.dtype not in DTYPES:
@@ -144,9 +150,9 @@ def open_folder(folder: Path) -> Checkpoint:
 
     def rows(name: str) -> Iterator[Tensor]:
         with _open(stored[name].file) as tensors:
-            weight = tensors.get_slice(name)
+            weight = tensors.get_slice(stored[name].name)
             for start, stop in row_ranges(stored[name].shape):
-                yield weight[start:stop]
+                yield check_finite(folder, stored[name].name, weight[start:stop])
 
     if TIED_HEAD in stored and not _same(stored[TIED_HEAD], stored[EMBEDDING], rows):
         raise RequestError(f"{folder}: {TIED_HEAD} differs from {EMBEDDING}; Gemma 2 ties the two")
@@ -195,6 +201,7 @@ class _Stored(NamedTuple):
     """A tensor as a safetensors header describes it."""
 
     file: Path
+    name: str
     shape: list[int]
     dtype: str
 
@@ -207,12 +214,12 @@ def _read_headers(folder: Path) -> dict[str, _Stored]:
                 if name in found:
                     raise RequestError(f"{file}: {name} is in {found[name].file.name} too")
                 header = tensors.get_slice(name)
-                found[name] = _Stored(file, header.get_shape(), header.get_dtype())
+                found[name] = _Stored(file, name, header.get_shape(), header.get_dtype())
     return found
 
 
 def _same(one: _Stored, other: _Stored, rows: Callable[[str], Iterator[Tensor]]) -> bool:
-    if one[1:] != other[1:]:  # shape and type
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
         return False
     return all(torch.equal(a, b) for a, b in zip(rows(TIED_HEAD), rows(EMBEDDING), strict=True))
 
@@ -244,7 +251,8 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if not (folder / INDEX).is_file():
-        raise RequestError(f"{folder}: has no {WEIGHTS}; weights in other formats are not read")
+        other = pickle_hint(folder) or f"has no {WEIGHTS}; weights in other formats are not read"
+        raise RequestError(f"{folder}: {other}")
     shards = _read_json(folder / INDEX).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise WorkError(f"{folder / INDEX}: damaged: it has no weight_map")

@@ -20,7 +20,7 @@ from typing import Any
 
 import tokenizers
 
-from gemmule.artifact import write_json
+from gemmule.artifact import verify_files, write_json
 from gemmule.errors import RequestError, WorkError, first_line, naming, shown
 from gemmule.hub import find_folder
 from gemmule.tokenizer.parts import groups, parts
@@ -174,6 +174,7 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
         raise RequestError(f"{source}: no tokenizer there: it has no tokenizer.json")
     if file.stat().st_size > LARGEST_FILE:
         raise RequestError(f"{file}: {file.stat().st_size:,} bytes: no tokenizer has more than {LARGEST_FILE:,}")
+    verify_files(folder, FILES)
     try:
         inner = tokenizers.Tokenizer.from_file(str(file))
     except BaseException as error:  # tokenizers raises nothing narrower; PanicException where Rust stumbles

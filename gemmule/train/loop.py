@@ -268,7 +268,6 @@ def _initial_model(job: Job, device: torch.device) -> Gemma2:
     if job.start_from is None:
         return Gemma2(job.config).initialise(job.seed)
     start = weights.load(job.start_from, device)
-    weights.check_finite(start, job.start_from)
     rows = None if job.start_rows is None else job.start_rows.to(device)
     if start.config == job.config and rows is None:
         return start

@@ -6,11 +6,20 @@ import json
 import resource
 import struct
 
+import numpy as np
 import pytest
+import torch
+from gguf import GGUFReader
+from safetensors.torch import load_file, save_file
 
+from gemmule.convert import gguf_names
 from gemmule.convert.exporting import export_model
-from gemmule.convert.importing import import_model
+from gemmule.convert.importing import gguf_architecture, import_model
+from gemmule.distill.teachers import load_teacher
 from gemmule.errors import GemmuleError, RequestError, WorkError
+from gemmule.model.weights import load
+from gemmule.outside import check_folder
+from gemmule.tokenizer import load_tokenizer
 
 SMALL = {"width": 16, "heads": 2, "kv_heads": 1, "head_dim": 8, "ffn_width": 32, "layers": 1}
 
@@ -143,3 +152,111 @@ def test_no_partial_file_where_an_export_fails(make_folder, tmp_path):
         with pytest.raises(WorkError, match=r"model.layers.0.mlp.down_proj.weight: a weight of 1000000 .* try bf16"):
             export_model(folder, tmp_path / "out", format, type)
         assert not list(tmp_path.glob("*out*"))
+
+
+def offset_of(content, name):
+    """Where a tensor's offset stands: behind its name, its two sizes and its type."""
+    return after(content, name, 4 + 16 + 4)
+
+
+@pytest.mark.parametrize("distance", [0, 32])
+def test_gguf_tensors_over_each_other(content, tmp_path, distance):
+    """Two tensors at one offset; and one that begins inside another."""
+    to, of = offset_of(content, "blk.0.attn_k.weight"), offset_of(content, "blk.0.attn_v.weight")
+    place = struct.unpack_from("<Q", content, of)[0] + distance
+    file = tmp_path / "over.gguf"
+    file.write_bytes(content[:to] + struct.pack("<Q", place) + content[to + 8 :])
+    refuse(file, WorkError, r"damaged: blk\.0\.attn_[kv]\.weight lies where none can, after blk\.0\.attn_[kv]\.weight")
+    with pytest.raises(WorkError, match="lies where none can"):
+        gguf_architecture(file)  # of a teacher of any architecture
+
+
+def test_a_gguf_tensor_beyond_the_file_s_end(content, tmp_path):
+    at = offset_of(content, "blk.0.attn_k.weight")
+    file = tmp_path / "beyond.gguf"
+    file.write_bytes(content[:at] + struct.pack("<Q", len(content) // 32 * 32) + content[at + 8 :])
+    refuse(file, WorkError, "damaged or cut short")
+
+
+@pytest.mark.parametrize("kind", ["f32", "f16", "bf16", "q8_0"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_weight_that_is_no_number_in_a_gguf(make_folder, tmp_path, recwarn, kind, value):
+    folder = make_folder(**(SMALL | {"ffn_width": 64}))
+    export_model(folder, tmp_path / "bad.gguf", "gguf", kind)
+    reader = GGUFReader(tmp_path / "bad.gguf", "r+")
+    tensor = next(tensor for tensor in reader.tensors if tensor.name == "blk.0.ffn_down.weight")
+    bits = {"f32": np.float32(value).view("<u4"), "bf16": np.float32(value).view("<u4") >> 16}
+    stored = bits.get(kind, np.float16(value).view("<u2"))  # q8_0: the scale of a block
+    stored = np.atleast_1d(stored.astype("<u4" if kind == "f32" else "<u2")).view(np.uint8)
+    tensor.data.view(np.uint8).reshape(-1)[: len(stored)] = stored
+    reader.data.flush()
+    refuse(tmp_path / "bad.gguf", RequestError, r"bad\.gguf: blk\.0\.ffn_down\.weight holds \d+ or more values")
+    assert not [warning for warning in recwarn if "invalid value" in str(warning.message)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_in_a_folder(folder, tmp_path, value):
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.0.mlp.up_proj.weight"][3, 5] = value
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    words = r"model\.layers\.0\.mlp\.up_proj\.weight holds 1 or more values that are not finite"
+    refuse(folder, RequestError, words)
+    for use in (load, lambda source: load_teacher(source, torch.device("cpu")),
+                lambda source: export_model(source, tmp_path / "x", "hf"),
+                lambda source: export_model(source, tmp_path / "x", "gguf")):  # fmt: skip
+        with pytest.raises(RequestError, match=words):
+            use(folder)
+    assert not list(tmp_path.glob("*x*"))
+
+
+def test_a_head_without_the_embedding_is_it(folder, tmp_path):
+    before = load(folder).state_dict()
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights.pop("model.embed_tokens.weight")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert all(torch.equal(weight, before[name]) for name, weight in load(folder).state_dict().items())
+    import_model(folder, tmp_path / "out")
+    assert all(torch.equal(weight, before[name]) for name, weight in load(tmp_path / "out").state_dict().items())
+
+
+def test_a_gguf_whose_table_is_its_head(folder, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setitem(gguf_names.NAMES, "model.embed_tokens", "output")
+        export_model(folder, tmp_path / "head.gguf", "gguf", "f32")
+    assert b"token_embd" not in (tmp_path / "head.gguf").read_bytes()
+    import_model(tmp_path / "head.gguf", tmp_path / "out")
+    ours, theirs = load(folder).state_dict(), load(tmp_path / "out").state_dict()
+    assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_an_artifact_that_is_not_as_it_was_written_is_not_used(folder, tmp_path, file):
+    import_model(folder, tmp_path / "ours")
+    changed = tmp_path / "ours" / file
+    content = bytearray(changed.read_bytes())
+    place = content.rindex(b"1") if file.endswith(".json") else len(content) - 2
+    content[place] ^= 1
+    changed.write_bytes(content)
+    words = rf"{file}: its bytes are not those that were written .*copy .*ours without its manifest\.json"
+    for use in (lambda out: export_model(tmp_path / "ours", out, "hf"),
+                lambda out: export_model(tmp_path / "ours", out, "gguf"),
+                lambda out: import_model(tmp_path / "ours", out)):  # fmt: skip
+        with pytest.raises(WorkError, match=words):
+            use(tmp_path / "x")
+    assert not list(tmp_path.glob("*x"))
+    with pytest.raises(WorkError, match=words):
+        load_tokenizer(tmp_path / "ours") if file == "tokenizer.json" else load(tmp_path / "ours")
+    (tmp_path / "ours" / "manifest.json").unlink()
+    content[place] ^= 1
+    changed.write_bytes(content)
+    assert load(tmp_path / "ours")
+
+
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "consolidated.00.pth"])
+def test_a_pickle_is_not_read_and_its_user_told_how_to_convert_it(folder, file):
+    (folder / "model.safetensors").rename(folder / file)
+    words = rf"its weights are a pickle \({file}\).*never read.*python -c .*save_pretrained"
+    refuse(folder, RequestError, words)
+    for use in (load, lambda source: check_folder(source, 16)):
+        with pytest.raises(RequestError, match=words):
+            use(folder)

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig
 
 from gemmule.errors import RequestError
+from gemmule.model import config as config_module
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 
@@ -101,6 +102,36 @@ def test_gemma_2_2b_as_google_published_it():
     assert Gemma2Config.from_huggingface(caps_off).final_cap is None
 
 
+def by_layer(local: float, whole: float) -> dict:
+    """Rotary positions as Gemma 3's config.json has them."""
+    bases = {"sliding_attention": local, "full_attention": whole}
+    return {
+        "rope_theta": local,
+        "rope_parameters": {kind: {"rope_type": "default", "rope_theta": base} for kind, base in bases.items()},
+    }
+
+
+def test_rotary_positions_by_layer_type_are_read_where_they_are_the_same():
+    settings = Gemma2Config(**SHAPE).to_huggingface()
+    assert Gemma2Config.from_huggingface(settings | by_layer(7.0, 7.0)).rope_base == 7.0
+    assert Gemma2Config.from_huggingface(settings | {"rope_parameters": None, "rope_theta": 9.0}).rope_base == 9.0
+    del settings["rope_theta"]
+    assert Gemma2Config.from_huggingface(settings | {"rope_parameters": {"rope_theta": 9.0}}).rope_base == 9.0
+    assert Gemma2Config.from_huggingface(settings | {"rope_parameters": {"rope_type": "default"}}).rope_base == 1e4
+
+
+def test_every_key_of_transformers_is_read_fixed_or_changes_nothing():
+    """A key that a newer transformers adds has to be thought about."""
+    read = {theirs for _, theirs, _ in config_module.HUGGINGFACE_FIELDS} | {"rope_parameters", "layer_types"}
+    harmless = {
+        "initializer_range", "attention_dropout", "use_cache", "pad_token_id", "eos_token_id", "bos_token_id", "dtype",
+        "transformers_version", "architectures", "output_hidden_states", "return_dict", "chunk_size_feed_forward",
+        "id2label", "label2id", "problem_type", "_name_or_path", "output_attentions",
+    }  # fmt: skip
+    theirs = set(AutoConfig.for_model("gemma2").to_dict())
+    assert theirs - read - config_module.FIXED.keys() - config_module.NEUTRAL.keys() <= harmless
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -118,12 +149,47 @@ def test_gemma_2_2b_as_google_published_it():
         ({"rope_parameters": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}}, "dynamic"),
         ({"rope_parameters": "default"}, "rotary positions"),
         ({"hidden_size": "32"}, "width = '32'"),
+        (by_layer(1e4, 1e6), "rotary positions .*one rope_theta for all layers"),
+        (by_layer(7.0, 7.0) | {"rope_theta": 1e4}, "rotary positions"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}}, "rotary positions"),
+        ({"rope_parameters": {"full_attention": None, "sliding_attention": None}}, "rotary positions"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}, "rotary positions"),  # rope_theta: 10000
+        ({"rope_parameters": {"rope_type": "default", "factor": 8.0}}, "rotary positions .*factor"),
+        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "rotary positions"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": None}}, "rotary positions"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": "10000"}, "rope_theta": "10000"}, "rotary"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "llama3"),
+        ({"rope_scaling": {"type": "default"}}, "rotary positions"),  # and rope_parameters say another thing
+        ({"rope_scaling": [1]}, "rotary positions"),
+        ({"rope_parameters": None, "rope_theta": None}, "rope_base = None"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
+        ({"sliding_window_pattern": 6}, "sliding_window_pattern = 6"),
+        ({"rope_local_base_freq": 1e4}, "rope_local_base_freq"),
+        ({"per_layer_config": {"0": {"head_dim": 8}}}, "per_layer_config"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config.*gptq"),
+        ({"tie_word_embeddings": None}, "tie_word_embeddings = None"),
+        ({"hidden_activation": None}, "hidden_activation = None"),
+        ({"num_key_value_heads": None}, "kv_heads = None"),
+        ({"sliding_window": 0}, "window = 0"),
+        ({"layer_types": ["sliding_attention"] * 4}, "layer_types"),
+        ({"layer_types": ["full_attention"] * 4}, "layer_types"),
+        ({"query_pre_attn_scalar": -1}, "query_scale = -1"),
+        ({"attn_logit_softcapping": 0.0}, "attention_cap = 0.0"),
+        ({"rms_norm_eps": None}, "norm_epsilon = None"),
     ],
 )
 def test_another_architecture_is_refused(changes, message):
     settings = Gemma2Config(**SHAPE).to_huggingface() | changes
     with pytest.raises(RequestError, match=message):
         Gemma2Config.from_huggingface(settings)
+
+
+def test_an_activation_by_its_older_name():
+    settings = Gemma2Config(**SHAPE).to_huggingface()
+    del settings["hidden_activation"]
+    assert Gemma2Config.from_huggingface(settings | {"hidden_act": "gelu_pytorch_tanh"})
+    with pytest.raises(RequestError, match=r"hidden_act = 'silu'"):
+        Gemma2Config.from_huggingface(settings | {"hidden_act": "silu"})
 
 
 def test_flops_are_those_that_pytorch_counts():
