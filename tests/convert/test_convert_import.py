@@ -265,6 +265,6 @@ def test_what_is_there_is_not_overwritten(make_folder, tmp_path):
         import_model(tmp_path / "nothing", tmp_path / "out")
     with pytest.raises(RequestError, match="not a GGUF file"):
         import_model(folder / "model.safetensors", tmp_path / "out")
-    with pytest.raises(WorkError, match="can't be written"):
+    with pytest.raises(RequestError, match="can't be written"):
         import_model(folder, folder / "config.json" / "out")
     assert Gemma2Config.from_huggingface(json.loads((folder / "config.json").read_text()))
