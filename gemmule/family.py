@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from gemmule import artifact, ranks, run_folder, status
+from gemmule import artifact, prerequisites, ranks, run_folder, status
 from gemmule import recipe as recipes
 from gemmule.data import sources
 from gemmule.errors import RequestError, WorkError
@@ -158,6 +158,7 @@ class Family:
                 if self.plan.documents in stale:
                     raise missing_text
                 say(f"{missing_text}; going on with {self.plan.documents.path}, which was made from it")
+            prerequisites.check([*missing, *stale], self.plan)
             for step in stale:
                 self._retire(step)
             if stale:
@@ -192,9 +193,10 @@ class Family:
             ready = not stale and all(self._prepared(step) for step in targets)
         if not ready:
             with lock(self.out, wait=say):
-                _, stale = self.compare(steps)
+                missing, stale = self.compare(steps)
                 if stale:
                     raise RequestError(self._explain(stale))
+                prerequisites.check(missing, self.plan)
                 self._write_recipe()
                 self._make([step for step in steps if step in needed])
                 for step in targets:

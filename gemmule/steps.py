@@ -47,6 +47,7 @@ from gemmule.model import weights
 from gemmule.model.config import Gemma2Config, check_cut, describe_cut
 from gemmule.model.device import choose_device
 from gemmule.plan import Plan, Step, digest, gemma2_config, model_files, teachers_in
+from gemmule.prerequisites import check_extras
 from gemmule.progress import human, say
 from gemmule.recipe import Evaluate
 from gemmule.teach import Teaching
@@ -132,6 +133,7 @@ def _outside(step: Step, plan: Plan) -> None:
         source = find_source(source)
         outside.check_folder(source, plan.recipe.data.sequence_length)
     kind = outside.kind_of(source)
+    check_extras(source, kind)
     record: dict[str, Any] = {"source": str(step.source), "kind": kind}
     if source != step.source:  # of the hub, where another revision may stand when the run is resumed
         record["files"] = digest(model_files(Path(source)), {})

@@ -18,7 +18,7 @@ from gemmule import artifact, tokenizer
 from gemmule.convert import gguf_write
 from gemmule.convert.exporting import export_model
 from gemmule.convert.importing import import_model
-from gemmule.errors import RequestError, WorkError
+from gemmule.errors import RequestError
 from gemmule.model.config import Gemma2Config
 from gemmule.model.weights import load, read_config
 
