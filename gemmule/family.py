@@ -235,13 +235,16 @@ class Family:
         if track != "none" and any(step.kind == "model" and not step.path.exists() for step in steps):
             import_tracker(track)  # whether it is there, before any work
         from gemmule import steps as making  # imports torch
+        from gemmule.outlook import Outlook
 
+        outlook = Outlook(self.plan, steps)
         for step in steps:
             _, stale = self.compare([step])  # its inputs may have come out otherwise than when it was made
             if stale:
                 raise RequestError(self._explain(stale))
             if not step.path.exists():
-                making.make(step, self.plan)
+                with outlook.making(step):
+                    making.make(step, self.plan)
 
     def _report(self, force: bool) -> None:
         report = self.out / REPORT

@@ -119,19 +119,20 @@ class Meter:
         """The time left for this and, as far as it is known, for all that the run makes after it."""
         a_unit = elapsed / (done - self.first) if done > self.first else 0.0
         left = (self.total - done) * a_unit
-        if not _later:
+        if _later is None:
             return f"{duration(left)} left"
-        return f"{duration(left)} left, {duration(left + _later * self.total * a_unit)} for the whole run"
+        return f"{duration(left)} left, {duration(left + _later(self.total * a_unit))} for the whole run"
 
 
-_later = 0.0  # work of what is made after this, in units of this one's; 0: nothing, or not known
+Later = Callable[[float], float]
+_later: Later | None = None
 
 
 @contextmanager
-def followed_by(work: float) -> Iterator[None]:
-    """Within this, what is shown is followed by `work` times as much work as it is itself."""
+def followed_by(later: Later | None) -> Iterator[None]:
+    """Within this, `later` says how long all takes that is made after it, given the seconds of the whole of this."""
     global _later
-    before, _later = _later, work
+    before, _later = _later, later
     try:
         yield
     finally:

@@ -263,7 +263,10 @@ def _model(step: Step, plan: Plan) -> None:
     taught = f", learning from {recipes.join_names(model.teachers)}" if model.teachers else ""
     cut = describe_own_cut(step, job.config)
     started = f", cut from {model.start_from} ({cut})" if cut else ""
-    say(f"{name}: {human(job.config.parameters)} parameters, {job.steps} steps{taught}{started}")
+    batch = human(job.tokens // job.steps)
+    say(f"{name}: {human(job.config.parameters)} parameters, {job.steps} steps of {batch} tokens{taught}{started}")
+    if budget := job.describe_budget():
+        say(f"{name}: {budget}")
     with ranks.together(str(step.path)):
         trained = train(job)
     with _publish(step) as folder:

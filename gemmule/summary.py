@@ -106,6 +106,7 @@ def _model(name: str, plan: Plan, evaluations: dict[str | None, dict[str, Any]],
     asked: list[Any] = [evaluations.get(teacher, {}).get("flops_per_token") for teacher in model.teachers]
     figures = {key: evaluation.get(key) for key in FIGURES} | {
         "train_tokens": tokens,
+        "train_tokens_asked": model.train.tokens if model.train is not None else None,
         "train_flops": 3 * own * tokens if own and tokens else None,
         "teacher_flops": sum(asked) * tokens if taught and tokens and None not in asked else None,
         "seconds": steps[-1]["seconds"] if steps else None,
@@ -119,7 +120,12 @@ def _model(name: str, plan: Plan, evaluations: dict[str | None, dict[str, Any]],
         like=model.like,
         origin=model.from_,
         figures=figures,
-        curve=[{"tokens": r["tokens"], "loss": r["validation_loss"]} for r in records if "validation_loss" in r],
+        curve=[
+            {"tokens": r["tokens"], "loss": r["validation_loss"]}
+            for r in records
+            if r.get("validation_loss") is not None
+        ],
+        objective=metrics.objective(model.distill, taught),
         training=[{"tokens": record["tokens"], "loss": record["loss"]} for record in steps],
         calibration=evaluation.get("calibration", []),
         against=next(iter(teachers_of)) if len(teachers_of) == 1 else None,
@@ -127,7 +133,7 @@ def _model(name: str, plan: Plan, evaluations: dict[str | None, dict[str, Any]],
         samples=evaluation.get("samples", []),
         settings=step.settings,
         lineage=[{"hash": key, **entry} for key, entry in step.artifact.manifest.ancestry.items()] if made else [],
-        warnings=_warnings(plan, steps),
+        warnings=_warnings(plan, steps, figures["train_tokens_asked"] if made else None),
     )
 
 
@@ -147,7 +153,7 @@ def _progress(step: Step, plan: Plan, records: list[dict[str, Any]], running: bo
     if not records:
         return Progress(train.steps(length))
     last, speed = records[-1], records[-1]["tokens_per_second"]
-    left = (train.steps(length) - last["step"]) * train.windows_per_batch(length) * length
+    left = (train.steps(length) - last["step"]) * last["tokens"] / last["step"]
     written = (step.path.parent / metrics.METRICS).stat().st_mtime
     return Progress(
         steps=train.steps(length),
@@ -178,14 +184,16 @@ def _text(plan: Plan) -> dict[str, Any]:
     return text
 
 
-def _warnings(plan: Plan, records: list[dict[str, Any]]) -> list[str]:
-    """What a reader of the figures should know."""
+def _warnings(plan: Plan, records: list[dict[str, Any]], asked: int | None) -> list[str]:
+    """What a reader of the figures should know; `asked` is the recipe's `train.tokens`."""
     if not records:
         return []
     warnings = []
     tokens, available = records[-1]["tokens"], len(TokenShards(plan.tokens["train"].path))
     if tokens > 1.5 * available:
         warnings.append(f"read the text {tokens / available:.1f} times: more text would help more than more tokens")
+    if asked is not None and abs(tokens - asked) > asked / 100:
+        warnings.append(f"trained on {tokens:,} tokens, where train.tokens = {asked:,}")
     if damaged := sum(record.get("damaged_windows", 0) for record in records):
         warnings.append(f"skipped {damaged:,} windows whose tokens or stored targets were damaged")
     return warnings

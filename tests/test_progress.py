@@ -78,7 +78,7 @@ def test_the_time_left_is_also_that_of_the_whole_run(monkeypatch, capsys):
     seconds = iter([0.0, 5.0])
     monkeypatch.setattr(progress, "running_seconds", lambda: next(seconds))
     monkeypatch.setattr(progress, "PLAIN_EVERY", 0.0)
-    with progress.followed_by(3.0):
+    with progress.followed_by(lambda seconds: 3 * seconds):
         Meter("m", 100).update(25)
     assert capsys.readouterr().err == "m: 25%  5 tokens/s  0:15 left, 1:15 for the whole run\n"
 

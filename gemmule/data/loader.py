@@ -163,6 +163,12 @@ class Windows:
                 inputs[:, 1:][documents[:, 1:] != documents[:, :-1]] = self.bos_id
         return Batch(inputs, targets, mask, starts, documents, damaged=damaged)
 
+    @property
+    def learned_share(self) -> float:
+        """Of the tokens that the windows have room for, those that count in the loss: no padding, and no masks."""
+        learned = self.shards.learned_tokens - (len(self) if self.bos_id is None else 0)
+        return learned / (len(self) * self.sequence_length)
+
     def documents_of(self, batch: Batch) -> list[int]:
         """The numbers of the documents that a batch's targets lie in, ascending."""
         positions = batch.starts[:, None] + np.arange(batch.targets.shape[1])

@@ -108,6 +108,15 @@ class TokenShards:
             return np.ones(max(0, stop - start), bool)
         return self._mask.read(start, stop).astype(bool)
 
+    @property
+    def learned_tokens(self) -> int:
+        """How many are learned: all, where no mask was written. Where the mask is damaged, none of a million."""
+        mask = self._mask
+        if mask is None:
+            return self._tokens
+        chunks = ((start, min(start + 2**20, self._tokens)) for start in range(0, self._tokens, 2**20))
+        return sum(int(np.count_nonzero(mask.read(*chunk))) for chunk in chunks if mask.damage(*chunk) is None)
+
     def damage(self, start: int, stop: int) -> str | None:
         """Which block of the tokens start..stop, or of their mask, is not what was written; None if all are whole."""
         columns = [self._ids] if self._mask is None else [self._ids, self._mask]

@@ -20,7 +20,7 @@ class Progress:
 
     steps: int
     step: int = 0
-    loss: Number | None = None  # the objective's, at the last step
+    loss: Number | None = None  # the model's objective's, at the last step
     tokens_per_second: Number | None = None
     seconds_left: Number | None = None
     last_step: str = ""  # when that was, as it shall be shown
@@ -39,8 +39,9 @@ class ModelReport:
     something outside it. `origin` is where a model that was not trained here came from.
 
     `figures` holds perplexity, bits_per_byte, ece and accuracy (both 0 to 1), kl_to_teacher (nats per token),
-    parameters, embedding_parameters, train_tokens, train_flops, teacher_flops (what the teacher spent on answering
-    for this model) and seconds; None or absent where a figure makes no sense.
+    parameters, embedding_parameters, train_tokens (that were trained on), train_tokens_asked (for which the recipe
+    asks), train_flops, teacher_flops (what the teacher spent on answering for this model) and seconds; None or absent
+    where a figure makes no sense.
     """
 
     role: Role = "model"
@@ -52,7 +53,10 @@ class ModelReport:
     origin: str | None = None
     figures: Mapping[str, Number | None] = field(default_factory=dict)
     curve: Sequence[Mapping[str, Number]] = ()  # {"tokens", "loss"}: validation next-token loss while training, nats
-    training: Sequence[Mapping[str, Number]] = ()  # {"tokens", "loss"}: the training objective
+    training: Sequence[Mapping[str, Number]] = ()  # {"tokens", "loss"}: its objective's, nats
+    objective: str = (
+        "next-token loss"  # what that is called: "forward KL" where it learns from a teacher's distributions
+    )
     calibration: Sequence[Mapping[str, Number | None]] = ()  # {"confidence", "accuracy", "count"}: equal bins
     against: str | None = None  # the teacher that it is held against: its own, or a control's student's
     agreement: Sequence[

@@ -120,7 +120,7 @@ def render(data: ReportData) -> str:
         family=(family_wide(models), family_narrow(models, width=NARROW)) if models else None,
         kinds={edge.kind for edge in edges_of(models)},
         losses=_curves({name: report.curve for name, report in models.items()}, "validation loss, nats per token"),
-        objectives=_curves({name: report.training for name, report in models.items()}, "training objective, nats"),
+        objectives=_objectives(models),
         calibration=_calibration(models),
         agreements=agreement_tables(models),
         samples=_samples(models),
@@ -216,6 +216,16 @@ def _curves(recorded: Mapping[str, Any], y_title: str) -> tuple[str, str, list[s
         return None
     wide = loss_curves(curves, y_title, width=WIDE, height=400)
     return wide, loss_curves(curves, y_title, width=NARROW, height=320), drawn
+
+
+def _objectives(models: Models) -> list[tuple[str, tuple[str, str, list[str]]]]:
+    """What models minimised, by what it is: a KL and a next-token loss are no curves of one picture."""
+    found = []
+    for name in dict.fromkeys(report.objective for report in models.values()):
+        own = {model: report.training if report.objective == name else () for model, report in models.items()}
+        if (curves := _curves(own, f"{name}, nats per token")) is not None:
+            found.append((name, curves))
+    return found
 
 
 def _calibration(models: Models) -> tuple[str, str, list[tuple[str, str]]] | None:

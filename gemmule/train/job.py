@@ -51,6 +51,21 @@ class Job:
         return self.train.windows_per_micro_batch(self.windows.sequence_length)
 
     @property
+    def tokens(self) -> int:
+        """That it reads: padding and what is masked out among them."""
+        return self.steps * self.windows_per_batch * self.windows.sequence_length
+
+    def describe_budget(self) -> str:
+        """What `train.tokens` comes to, if that is another number by more than a hundredth; else empty."""
+        share, batch = self.windows.learned_share, self.tokens // self.steps
+        learned = round(self.tokens * share)
+        if abs(learned - self.train.tokens) <= self.train.tokens / 100:
+            return ""
+        reasons = [f"it is rounded to whole batches of {batch:,}"] if self.tokens != self.train.tokens else []
+        reasons += [f"{1 - share:.0%} of what windows hold is padding or not trained on"] if share < 0.995 else []
+        return f"trains on about {learned:,} tokens where train.tokens = {self.train.tokens:,}: {' and '.join(reasons)}"
+
+    @property
     def objective(self) -> str:
         """What its loss is called."""
         return metrics.objective(self.distill, self.teacher is not None or self.targets is not None)

@@ -40,6 +40,7 @@ def test_the_summary_holds_every_figure(finished):
         assert figures["seconds"] > 0
         budget = 4096 if name == "teacher" else 2048
         assert budget - 16 < figures["train_tokens"] <= budget  # the last window of an epoch may be short
+        assert figures["train_tokens_asked"] == budget
         assert figures["train_flops"] > 6 * figures["train_tokens"] * figures["parameters"] * 0.9
     assert models["teacher"]["kl_to_teacher"] is None
     assert models["control"]["kl_to_teacher"] > 0  # held against the teacher that it did without

@@ -101,6 +101,7 @@ def run(student: float = 60.3, control: float = 75.2) -> ReportData:
             HOSTILE,
             role="student",
             learn_from="teacher",
+            objective="forward KL",
             settings={"learn_from": "teacher"},
             figures={"kl_to_teacher": 0.281, "teacher_flops": 4.6e12},
             against="teacher",
@@ -334,3 +335,16 @@ def test_agreement_stands_by_entropy_with_both_calibrations():
     assert "control calibration error 1.2% 0.15090.0%" in cells
     assert any("calibration error of teacher itself is 1.2%" in re.sub(r"\s+", " ", text) for text in page.texts("p"))
     assert "Agreement with" not in render(ReportData("alone", models={"m": ModelReport(figures={"perplexity": 9.0})}))
+
+
+def test_a_kl_and_a_next_token_loss_have_pictures_of_their_own(html):
+    page = Page(html)
+    titles = page.texts("h3")
+    assert [title for title in titles if title in ("forward KL", "next-token loss")] == [
+        "next-token loss",
+        "forward KL",
+    ]
+    described = [attributes.get("aria-label", "") for tag, attributes, _ in page.elements if tag == "svg"]
+    of_kl = [label for label in described if label.startswith("forward KL, nats per token against")]
+    assert of_kl
+    assert all("student" in label and "control" not in label for label in of_kl)

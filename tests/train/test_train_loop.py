@@ -145,6 +145,30 @@ def test_training_learns_and_writes_what_it_did(job, windows):
     assert [path.name for path in checkpoint.found(job.folder / "checkpoints")] == ["step-00000008", "step-00000012"]
 
 
+def test_a_budget_that_windows_do_not_fill_is_said(job, words, tmp_path):
+    """Of the last window of so short a text half is padding; without a `<bos>` each window counts a token less."""
+    shards = write_shards(["the king said and the queen saw"], words, tmp_path / "short")
+    share = len(shards) / (-(-len(shards) // LENGTH) * LENGTH)
+    short = replace(job, windows=Windows(shards, LENGTH, words.bos_id, words.pad_id))
+    assert share < 0.98
+    assert f"trains on about {round(768 * share):,} tokens where train.tokens = 768" in short.describe_budget()
+    assert "rounded" not in short.describe_budget()
+    loop.train(short)
+    learned = [record for record in metrics.read(short.folder) if "loss" in record][-1]["tokens"]
+    assert learned == pytest.approx(768 * share, rel=0.05)
+    without = replace(job, windows=Windows(shards, LENGTH, None, words.pad_id))
+    assert without.windows.learned_share == pytest.approx(share - 1 / LENGTH)
+    assert job.describe_budget() == ""  # the last of many windows is short: less than a hundredth
+    few = replace(job, train=job.train.model_copy(update={"tokens": 70}))
+    assert "it is rounded to whole batches of 64" in few.describe_budget()
+
+
+def test_a_mask_counts_in_the_budget(words, tmp_path):
+    documents = [[("the king said ", False), ("and the queen saw", True)]] * 5
+    shards = write_shards(documents, words, tmp_path / "masked")
+    assert shards.learned_tokens == int(shards.mask(0, len(shards)).sum()) < len(shards)
+
+
 def test_the_name_and_the_folder_change_nothing(job, tmp_path):
     first = weights_of(loop.train(job))
     other = weights_of(loop.train(replace(job, name="other", folder=tmp_path / "other")))
