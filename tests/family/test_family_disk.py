@@ -66,6 +66,50 @@ def test_a_full_disk_stops_the_run_and_the_last_good_checkpoint_goes_on(finished
     assert (out / FINAL).read_bytes() == (finished / "run" / FINAL).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("size", "what"),
+    [
+        ("8k", "run/.fingerprints.json"),
+        ("16k", "run/documents"),
+        ("36k", "run/tokenizer"),
+        ("56k", "run/tokens/train"),
+        ("112k", "run/models/control/metrics.jsonl"),
+        ("200k", "run/models/control/checkpoints"),
+    ],
+)
+def test_a_disk_may_be_full_at_any_step(run, recipe, finished, tmp_path, capsys, size, what):
+    """It is named, status.json says it, nothing half-written stays, and with more room the same command finishes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    arguments = (
+        "train",
+        recipe,
+        "--out",
+        disk / "run",
+        "--model",
+        "control",
+        "--set",
+        "models.student.train.checkpoint_every=2",
+    )
+    try:
+        assert run(*arguments) == 1
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith(f"gemmule: {disk}/{what}") or f"/.{Path(what).name}.tmp" in said
+        assert "No space left on device" in said
+        assert json.loads((disk / "run" / "status.json").read_text())["state"] == "failed"
+        assert not list(disk.rglob(".*.tmp"))
+        subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
+        if what.startswith("run/models"):
+            assert run(*arguments) == 0
+            file = "run/models/control/final/model.safetensors"
+            assert (disk / file).read_bytes() == (finished / file).read_bytes()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
 def test_sigterm_saves_and_the_recipe_in_the_run_folder_resumes(finished, recipe):
     out = recipe.parent / "run"
     command = strike.command("SIGTERM", strike.METRICS, 1, *train(recipe, out))
