@@ -148,6 +148,9 @@ def init(
     teacher: Annotated[str | None, typer.Option(help="a folder, hub id, GGUF file or http://server/v1")] = None,
     size: Annotated[str | None, typer.Option(help="the student's parameters, the embedding included, as 5M")] = None,
     minutes: Annotated[float, typer.Option(min=1, help="how long it may take on this machine")] = 12.0,
+    field: Annotated[
+        str | None, typer.Option(help="of jsonl, csv, json, parquet: the field that holds the text")
+    ] = None,
     out: Annotated[Path, typer.Option(parser=_named, metavar="FILE", help="the recipe to write")] = DEFAULT_RECIPE,
 ) -> None:
     """Writes a recipe that fits your text and this machine."""
@@ -159,8 +162,10 @@ def init(
         parameters = parse_count(size)
     except ValueError as error:
         raise RequestError(f"--size {size}: {error}") from None
-    fitted = fit_recipe(texts, out, teacher, parameters, minutes)
+    fitted = fit_recipe(texts, out, teacher, parameters, minutes, field)
     write_file(out, fitted.text)
+    for line in fitted.decisions:
+        show(line)
     show(f"{out}: written. Read it, then: gemmule run {out}")
 
 

@@ -75,12 +75,17 @@ class Step:
 class Plan:
     """The steps of a recipe in a run folder, and what they need to know of each other."""
 
-    def __init__(self, raw: dict[str, Any], origin: Path, out: Path | None = None) -> None:
-        """`raw` is the recipe's TOML, read from `origin`. Raises RequestError for what can't be run as it is."""
+    def __init__(
+        self, raw: dict[str, Any], origin: Path, out: Path | None = None, fingerprints: dict[str, Any] | None = None
+    ) -> None:
+        """`raw` is the recipe's TOML, read from `origin`. Raises RequestError for what can't be run as it is.
+
+        `fingerprints` are those of another plan, beside those in `out`: so that large files are hashed but once.
+        """
         self.base = origin.absolute().parent  # what the recipe names is relative to it, wherever a step looks from
         self.recipe: Recipe = recipes.parse(raw, str(origin), self._outside_shape)
         self.out = out if out is not None else run_of(origin) or Path("runs") / self.recipe.name
-        self.fingerprints = _read_fingerprints(self.out / FINGERPRINTS)
+        self.fingerprints = _read_fingerprints(self.out / FINGERPRINTS) | (fingerprints or {})
         self.text_notes: list[str] = []  # what was left out of the sources
         self.files, self.missing_text = self._resolve_text()
         self.steps: list[Step] = []

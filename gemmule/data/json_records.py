@@ -25,7 +25,7 @@ def read_json(blocks: Iterable[bytes], name: str, field: str) -> Texts:
 
     A record is an object with the field, or a text. The position is the record's number, from 1.
     """
-    stream = _JsonStream(blocks, name)
+    stream = JsonStream(blocks, name)
     opening = stream.peek()
     if opening == "[":
         for number, record in enumerate(stream.elements(), start=1):
@@ -37,7 +37,7 @@ def read_json(blocks: Iterable[bytes], name: str, field: str) -> Texts:
         raise BadRecord(f"{name}: not a list of records: it begins with {opening!r}")
 
 
-def _read_object(stream: _JsonStream, name: str, field: str) -> Texts:
+def _read_object(stream: JsonStream, name: str, field: str) -> Texts:
     """The records of a list in an object, if the first one there has the field; else the object is itself a record, and
     so are those that follow it."""
     record: dict[str, Any] = {}
@@ -80,7 +80,7 @@ def _record_text(record: Any, field: str, where: str) -> str | BadRecord:
     return taken(text_in, record, field, where)
 
 
-class _JsonStream:
+class JsonStream:
     """JSON read value by value: no more of it is in memory than a value and a block."""
 
     def __init__(self, blocks: Iterable[bytes], name: str) -> None:

@@ -70,7 +70,7 @@ def _text(estimate: Estimate) -> Iterator[str]:
     found = estimate.text
     how = "" if found.share == 1 else f" (from {found.share:.0%} of it)"
     yield (
-        f"Text: {size(found.train_bytes)} in {found.documents:,} documents{how}: {count(found.train_tokens)} tokens to "
+        f"Text: {size(found.bytes)} in {found.documents:,} documents{how}: {count(found.train_tokens)} tokens to "
         f"train on, {count(found.validation_tokens)} to validate on, {found.bytes_per_token:.2f} bytes each; "
         f"vocabulary {found.vocabulary_size:,}."
     )

@@ -12,6 +12,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,11 @@ from gemmule import artifact, tokenizer
 from gemmule.convert.tokenizers import read_tokenizer
 from gemmule.data.compressed import SUFFIXES, read_beginning
 from gemmule.data.documents import read_split, write_documents
+from gemmule.data.encodings import BadRecord
+from gemmule.data.files import TABLES
+from gemmule.data.records import rows_at_once
 from gemmule.data.shards import TokenShards, write_shards
-from gemmule.data.sources import SourceFile
+from gemmule.data.sources import SourceFile, texts_in
 from gemmule.errors import WorkError
 from gemmule.plan import Plan, Step
 from gemmule.tokenizer.load import Tokenizer, load_tokenizer
@@ -38,11 +42,17 @@ class Text:
     share: float  # of the text that was looked at; 1.0: the counts are exact
     documents: int
     train_bytes: int
+    validation_bytes: int
     train_tokens: int
     validation_tokens: int
     vocabulary_size: int
     document_bytes: int  # on disk
     seconds: float  # that documents, tokenizer and tokens take
+
+    @property
+    def bytes(self) -> int:
+        """Of all documents."""
+        return self.train_bytes + self.validation_bytes
 
     @property
     def bytes_per_token(self) -> float:
@@ -65,6 +75,7 @@ def _made(plan: Plan) -> Text | None:
         share=1.0,
         documents=counts["train_documents"] + counts["validation_documents"],
         train_bytes=train.text_bytes,
+        validation_bytes=validation.text_bytes,
         train_tokens=len(train),
         validation_tokens=len(validation),
         vocabulary_size=train.vocabulary_size,
@@ -90,7 +101,8 @@ def _tried(plan: Plan) -> Text:
         files, share = sample(plan.files, data.field, Path(folder))
         taken = _stopwatch()
         documents = Path(folder) / "documents"
-        counts = write_documents(files, data.field, data.validation_fraction, documents)
+        skip_bad = data.bad_records == "skip"
+        counts = write_documents(files, data.field, data.validation_fraction, documents, skip_bad=skip_bad)
         reading = taken() / share
         words = _tokenizer(plan, documents, Path(folder) / "tokenizer")
         learning = taken() / (share if section.from_ is None else 1.0)
@@ -105,6 +117,7 @@ def _tried(plan: Plan) -> Text:
             share=share,
             documents=round((counts.train_documents + counts.validation_documents) / share),
             train_bytes=round(train.text_bytes / share),
+            validation_bytes=round(validation.text_bytes / share),
             train_tokens=round(len(train) / share),
             validation_tokens=round(len(validation) / share),
             vocabulary_size=vocabulary_size,
@@ -143,7 +156,7 @@ def sample(files: list[SourceFile], field: str, folder: Path, size: int = SAMPLE
     All of them if that is enough; else the beginnings of some, written into `folder`. Small files leave their part of
     the size to large ones.
     """
-    whole = sum(file.path.stat().st_size for file in files)
+    whole = max(1, sum(file.path.stat().st_size for file in files))
     chosen = files if len(files) <= FILES else [files[i * len(files) // FILES] for i in range(FILES)]
     by_size = sorted(chosen, key=lambda file: file.path.stat().st_size)
     left, taken, found = size, 0.0, {}
@@ -162,6 +175,8 @@ def _beginning(file: SourceFile, field: str, size: int, stem: Path) -> tuple[Sou
     content, share = read_beginning(file.path, file.name, max(size, 2**16))
     if share == 1.0:
         return file, share, len(content)
+    if file.format in TABLES:
+        return _first_records(file, field, content, share, stem)
     lines = content[: content.rfind(b"\n") + 1]  # whole lines: a record, or a character, cut in two can't be read
     if not lines and file.format == ".jsonl":
         return file, 1.0, len(content)  # one line, and a long one
@@ -169,6 +184,21 @@ def _beginning(file: SourceFile, field: str, size: int, stem: Path) -> tuple[Sou
     part = stem.with_suffix(file.format or "")
     part.write_bytes(lines)
     return SourceFile(part, file.name), share * len(lines) / len(content), len(lines)
+
+
+def _first_records(
+    file: SourceFile, field: str, content: bytes, share: float, stem: Path
+) -> tuple[SourceFile, float, int]:
+    """Those that are whole in the beginning of a file, as jsonl; what is wrong with others is said by who reads all."""
+    texts: list[str] = []
+    with suppress(BadRecord):
+        for _, text in texts_in(iter([content]), file.format, file.name, field):
+            texts += [text] if isinstance(text, str) else []
+    if not texts:
+        return file, 1.0, len(content)
+    part = stem.with_suffix(".jsonl")
+    part.write_text("".join(json.dumps({field: text}) + "\n" for text in texts), encoding="utf-8")
+    return SourceFile(part, file.name), share, len(content)
 
 
 def _first_rows(file: SourceFile, field: str, size: int, stem: Path) -> tuple[SourceFile, float, int]:
@@ -181,7 +211,9 @@ def _first_rows(file: SourceFile, field: str, size: int, stem: Path) -> tuple[So
     try:
         with ParquetFile(file.path) as table:
             batches, rows, length = [], 0, 0
-            for batch in table.iter_batches(batch_size=256, columns=[field]):
+            if table.schema_arrow.names.count(field) != 1:
+                return file, 1.0, stored
+            for batch in table.iter_batches(batch_size=rows_at_once(table), columns=[field]):
                 batches.append(batch)
                 rows, length = rows + len(batch), length + batch.nbytes
                 if length >= size:

@@ -8,19 +8,26 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from gemmule import outside
 from gemmule.convert.tokenizers import read_tokenizer
+from gemmule.data.files import as_text
 from gemmule.data.sources import is_bundled
 from gemmule.errors import RequestError, WorkError
-from gemmule.estimate import advice
+from gemmule.estimate import advice, memory
+from gemmule.estimate.machine import free_memory
 from gemmule.estimate.shapes import of_outside
+from gemmule.estimate.shapes import shapes as of_plan
 from gemmule.estimate.whole import Estimate, estimate
 from gemmule.fitted.looking import Found, look
-from gemmule.fitted.sizes import Means, Sizes, fit, stores_targets
+from gemmule.fitted.sizes import VOCABULARIES, Means, Sizes, fit, shapes, stores_targets
+from gemmule.fitted.telling import decisions
 from gemmule.fitted.writing import OutsideTeacher, header, write
 from gemmule.plan import Plan
 from gemmule.progress import say
+from gemmule.report.units import count, plain
+from gemmule.report.units import size as as_bytes
 
 MINUTES = 12.0  # of a run on this machine
 SPEED = 0.45  # of a large product's, of a whole run: at first; then what was measured
@@ -32,26 +39,37 @@ SMALL_TEXT = 2 * 10**6  # bytes: of less, more is held out, or there is too litt
 
 @dataclass(frozen=True)
 class Fitted:
-    """A recipe, not written yet, and what it will take."""
+    """A recipe, not written yet, what it will take, and what was decided, in lines for a person."""
 
     text: str
     estimate: Estimate
+    decisions: list[str]
 
 
 def fit_recipe(
-    texts: Sequence[str], file: Path, teacher: str | None = None, size: int | None = None, minutes: float = MINUTES
+    texts: Sequence[str],
+    file: Path,
+    teacher: str | None = None,
+    size: int | None = None,
+    minutes: float = MINUTES,
+    field: str | None = None,
 ) -> Fitted:
     """A recipe for `texts`, to be written to `file`: sources in it are relative to that.
 
-    Raises RequestError for text that can't be read or is too little, and for a teacher that can't teach here.
+    `size` is the student's parameters, `field` the one that holds the text of records; else both are found out.
+
+    Raises RequestError for text that can't be read or is too little, for a teacher that can't teach here, and for a
+    size that this machine has no memory for.
     """
+    if size is not None:
+        check_size(size)
     if teacher is not None:
         outside.refuse_secrets(teacher, "--teacher")
         if outside.is_url(teacher):
             outside.check_address(teacher, "--teacher")
     base = file.absolute().parent
     sources = [_relative(text, base) for text in texts]
-    found = look(sources, base)
+    found = look(sources, base, field)
     outsider, vocabulary_size = _teacher(teacher, base, found) if teacher is not None else (None, None)
     from gemmule.estimate.measuring import product_rate  # imports torch
     from gemmule.model.device import choose_device
@@ -69,6 +87,7 @@ def fit_recipe(
     fraction = 0.1 if found.bytes < SMALL_TEXT else 0.05
     sizes: Sizes | None = None
     known: Estimate | None = None
+    fingerprints: dict[str, Any] = {}
     for _ in range(TRIES):
         before, sizes = sizes, fit(means, size)
         if sizes == before:
@@ -76,16 +95,51 @@ def fit_recipe(
         if outsider is not None:
             outsider = replace(outsider, targets=stores_targets(means, sizes))
         text = write(name, sources, found, sizes, outsider, fraction)
-        plan = Plan(tomllib.loads(text), file, Path("runs") / name)
+        plan = Plan(tomllib.loads(text), file, Path("runs") / name, fingerprints)
+        fingerprints = plan.fingerprints
+        if size is not None:
+            _check_memory(size, plan, sizes.vocabulary_size)
         say(f"trying a student of {sizes.student.layers} layers of width {sizes.student.width} on this machine")
         known = estimate(plan)
         means = _learned(means, sizes, known, minutes)
     assert known is not None
     assert sizes is not None
     remarks = _remarks(sizes, known, minutes, plan)
-    return Fitted(
-        write(name, sources, found, sizes, outsider, fraction, header(str(file), found, known, remarks)), known
-    )
+    text = write(name, sources, found, sizes, outsider, fraction, header(str(file), found, known, remarks))
+    return Fitted(text, known, decisions(sources, found, sizes, outsider, known, remarks))
+
+
+def check_size(size: int) -> None:
+    """Raises RequestError for a student that is not among the shapes."""
+    smallest, *_, largest = shapes()
+    low, high = smallest.weights, largest.weights + largest.width * VOCABULARIES[-1]
+    if not low / 2 <= size <= high:
+        raise RequestError(
+            f"--size {plain(count(size))}: init makes students of {plain(count(low))} to {plain(count(high))} "
+            "parameters; larger ones are written by hand: docs/recipe.md"
+        )
+
+
+def _check_memory(size: int, plan: Plan, vocabulary_size: int) -> None:
+    """Before anything is measured: whether each model's training fits into this machine. Raises RequestError."""
+    free = advice.SPARE * free_memory()
+    length = plan.recipe.data.sequence_length
+    known = of_plan(plan, vocabulary_size)
+    for name, model in plan.recipe.models.items():
+        shape = known[name]
+        if model.train is None or shape is None or shape.config is None:
+            continue
+        live = [known[teacher] for teacher in model.teachers] if model.distill.targets is None else []
+        tokens = model.train.windows_per_micro_batch(length) * length
+        held = memory.of_training(shape.config, model.train, tokens, live).total
+        if held > free:
+            fits = count(float(f"{size * free / held:.1g}"))
+            raise RequestError(
+                plain(
+                    f"--size {count(size)}: training {name}, of {count(shape.parameters)} parameters, takes "
+                    f"{as_bytes(held)} of memory, and {as_bytes(free)} are to be had here: about --size {fits} fits"
+                )
+            )
 
 
 def _learned(means: Means, sizes: Sizes, known: Estimate, minutes: float) -> Means:
@@ -104,7 +158,7 @@ def _remarks(sizes: Sizes, known: Estimate, minutes: float, plan: Plan) -> list[
     """Why it is as it is, and what would be better."""
     lines = []
     if sizes.limited_by == "text":
-        lines.append("The text is what limits it: larger models would learn it by heart. More text is what helps most.")
+        lines.append("The text is what limits it: larger models would overfit. More text is what helps most.")
     elif sizes.limited_by == "time" and known.seconds < 1.5 * 60 * minutes:
         lines.append(
             f"The time is what limits it: gemmule init --minutes {minutes * 10:g} makes larger models, better ones."
@@ -166,7 +220,7 @@ def _relative(text: str, base: Path) -> str:
         return text
     path = Path(text).expanduser().absolute()
     near = os.path.relpath(path, base)
-    return str(path) if near.startswith("../..") else near
+    return as_text(str(path) if near.startswith("../..") else near)
 
 
 def _name(text: str) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gemmule.errors import shown
 from gemmule.estimate.whole import Estimate
 from gemmule.fitted.looking import Found
 from gemmule.fitted.sizes import Sized, Sizes
@@ -85,7 +86,7 @@ def _data(sources: Sequence[str], found: Found, sizes: Sizes, validation_fractio
     )
     field = []
     if found.field is not None and found.field != "text":
-        others = f"; there are also: {', '.join(found.other_fields)}" if found.other_fields else ""
+        others = f"; there are also: {', '.join(map(shown, found.other_fields))}" if found.other_fields else ""
         field = [_line(f"field = {_text(found.field)}", f"of each record{others}")]
     return [
         "[data]",
@@ -154,4 +155,4 @@ def _tokens(number: int) -> str:
 
 
 def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)  # a TOML basic string, for what a path can hold
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # a TOML basic string

@@ -41,6 +41,7 @@ def test_little_text_is_counted_exactly(text_folder, texts, tmp_path):
     assert found.share == 1.0
     assert found.documents == len(texts)
     assert found.train_bytes == counts.train_bytes
+    assert found.bytes == sum(len(each.encode()) for each in texts)
     words = train(text.read_split(tmp_path / "documents", "train"), 280)
     for split, tokens in (("train", found.train_tokens), ("validation", found.validation_tokens)):
         assert tokens == len(write_shards(text.read_split(tmp_path / "documents", split), words, tmp_path / split))
@@ -71,13 +72,17 @@ def write_all(folder: Path, kind: str) -> int:
         (folder / "a.txt.zst").write_bytes(zstd.compress(whole.encode()))
     elif kind == "jsonl":
         (folder / "a.jsonl").write_text(lines)
+    elif kind == "json":
+        (folder / "a.json").write_text(json.dumps(records, indent=1))
+    elif kind == "csv":
+        (folder / "a.csv").write_text("n,text\n" + "".join(f'1,"{record["text"]}"\n' for record in records))
     else:
         table = pyarrow.Table.from_pylist(records)
         pyarrow.parquet.write_table(table, folder / "a.parquet", compression="none", use_dictionary=False)
     return len(whole.encode()) if kind.startswith("txt") else sum(len(record["text"]) for record in records)
 
 
-@pytest.mark.parametrize("kind", ["txt", "txt.gz", "txt.zst", "jsonl", "parquet"])
+@pytest.mark.parametrize("kind", ["txt", "txt.gz", "txt.zst", "jsonl", "parquet", "json", "csv"])
 def test_a_sample_stands_for_the_whole(kind, tmp_path):
     size = write_all(tmp_path / "texts", kind)
     (tmp_path / "cut").mkdir()

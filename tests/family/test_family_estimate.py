@@ -12,6 +12,7 @@ from gemmule import recipe as recipes
 from gemmule.estimate import advice, measuring, text, whole
 from gemmule.estimate.shapes import shapes
 from gemmule.plan import Plan
+from gemmule.report import units
 from gemmule.train import metrics
 
 
@@ -66,6 +67,13 @@ def test_a_finished_run_is_counted_where_it_lies(finished, plan):
     assert there.seconds == 0.0 < elsewhere.seconds
     assert (there.train_tokens, there.validation_tokens) == (elsewhere.train_tokens, elsewhere.validation_tokens)
     assert there.documents == elsewhere.documents
+
+
+def test_bytes_and_documents_are_both_of_all_the_text(run, finished, capsys):
+    size = folder_bytes(finished / "texts")
+    count = len(list((finished / "texts").iterdir()))
+    assert run("estimate", finished / "tiny.toml", "--out", finished / "elsewhere") == 0
+    assert f"Text: {units.plain(units.size(size))} in {count} documents: " in capsys.readouterr().out
 
 
 def test_the_page_says_it_in_words(run, finished, capsys, monkeypatch):

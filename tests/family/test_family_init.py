@@ -74,7 +74,7 @@ def test_nothing_is_overwritten_and_a_wrong_place_is_named_before_any_work(run, 
         (["texts"], "a folder without a file to read"),
         (["small.txt"], "50 kB are needed"),
         (["empty.txt"], "an empty file"),
-        (["long.txt", "--size", "5m"], "--size 5m: should be a number"),
+        (["long.txt", "--size", "5m"], "--size 5m: must be a whole number"),
         (["long.txt", "--teacher", "nobody"], "--teacher nobody: no such folder or file"),
         (["long.txt", "--teacher", "texts"], "config.json can't be read"),
     ],
@@ -88,12 +88,43 @@ def test_what_can_not_be_fitted_is_refused(run, folder, capsys, arguments, word)
     assert not (folder / "recipe.toml").exists()
 
 
-def test_of_records_the_field_with_most_text(run, folder):
+def test_of_records_the_field_with_most_text_and_what_was_decided_is_said(run, folder, capsys):
     records = [{"id": str(n), "question": line[:40], "answer": line} for n, line in enumerate(lines(1, 1500))]
     (folder / "texts" / "a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     assert run("init", "texts/a.jsonl") == 0
-    assert recipes.load(folder / "recipe.toml").data.field == "answer"
+    recipe = recipes.load(folder / "recipe.toml")
+    assert recipe.data.field == "answer"
     assert "there are also: question, id" in (folder / "recipe.toml").read_text()
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("text       texts/a.jsonl: 1 file (.jsonl), ")
+    assert said[0].endswith("in 1,500 documents")
+    assert "'answer' of each record holds the text (there are also: question, id)" in said[1]
+    assert f"a vocabulary of {recipe.tokenizer.vocabulary_size:,}" in said[2]
+    assert [line.split()[0] for line in said[:8]] == [
+        "text", "field", "tokenizer", "tokens", "teacher", "student", "control", "in",
+    ]  # fmt: skip
+    assert said[-1] == "recipe.toml: written. Read it, then: gemmule run recipe.toml"
+    assert run("init", "texts/a.jsonl", "--field", "answr", "--out", "b.toml") == 2
+    assert "--field answr: no such field of text; did you mean 'answer'? there are: answer" in capsys.readouterr().err
+    assert not (folder / "b.toml").exists()
+
+
+def test_a_size_that_can_not_fit_is_refused_before_any_work(run, folder, capsys, monkeypatch):
+    from gemmule.fitted import whole
+
+    write_text(folder)
+    monkeypatch.setattr(whole, "free_memory", lambda: 500e6)
+    for size, said in [
+        ("300M", "--size 300M: training teacher, of "),
+        ("300M", "450 MB are to be had here: about --size "),
+        ("70B", "--size 70B: init makes students of "),
+        ("1k", "--size 1k: init makes students of "),
+    ]:
+        assert run("init", "texts", "--size", size) == 2
+        assert said in capsys.readouterr().err
+    monkeypatch.setattr(whole, "estimate", pytest.fail)
+    assert run("init", "texts", "--size", "300M") == 2
+    assert not (folder / "recipe.toml").exists()
 
 
 def test_a_teacher_that_exists_gives_the_tokenizer(run, finished, folder):
