@@ -20,12 +20,15 @@ from gemmule.distill.alm import ByteAligned
 from gemmule.distill.by_bytes import ByBytes
 from gemmule.distill.served import ServedTeacher
 from gemmule.distill.teachers import Ensemble, Teacher, load_teacher
+from gemmule.distill.trial import try_out
 from gemmule.distill.vocabulary import restrict
-from gemmule.errors import RequestError
+from gemmule.errors import RequestError, WorkError
 from gemmule.model import weights
 from gemmule.plan import Plan, Step, digest, model_files
+from gemmule.progress import say
 from gemmule.tokenizer.load import load_tokenizer
 
+_tried: set[tuple[str, Path]] = set()  # teachers, and the texts on which this process has tried them
 _verified: dict[str, Any] = {}  # fingerprints of outside models' files that this process has hashed itself
 LOOKED_AT = 1_000_000  # tokens of the text, in the seed's order, to see which tokens stand for which
 
@@ -129,8 +132,46 @@ def load_teachers(step: Step, plan: Plan, device: torch.device) -> Teacher:
     return members[0][1] if len(members) == 1 else Ensemble(members)
 
 
+def load_tried_teachers(step: Step, plan: Plan, device: torch.device) -> Teacher:
+    """`load_teachers`, those from outside tried on the text that they are to teach."""
+    teacher = load_teachers(step, plan, device)
+    assert step.model is not None
+    members = [member for _, member in teacher.members] if isinstance(teacher, Ensemble) else [teacher]
+    for name, member in zip(plan.teachers_of(step.model), members, strict=True):
+        _try_out(name, member, step, plan)
+    return teacher
+
+
 def load_aligned(step: Step, plan: Plan, device: torch.device) -> ByteAligned:
-    """The teacher of a step's model, which has a tokenizer of its own."""
+    """The teacher of a step's model, which has a tokenizer of its own; tried on the text."""
+    assert step.model is not None
     teacher = load_teachers(step, plan, device)
     theirs = load_tokenizer(step.inputs["teacher"].path / "tokenizer")
-    return ByteAligned(teacher, theirs, load_tokenizer(step.inputs["tokenizer"].path))
+    aligned = ByteAligned(teacher, theirs, load_tokenizer(step.inputs["tokenizer"].path))
+    (name,) = plan.teachers_of(step.model)
+    _try_out(name, aligned, step, plan)
+    return aligned
+
+
+def _try_out(name: str, teacher: Teacher | ByteAligned, step: Step, plan: Plan) -> None:
+    """Raises WorkError for an outside teacher that predicts the text of a step worse than its tokens' frequencies do.
+
+    Once a process for each text.
+    """
+    text = step.inputs["tokens"]
+    if plan.model_step(name).kind != "outside" or (name, text.path) in _tried:
+        return
+    found = try_out(teacher, read_windows(text, step.inputs["tokenizer"], plan))
+    if not found.windows:
+        return
+    what = (
+        f"models.{name}: {found.teacher:.2f} nats a token on {found.windows} windows of the text, where a unigram "
+        f"(the tokens' frequencies) has {found.unigram:.2f}"
+    )
+    if found.failed and plan.recipe.models[name].worse_than_unigram == "stop":
+        raise WorkError(
+            f"{what}: there is nothing to learn from it. Has it another tokenizer, lacks it its <bos>, or is its file "
+            f'damaged? To learn from it all the same: models.{name}.worse_than_unigram = "allow"'
+        )
+    say(f"{what}; learned from all the same" if found.failed else what)
+    _tried.add((name, text.path))

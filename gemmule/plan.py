@@ -173,7 +173,7 @@ class Plan:
         folder = self.out / "models" / name
         inputs = {"tokens": self.tokens["train"], "validation": self.tokens["validation"], "tokenizer": tokenizer}
         settings: Settings = {"seed": recipe.seed, **self._window_settings()}
-        unsaid = {"like", "from_", "start_from", "distill", "by_bytes"}
+        unsaid = {"like", "from_", "start_from", "distill", "by_bytes", "worse_than_unigram"}
         identity = model.model_dump(mode="json", by_alias=True, exclude=unsaid)
         settings |= flatten(identity, f"models.{name}")
         if model.start_from is not None:

@@ -38,6 +38,7 @@ from gemmule.loading import (
     load_aligned,
     load_model,
     load_teachers,
+    load_tried_teachers,
     read_windows,
     record_of,
     top_k,
@@ -209,7 +210,7 @@ def teaching(step: Step, plan: Plan) -> Teaching:
     windows = read_windows(step.inputs["tokens"], step.inputs["tokenizer"], plan)
 
     def load() -> Teacher:
-        teacher = load_teachers(step, plan, choose_device(plan.recipe.machine.device))
+        teacher = load_tried_teachers(step, plan, choose_device(plan.recipe.machine.device))
         say_lost_mass(step.path.name, teacher, windows)
         return teacher
 
@@ -234,7 +235,7 @@ def job_of(step: Step, plan: Plan) -> Job:
     model = recipe.models[name]
     assert model.train is not None
     start_rows = _start_rows(step)
-    load = load_aligned if model.distill.loss == "alm" else load_teachers
+    load = load_aligned if model.distill.loss == "alm" else load_tried_teachers
     return Job(
         name=name,
         folder=step.path.parent,

@@ -90,7 +90,7 @@ class ByteAligned:
         expected = self.teacher.expect(torch.from_numpy(inputs).to(device))
         if not isinstance(expected, DenseTeacher):
             raise RequestError("alm needs one teacher that gives whole distributions")
-        losses = _next_token_losses(expected, torch.from_numpy(targets).to(device).flatten()).view(targets.shape).cpu()
+        losses = next_token_losses(expected, torch.from_numpy(targets).to(device).flatten()).view(targets.shape).cpu()
         answers = []
         for row, (ids, theirs, ours) in enumerate(aligned):
             inside = torch.from_numpy(theirs >= 0)
@@ -187,7 +187,7 @@ def alm_loss(
 
     def loss(hidden: Tensor, weight: Tensor, cap: float | None) -> Tensor:  # hidden [B, T, D]
         with torch.no_grad():
-            losses = _next_token_losses(DenseTeacher(hidden.flatten(0, 1), weight, cap), targets.flatten())  # [N]
+            losses = next_token_losses(DenseTeacher(hidden.flatten(0, 1), weight, cap), targets.flatten())  # [N]
         with torch.enable_grad():
             leaf = losses.requires_grad_()
             count = len(chunks.losses)
@@ -201,7 +201,7 @@ def alm_loss(
     return model(**inputs, targets=loss)
 
 
-def _next_token_losses(expected: DenseTeacher, targets: Tensor) -> Tensor:
+def next_token_losses(expected: DenseTeacher, targets: Tensor) -> Tensor:
     """The loss of each target, [N], of which the logits are made some rows at a time."""
     rows = max(1, LARGEST_LOGITS // (expected.hidden.shape[-1] if expected.weight is None else len(expected.weight)))
     parts = (slice(first, first + rows) for first in range(0, len(expected), rows))

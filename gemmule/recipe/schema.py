@@ -255,6 +255,7 @@ class Model(Section):
     start_from: Place | None = None
     top_k: TopK | None = None  # of a served model: how many tokens it is asked for at each place
     by_bytes: bool = False  # whether a model with another tokenizer answers in this run's tokens, by their bytes
+    worse_than_unigram: Literal["stop", "allow"] = "stop"  # at an outside teacher that predicts the text worse
     learn_from: Annotated[
         str | dict[str, Annotated[float, Field(gt=0, le=1)]],
         Field(description='a model\'s name, "none", or shares of several that sum to 1, as { a = 0.7, b = 0.3 }'),
@@ -277,6 +278,8 @@ class Model(Section):
             raise ValueError("top_k is for a model behind a server: remove it")
         if self.by_bytes:
             raise ValueError("by_bytes is for a model from outside, with another tokenizer: remove it")
+        if self.worse_than_unigram != "stop":
+            raise ValueError("worse_than_unigram is for a teacher from outside: remove it")
         if isinstance(self.learn_from, dict) and abs(sum(self.learn_from.values()) - 1) > 1e-6:
             raise ValueError(f"learn_from: weights that sum to {sum(self.learn_from.values()):g}; they must sum to 1")
         if self.train is None:

@@ -18,6 +18,7 @@ validation_fraction = 0.2
 vocabulary_size = 280
 [models.big]
 from = "teacher"
+worse_than_unigram = "allow"  # its weights are random
 [models.student]
 architecture = { layers = 1, width = 16 }
 learn_from = "big"

@@ -27,6 +27,7 @@ from = "big"
 prune = true
 [models.big]
 from = "teacher"
+worse_than_unigram = "allow"  # its weights are random
 [models.live]
 architecture = { layers = 1, width = 16 }
 learn_from = "big"

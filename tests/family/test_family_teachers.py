@@ -65,7 +65,7 @@ def figures(out):
 
 
 def test_an_ensemble_with_another_architecture_teaches_live_and_stored(run, write, gpt2, final, tmp_path):
-    models = f'[models.a]\nfrom = "{final}"\n[models.b]\nfrom = "{gpt2}"\n'
+    models = f'[models.a]\nfrom = "{final}"\n[models.b]\nfrom = "{gpt2}"\nworse_than_unigram = "allow"\n'
     stored = '[models.stored]\nlike = "small"\ndistill = { targets = { bytes_per_token = 30 } }\n'
     out = tmp_path / "run"
     assert run("run", write(models + stored, "{ a = 0.7, b = 0.3 }"), "--out", out) == 0
@@ -81,7 +81,7 @@ def test_an_ensemble_with_another_architecture_teaches_live_and_stored(run, writ
 
 
 def models_of(final, gpt2):
-    return f'[models.a]\nfrom = "{final}"\n[models.b]\nfrom = "{gpt2}"\n'
+    return f'[models.a]\nfrom = "{final}"\n[models.b]\nfrom = "{gpt2}"\nworse_than_unigram = "allow"\n'
 
 
 def test_a_teacher_that_expects_nothing_in_front(run, write, gpt2, final, tmp_path):
@@ -89,7 +89,7 @@ def test_a_teacher_that_expects_nothing_in_front(run, write, gpt2, final, tmp_pa
     config = json.loads((gpt2 / "tokenizer_config.json").read_text()) | {"bos_token": None}
     (gpt2 / "tokenizer_config.json").write_text(json.dumps(config))
     stored = '[models.stored]\nlike = "small"\ndistill = { targets = { bytes_per_token = 30 } }\n'
-    recipe = write(f'[models.b]\nfrom = "{gpt2}"\n' + stored, '"b"')
+    recipe = write(f'[models.b]\nfrom = "{gpt2}"\nworse_than_unigram = "allow"\n' + stored, '"b"')
     recipe.write_text(recipe.read_text().replace(f'from = "{final}"', f'from = "{gpt2}"'))
     out = tmp_path / "run"
     assert run("run", recipe, "--out", out) == 0
@@ -115,7 +115,7 @@ def test_a_served_teacher_and_a_gguf_file(run, write, final, tmp_path, capsys):
 
 def test_a_served_teacher_of_a_pruned_vocabulary_is_asked_in_its_own_tokens(run, write, final, tmp_path, capsys):
     server = FakeServer(gemmule.load(final))
-    recipe = write(f'[models.far]\nfrom = "{server.url}"\ntop_k = 9\n', '"far"')
+    recipe = write(f'[models.far]\nfrom = "{server.url}"\ntop_k = 9\nworse_than_unigram = "allow"\n', '"far"')
     (tmp_path / "few.jsonl").write_text(
         "".join(json.dumps({"text": "To be, or not " * n}) + "\n" for n in range(9, 49))
     )
