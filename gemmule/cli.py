@@ -63,6 +63,7 @@ Out = Annotated[
     Path | None, typer.Option(parser=_named, metavar="DIR", help="the run folder itself; runs/<name> if left out")
 ]
 Remake = Annotated[bool, typer.Option("--remake", help="move what other settings made to old/, and make it anew")]
+Force = Annotated[bool, typer.Option("--force", help="go on where it can't fit into memory or onto the disk")]
 Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", help="only this model; may be repeated")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON when done")]
 
@@ -135,11 +136,12 @@ def demo(
     out: Annotated[Path, typer.Option(parser=_named, metavar="DIR", help="the run folder itself")] = Path("runs/demo"),
     overrides: Overrides = None,
     remake: Remake = False,
+    force: Force = False,
 ) -> None:
     """The whole story on bundled text, in minutes, on a laptop."""
     from gemmule.family import Family
 
-    Family.from_file(Path("gemmule:demo"), overrides or (), out).run(remake=remake)
+    Family.from_file(Path("gemmule:demo"), overrides or (), out).run(remake=remake, force=force)
 
 
 @app.command()
@@ -171,12 +173,16 @@ def init(
 
 @app.command()
 def run(
-    recipe: RecipePath = DEFAULT_RECIPE, overrides: Overrides = None, out: Out = None, remake: Remake = False
+    recipe: RecipePath = DEFAULT_RECIPE,
+    overrides: Overrides = None,
+    out: Out = None,
+    remake: Remake = False,
+    force: Force = False,
 ) -> None:
     """Runs a recipe; the same command goes on where it stopped."""
     from gemmule.family import Family
 
-    Family.from_file(recipe, overrides or (), out).run(remake=remake)
+    Family.from_file(recipe, overrides or (), out).run(remake=remake, force=force)
 
 
 def _verb(name: str, what: str) -> Callable[..., None]:
@@ -185,11 +191,12 @@ def _verb(name: str, what: str) -> Callable[..., None]:
         overrides: Overrides = None,
         out: Out = None,
         remake: Remake = False,
+        force: Force = False,
         models: Models = None,
     ) -> None:
         from gemmule.family import Family
 
-        Family.from_file(recipe, overrides or (), out).run(name, models or (), remake)
+        Family.from_file(recipe, overrides or (), out).run(name, models or (), remake, force)
 
     one_step.__doc__ = f"One step of a recipe: {what}."
     app.command(name)(one_step)
@@ -206,6 +213,7 @@ def teach(
     overrides: Overrides = None,
     out: Out = None,
     remake: Remake = False,
+    force: Force = False,
     models: Models = None,
     worker: Annotated[str | None, typer.Option(metavar="N/COUNT", help="one of many at once: 1/16, 2/16, ...")] = None,
 ) -> None:
@@ -213,12 +221,12 @@ def teach(
     from gemmule.family import Family, Worker
 
     if worker is None:
-        Family.from_file(recipe, overrides or (), out).run("teach", models or (), remake)
+        Family.from_file(recipe, overrides or (), out).run("teach", models or (), remake, force)
         return
     if remake:
         raise RequestError("--remake: not with --worker; give it once without, to the command that starts anew")
     share = Worker.parse(worker)
-    Family.from_file(recipe, overrides or (), out).teach(share, models or ())
+    Family.from_file(recipe, overrides or (), out).teach(share, models or (), force)
 
 
 train = _verb("train", "models, trained")

@@ -140,13 +140,19 @@ class Family:
                 missing.append(step)
         return missing, stale
 
-    def run(self, verb: str | None = None, models: Iterable[str] = (), remake: bool = False) -> None:
-        """Makes what is missing. Raises RequestError where settings changed and `remake` is not given."""
+    def run(
+        self, verb: str | None = None, models: Iterable[str] = (), remake: bool = False, force: bool = False
+    ) -> None:
+        """Makes what is missing. Raises RequestError where settings changed and `remake` is not given; and, without
+        `force`, where that can't fit into this machine.
+        """
         if ranks.rank():
             self._take_part()
             return
         steps = self.chosen(verb, models)
         self._check_folder()
+        if not force:
+            self._check_fits(steps, remake)
         with lock(self.out), status.kept(self.out):
             missing, stale = self.compare(steps)
             if stale:  # and what was made from it, asked for or not
@@ -171,6 +177,14 @@ class Family:
             elif not (missing or stale):
                 say(f"{verb}: nothing to do; it is made in {self.out}")
 
+    def _check_fits(self, steps: list[Step], remake: bool = False) -> None:
+        """Raises RequestError where what is still to be made can't fit. Several processes share a model: not judged."""
+        missing, stale = self.compare(steps)
+        if ranks.size() == 1 and (missing or stale) and (remake or not stale):
+            from gemmule.estimate import fits
+
+            fits.check(self.plan, [*missing, *stale])
+
     def _take_part(self) -> None:
         """Another process than the first does its part of what the first one calls for, to the end."""
         from gemmule import steps as making  # imports torch
@@ -178,7 +192,7 @@ class Family:
         for path in ranks.calls():
             making.take_part(next(step for step in self.plan.steps if str(step.path) == path), self.plan)
 
-    def teach(self, worker: Worker, models: Iterable[str] = ()) -> None:
+    def teach(self, worker: Worker, models: Iterable[str] = (), force: bool = False) -> None:
         """One worker's share of the targets.
 
         That is what comes before them, if nobody has made it; its own segments, at the same time as other workers; and
@@ -188,6 +202,8 @@ class Family:
         needed = {source for step in steps for source in step.inputs.values()}
         targets = [step for step in steps if step not in needed]
         self._check_folder()
+        if not force:
+            self._check_fits(steps)
         with lock(self.out, shared=True, wait=say):
             _, stale = self.compare(steps)
             ready = not stale and all(self._prepared(step) for step in targets)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 
 from gemmule.estimate import memory
-from gemmule.estimate.timing import Training
-from gemmule.estimate.whole import Estimate, ModelEstimate
+from gemmule.estimate.memory import Memory
+from gemmule.estimate.shapes import Shape
+from gemmule.estimate.whole import Estimate
 from gemmule.plan import Plan
 from gemmule.report.units import count, duration, flops, plain, size
 
@@ -78,9 +80,9 @@ def _for_memory(plan: Plan, estimate: Estimate) -> Iterator[str]:
     over = estimate.peak_memory - SPARE * estimate.free_memory
     process = estimate.measured.process
     largest = estimate.peak_memory - process
-    for model, training, held in estimate.trained:
-        if held.total + process > SPARE * estimate.free_memory:
-            yield from _for_training(plan, model, training, over)
+    for model, _, held in estimate.trained:
+        if held.total + process > SPARE * estimate.free_memory and model.shape is not None:
+            yield from for_training(plan, model.name, model.shape, held, over)
     for entry in estimate.teaching:
         if entry.memory == largest:
             yield f"{entry.name} alone takes {size(entry.memory)}: take a smaller teacher, or one behind a server."
@@ -89,25 +91,30 @@ def _for_memory(plan: Plan, estimate: Estimate) -> Iterator[str]:
             yield f"Evaluating {model.name} takes {size(largest)}: a smaller vocabulary or teacher takes less."
 
 
-def _for_training(plan: Plan, model: ModelEstimate, training: Training, over: float) -> Iterator[str]:
-    recipe, held = plan.recipe.models[model.name], model.memory
-    assert recipe.train is not None
-    assert held is not None
-    assert model.shape is not None
-    assert model.shape.config is not None
-    key, length = f"models.{model.name}", plan.recipe.data.sequence_length
-    windows = recipe.train.windows_per_micro_batch(length)
+def for_training(plan: Plan, name: str, shape: Shape, held: Memory, over: float) -> Iterator[str]:
+    """What would make the training of a model fit that takes `over` bytes too many: the first that does, or all."""
+    recipe = plan.recipe.models[name]
+    train, config = recipe.train, shape.config
+    assert train is not None
+    assert config is not None
+    key, length = f"models.{name}", plan.recipe.data.sequence_length
+    windows = train.windows_per_micro_batch(length)
     teacher = held.teacher + held.head // 2 if held.teacher else 0
-    for fewer in range(windows - 1, 0, -1):
-        less = held.total - teacher - memory.of_training(model.shape.config, recipe.train, fewer * length).total
-        if less >= over:
-            yield f"{key}.train.micro_batch_tokens = {fewer * length} saves {size(less)}, at no loss but time."
-            return
+
+    def saved(fewer: int) -> int:
+        return held.total - teacher - memory.of_training(config, train, fewer * length).total
+
+    if fewer := bisect_left(range(1, windows), True, key=lambda fewer: saved(fewer) < over):
+        yield f"{key}.train.micro_batch_tokens = {fewer * length} saves {size(saved(fewer))}, at no loss but time."
+        return
+    if windows == 1 and held.activations > over:
+        shorter = int(length * (1 - over / held.activations))
+        yield f"data.sequence_length = {shorter} would fit: one window takes {size(held.activations)}."
     if windows > 1:
         yield f"{key}.train.micro_batch_tokens = {length} saves most of {size(held.activations)}, and is not enough."
-    if not recipe.train.recompute_activations:
-        again = recipe.train.model_copy(update={"recompute_activations": True})
-        less = held.activations - memory.activations(model.shape.config, again, length) * memory.NUMBER
+    if not train.recompute_activations:
+        again = train.model_copy(update={"recompute_activations": True})
+        less = held.activations - memory.activations(config, again, length) * memory.NUMBER
         yield f"With {key}.train.recompute_activations = true beside it {size(less)} are saved, for a third more time."
     if held.teacher > 0 and recipe.distill.loss == "forward_kl":
         yield (

@@ -44,17 +44,17 @@ class Shape:
 def shapes(plan: Plan, vocabulary_size: int) -> dict[str, Shape | None]:
     """Of all the recipe's models; None where nothing can be known. A teacher's head gives the run's tokens alone."""
     length = plan.recipe.data.sequence_length
-    return {name: _shape(plan, name, vocabulary_size, length) for name in plan.recipe.models}
+    return {name: shape_of(plan, name, vocabulary_size, length) for name in plan.recipe.models}
 
 
-def _shape(plan: Plan, name: str, vocabulary_size: int, length: int) -> Shape | None:
+def shape_of(plan: Plan, name: str, vocabulary_size: int, length: int) -> Shape | None:
     model = plan.recipe.models[name]
     if model.architecture is not None:
         return of_config(gemma2_config(model.architecture, vocabulary_size, length), length)
     origin = model.from_ or model.start_from
     assert origin is not None
     if origin in plan.recipe.models:
-        return _shape(plan, origin, vocabulary_size, length)
+        return shape_of(plan, origin, vocabulary_size, length)
     shape = of_outside(plan.base / Path(origin).expanduser(), origin, length, vocabulary_size)
     if model.from_ is not None or shape is None or shape.config is None:
         return shape

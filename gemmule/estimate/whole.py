@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gemmule.estimate import memory, shapes, text, timing
+from gemmule.estimate import fits, memory, shapes, text, timing
 from gemmule.estimate.machine import Measured, free_disk, free_memory
 from gemmule.estimate.memory import Memory
 from gemmule.estimate.shapes import Shape
@@ -110,13 +110,9 @@ def estimate(plan: Plan) -> Estimate:
 def _model(plan: Plan, name: str, known: dict[str, Shape | None], found: Text, measured: Measured) -> ModelEstimate:
     model, shape = plan.recipe.models[name], known[name]
     trained = timing.training(plan, name, known, found, measured) if model.train is not None else None
-    teachers = [known[teacher] for teacher in plan.teachers_of(name)]
     held, disk = None, 0
     if trained is not None and model.train is not None and shape is not None and shape.config is not None:
-        length = plan.recipe.data.sequence_length
-        tokens = model.train.windows_per_micro_batch(length) * length
-        live = [known[teacher] for teacher in model.teachers] if model.distill.targets is None else []
-        held = memory.of_training(shape.config, model.train, tokens, live)
+        held = fits.training(plan, name, known)
         kept = memory.checkpoints_kept(model.train, trained.steps, trained.seconds)
         disk = kept * memory.checkpoint_bytes(shape.config, model.train) + shape.parameters * memory.NUMBER
         disk += trained.steps * RECORDS
@@ -128,7 +124,5 @@ def _model(plan: Plan, name: str, known: dict[str, Shape | None], found: Text, m
         memory=held,
         disk=disk,
         evaluation_seconds=timing.evaluating(plan, name, known, found, measured),
-        evaluation_memory=0
-        if shape is None
-        else memory.of_evaluation(shape, teachers, found.vocabulary_size, plan.recipe.data.sequence_length),
+        evaluation_memory=fits.evaluation(plan, name, known, found.vocabulary_size),
     )

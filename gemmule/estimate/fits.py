@@ -1,0 +1,194 @@
+"""Whether what a run has still to make fits into this machine: counted before any work, in milliseconds.
+
+Memory is that of the largest phase, disk that of checkpoints and weights; both are known without a look at the text.
+What is refused can't run, whatever else the machine does: the figures, which are right to about a tenth, are more than
+all the memory that there is. What would be tight is for `gemmule estimate` to say.
+
+Left to the run itself: GPUs, of which only the memory for weights, gradients and moments is asked for; several
+processes (torchrun), which share a model; and servers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gemmule.errors import RequestError
+from gemmule.estimate import memory, shapes
+from gemmule.estimate.machine import free_disk, total_memory
+from gemmule.estimate.memory import Memory
+from gemmule.estimate.shapes import Shape
+from gemmule.plan import Plan, Step
+from gemmule.recipe import SMALLEST_VOCABULARY
+from gemmule.report.units import plain, size
+
+PROCESS = 400 * 10**6  # bytes: Python and PyTorch
+DRIVERS = "/dev/nvidiactl", "/dev/kfd", "/dev/dxg"  # one of which a GPU has on Linux: CUDA's, ROCm's, WSL's
+SMALLEST_GPU = 10**9  # bytes, which any has: below, PyTorch need not be asked
+SURELY = 0.85  # of a figure: real ones are 0.89 to 1.13 of what is counted (benchmarks/RESULTS.md)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Something that a run does, and the bytes that it holds meanwhile."""
+
+    what: str
+    held: int
+    states: int  # of these: weights, gradients and moments, which are on the device
+    step: Step
+
+
+class _Shapes(dict[str, Shape | None]):
+    """Of the recipe's models, each found when it is asked for: another one's damaged file is no matter here."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self._plan, self._vocabulary_size = plan, vocabulary_size(plan)
+
+    def __missing__(self, name: str) -> Shape | None:
+        length = self._plan.recipe.data.sequence_length
+        self[name] = shape = shapes.shape_of(self._plan, name, self._vocabulary_size, length)
+        return shape
+
+
+def check(plan: Plan, steps: Iterable[Step]) -> None:
+    """Raises RequestError, naming the phase, the figure, what is there and what to lower, if these steps can't fit."""
+    steps = list(steps)
+    known = _Shapes(plan)
+    phases = list(_phases(plan, steps, known))
+    if phases:
+        _check_memory(plan, max(phases, key=lambda phase: phase.held), known)
+        _check_gpu(plan, max(phases, key=lambda phase: phase.states))
+    _check_disk(plan, steps, known)
+
+
+def training(plan: Plan, name: str, known: Mapping[str, Shape | None]) -> Memory | None:
+    """What a model's training holds; None where nobody knows the model's shape, or it is not trained."""
+    model, shape = plan.recipe.models[name], known[name]
+    if model.train is None or shape is None or shape.config is None:
+        return None
+    length = plan.recipe.data.sequence_length
+    live = [known[teacher] for teacher in model.teachers] if model.distill.targets is None else []
+    return memory.of_training(shape.config, model.train, model.train.windows_per_micro_batch(length) * length, live)
+
+
+def evaluation(plan: Plan, name: str, known: Mapping[str, Shape | None], vocabulary_size: int) -> int:
+    """The bytes that a model's evaluation holds; 0 where nobody knows the model's shape."""
+    shape, teachers = known[name], [known[teacher] for teacher in plan.teachers_of(name)]
+    if shape is None:
+        return 0
+    return memory.of_evaluation(shape, teachers, vocabulary_size, plan.recipe.data.sequence_length)
+
+
+def vocabulary_size(plan: Plan) -> int:
+    """As far as that is known without reading a tokenizer: that of a pruned one can't be less than the smallest."""
+    section = plan.recipe.tokenizer
+    if section.vocabulary_size is not None:
+        return section.vocabulary_size
+    made = plan.tokens["train"]
+    if made.path.exists():
+        from gemmule.data.shards import TokenShards
+
+        return TokenShards(made.path).vocabulary_size
+    if section.prune or plan.tokenizer.source is None:
+        return SMALLEST_VOCABULARY
+    return max(SMALLEST_VOCABULARY, _rows(Path(plan.tokenizer.source) / "config.json"))
+
+
+def _rows(config: Path) -> int:
+    """Of a model's table; 0 of a GGUF file, or what is on the hub: that is read when it is taken over."""
+    try:
+        read = json.loads(config.read_text(encoding="utf-8"))
+        return int(read.get("text_config", read)["vocab_size"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return 0
+
+
+def _phases(plan: Plan, steps: Iterable[Step], known: Mapping[str, Shape | None]) -> Iterator[Phase]:
+    """Those of which something is known."""
+    length = plan.recipe.data.sequence_length
+    for step in steps:
+        name = step.model
+        if name is None:
+            continue
+        if step.kind == "model" and (held := training(plan, name, known)) is not None:
+            narrow = held.activations // 2 if plan.recipe.machine.precision == "bfloat16" else 0
+            yield Phase(f"training {name}", held.total - narrow, held.weights + held.gradients + held.moments, step)
+        elif step.kind == "targets":
+            teachers = [shape for teacher in plan.recipe.models[name].teachers if (shape := known[teacher]) is not None]
+            if teachers:
+                weights = sum(teacher.parameters for teacher in teachers) * memory.NUMBER
+                yield Phase(f"storing targets of {step.path.name}", memory.of_teaching(teachers, length), weights, step)
+        elif step.kind == "evaluation" and (shape := known[name]) is not None:
+            bytes_held = evaluation(plan, name, known, vocabulary_size(plan))
+            yield Phase(f"evaluating {name}", bytes_held, shape.parameters * memory.NUMBER, step)
+
+
+def _check_memory(plan: Plan, phase: Phase, known: Mapping[str, Shape | None]) -> None:
+    there, needed = total_memory(), PROCESS + phase.held
+    if SURELY * needed <= there or _device(plan) != "cpu":
+        return
+    lines = [f"Memory: {phase.what} takes about {size(needed)}, and this machine has {size(there)}."]
+    if phase.step.kind == "model" and phase.step.model is not None:
+        from gemmule.estimate.advice import SPARE, for_training
+
+        shape, held = known[phase.step.model], training(plan, phase.step.model, known)
+        assert shape is not None
+        assert held is not None
+        lines += list(for_training(plan, phase.step.model, shape, held, needed - SPARE * there))[:1]
+    else:
+        lines.append("A smaller model or teacher takes less.")
+    raise RequestError(_refusal(lines))
+
+
+def _check_gpu(plan: Plan, phase: Phase) -> None:
+    """Of a GPU only what is there whatever it computes in; one of which PyTorch can't tell is left alone."""
+    if plan.recipe.machine.device == "cpu" or phase.states < SMALLEST_GPU or _device(plan) != "cuda":
+        return
+    import torch
+
+    there = torch.cuda.get_device_properties(0).total_memory
+    if phase.states > there:
+        lines = [f"Memory: {phase.what} takes {size(phase.states)} and more, and the GPU has {size(there)}."]
+        raise RequestError(_refusal([*lines, "A smaller model takes less."]))
+
+
+def _device(plan: Plan) -> str:
+    """Where the run would compute. PyTorch, which takes seconds to import, is asked only where there may be a GPU."""
+    wanted = plan.recipe.machine.device
+    if wanted == "cpu" or (wanted == "auto" and sys.platform == "linux" and not any(map(os.path.exists, DRIVERS))):
+        return "cpu"
+    from gemmule.model.device import choose_device  # imports torch
+
+    return choose_device(wanted).type
+
+
+def _check_disk(plan: Plan, steps: Iterable[Step], known: Mapping[str, Shape | None]) -> None:
+    """Of checkpoints and weights alone: at the fewest checkpoints that the recipe keeps, and less those there."""
+    needed = 0
+    for step in steps:
+        train = plan.recipe.models[step.model].train if step.kind == "model" and step.model is not None else None
+        shape = known[step.model] if step.model is not None else None
+        if train is None or shape is None or shape.config is None:
+            continue
+        kept = memory.checkpoints_kept(train, train.steps(plan.recipe.data.sequence_length), 0.0)
+        needed += kept * memory.checkpoint_bytes(shape.config, train) + shape.parameters * memory.NUMBER
+        needed -= sum(file.stat().st_size for path in step.checkpoints for file in path.rglob("*") if file.is_file())
+    there = free_disk(plan.out)
+    if SURELY * needed > there:
+        raise RequestError(
+            _refusal(
+                [
+                    f"Disk: checkpoints and weights take {size(needed)}, and {size(there)} are free at {plan.out}.",
+                    "--out on another disk, a smaller model or train.keep_last = 1 takes less there.",
+                ]
+            )
+        )
+
+
+def _refusal(lines: list[str]) -> str:
+    return plain("\n".join([lines[0], " ".join([*lines[1:], "gemmule estimate says more; --force runs it anyway"])]))
