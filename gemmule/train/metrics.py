@@ -17,6 +17,7 @@ import json
 import math
 import mmap
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ class MetricsLog:
             folder.mkdir(parents=True, exist_ok=True)
             _drop_after(step, self.path)
             self.file = self.path.open("a", encoding="utf-8")
+        threading.excepthook = _silent_where_told_again
         with writing(folder / "tensorboard"):
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
@@ -82,6 +84,12 @@ class MetricsLog:
         finally:
             if self.tracker is not None:
                 self.tracker.close()
+
+
+def _silent_where_told_again(failed: threading.ExceptHookArgs) -> None:
+    """What TensorBoard's thread can't write, it raises again where the next record is written."""
+    if not issubclass(failed.exc_type, OSError) or "tensorboard" not in type(failed.thread).__module__:
+        threading.__excepthook__(failed)
 
 
 def _drop_after(step: int, path: Path) -> None:

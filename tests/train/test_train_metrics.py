@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from types import SimpleNamespace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from gemmule.errors import WorkError
 from gemmule.recipe import Distill
@@ -95,3 +98,17 @@ def test_what_is_not_finite_is_null(tmp_path):
     log.write({"step": 1, "loss": float("nan"), "gradient_norm": float("inf")})
     log.close()
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "loss": null, "gradient_norm": null}\n'
+
+
+def test_a_disk_that_is_full_for_tensorboard_is_told_once_and_without_a_traceback(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    with pytest.raises(WorkError, match=r"tensorboard: can't be written: No space left on device"):
+        MetricsLog(tmp_path, 0)
+    assert threading.excepthook is metrics._silent_where_told_again
+    error = OSError(28, "No space left on device")
+    for thread, said in ((_AsyncWriterThread(None, None, 1), False), (threading.Thread(), True)):
+        threading.excepthook(threading.ExceptHookArgs((OSError, error, None, thread)))
+        assert ("No space left" in capsys.readouterr().err) is said
