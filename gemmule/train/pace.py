@@ -80,7 +80,7 @@ class Pace:
         if between > limit and not self._said:
             self._said = True
             say(
-                f"{self.name}: a checkpoint takes {self.cost:.0f} s of training's time: one every {duration(between)}, "
+                f"{self.name}: a checkpoint takes {self.cost:.2g} s of training's time: one every {duration(between)}, "
                 f"so that they take no more than {SHARE:.0%} of it"
             )
         return passed >= between and (is_by_steps(step, self.train) or passed + step_seconds + self.writing >= limit)
