@@ -3,8 +3,9 @@
     python benchmarks/checkpointing.py [--run runs/demo] [--models teacher student] [--repeats 5]
 
 The demo's teacher and student (next tokens only) over the run's tokens, in one process: steps, then checkpoints, then
-taking the last one up, found, verified, and weights and moments in place. "Of 50 steps" is what one every 50 steps
-costs, as if the writing, too, took its time from training. Prints one table, of medians.
+taking the last one up, found, verified, and weights and moments in place. "Cost" is the time that training waits and
+its part of the processors that the writing thread takes (`train/pace.py`); "of the time" what that is of training's
+time at the default: a checkpoint every 200 steps or 5 minutes, whichever comes first. Prints one table, of medians.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from gemmule.data.loader import Windows
 from gemmule.data.shards import TokenShards
 from gemmule.recipe import Distill, Machine, Train
 from gemmule.tokenizer.load import load_tokenizer
+from gemmule.train import pace
 from gemmule.train.job import Job
 from gemmule.train.loop import Trainer
 
-EVERY, BATCH, LENGTH, STEPS = 50, 4096, 256, 1000
+BATCH, LENGTH, STEPS = 4096, 256, 10**6
 
 
 def main() -> None:
@@ -36,29 +38,30 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     wishes = parser.parse_args()
 
-    table = Table("model", "a step, s", "waiting, s", "writing, s", f"of {EVERY} steps", "taken up, s")
+    table = Table("model", "a step, s", "waiting, s", "writing, s", "cost, s", "of the time", "taken up, s")
     for name in wishes.models:
         with tempfile.TemporaryDirectory() as folder:
             job = make_job(name, wishes.run, Path(folder))
-            step, waiting, writing = measure(job, wishes.repeats)
+            step, waiting, writing, cost = measure(job, wishes.repeats)
             taken_up = timed(lambda job=job: Trainer(job).checkpoints.close())
-        share = (waiting + writing) / (EVERY * step)
-        table.add_row(name, f"{step:.2f}", f"{waiting:.3f}", f"{writing:.3f}", f"{share:.2%}", f"{taken_up:.2f}")
+        seconds = (f"{value:.3f}" for value in (step, waiting, writing, cost))
+        share = cost / min(pace.EVERY * step, 60 * job.train.checkpoint_minutes)
+        table.add_row(name, *seconds, f"{share:.2%}", f"{taken_up:.2f}")
     common.show(table)
 
 
-def measure(job: Job, repeats: int) -> tuple[float, float, float]:
-    """Seconds of a step, of what a checkpoint keeps it waiting, and of writing that checkpoint."""
+def measure(job: Job, repeats: int) -> tuple[float, float, float, float]:
+    """Seconds of a step, of what a checkpoint keeps it waiting, of writing that checkpoint, and of what it costs."""
     trainer = Trainer(job)
-    times: list[tuple[float, float, float]] = []
+    times: list[tuple[float, float, float, float]] = []
     with trainer.batch_of:
         for _ in range(repeats):
             step = timed(trainer.advance)
             waiting = timed(lambda: trainer.checkpoints.save(trainer.model, trainer.optimizer, trainer.state))
-            times.append((step, waiting, timed(trainer.checkpoints.finish)))
+            times.append((step, waiting, timed(trainer.checkpoints.finish), trainer.checkpoints.pace.cost))
     trainer.checkpoints.close()
-    step, waiting, writing = (statistics.median(column) for column in zip(*times, strict=True))
-    return step, waiting, writing
+    step, waiting, writing, cost = (statistics.median(column) for column in zip(*times, strict=True))
+    return step, waiting, writing, cost
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -71,7 +74,7 @@ def make_job(name: str, run: Path, folder: Path) -> Job:
     words = load_tokenizer(run / "tokenizer")
     splits = (TokenShards(run / "tokens" / split) for split in ("train", "validation"))
     windows, validation = (Windows(shards, LENGTH, words.bos_id, words.pad_id) for shards in splits)
-    train = Train(tokens=STEPS * BATCH, learning_rate=4e-3, batch_tokens=BATCH, checkpoint_every=EVERY)
+    train = Train(tokens=STEPS * BATCH, learning_rate=4e-3, batch_tokens=BATCH)
     return Job(name=name, folder=folder, config=common.demo_config(name), train=train, distill=Distill(),
                machine=Machine(device="cpu"), seed=0, windows=windows, validation=validation, settings={},
                inputs={})  # fmt: skip
