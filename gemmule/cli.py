@@ -80,21 +80,22 @@ def _run(arguments: list[str]) -> None:
     """Turns every outcome into its exit status, and errors into one or two lines."""
     try:
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="gemmule")
-    except (GemmuleError, OSError, UnicodeEncodeError) as error:
-        if "--debug" in arguments:
-            raise
-        if ranks.may_speak():
-            _print_error(f"gemmule: {_message(error)}")
-        sys.exit(error.exit_status if isinstance(error, GemmuleError) else 1)
     except SystemExit as leaving:
         if isinstance(leaving, Terminated | HungUp) or leaving.code == INTERRUPTED:
-            with signals.ignored():
-                _say_stopped(leaving, arguments)
+            _say_stopped(leaving, arguments)
         raise
-    except Exception:
-        if not ranks.may_speak():
-            sys.exit(1)
-        raise
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        if (stop := signals.pending()) is not None:  # a library made an error of its own of it
+            ending = SystemExit(INTERRUPTED) if issubclass(stop, KeyboardInterrupt) else stop()
+            _say_stopped(ending, arguments)
+            raise ending from error
+        if ranks.may_speak():
+            if not isinstance(error, GemmuleError | OSError | UnicodeEncodeError):
+                raise
+            _print_error(f"gemmule: {_message(error)}")
+        sys.exit(error.exit_status if isinstance(error, GemmuleError) else 1)
 
 
 def _message(error: GemmuleError | OSError | UnicodeEncodeError) -> str:
@@ -109,12 +110,10 @@ def _say_stopped(leaving: SystemExit, arguments: list[str]) -> None:
     """How it was stopped, and the command that resumes it, where one does: other verbs start over."""
     if ranks.rank():
         return
-    how = (
-        "terminated" if isinstance(leaving, Terminated) else "hung up" if isinstance(leaving, HungUp) else "interrupted"
-    )
+    how = {Terminated: "terminated", HungUp: "hung up"}.get(type(leaving), "interrupted")
     verb = next((argument for argument in arguments if not argument.startswith("-")), "")
-    resume = f". Resume with: {shlex.join(['gemmule', *arguments])}" if verb in RESUMABLE else ""
-    _print_error(how + resume)
+    with signals.ignored():
+        _print_error(how + (f". Resume with: {shlex.join(['gemmule', *arguments])}" if verb in RESUMABLE else ""))
 
 
 def _print_error(text: str) -> None:

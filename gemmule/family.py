@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from gemmule import artifact, prerequisites, ranks, run_folder, status
+from gemmule import artifact, prerequisites, ranks, run_folder, signals, status
 from gemmule import recipe as recipes
 from gemmule.data import sources
 from gemmule.errors import RequestError, WorkError
@@ -255,6 +255,7 @@ class Family:
 
         outlook = Outlook(self.plan, steps)
         for step in steps:
+            signals.check()
             _, stale = self.compare([step])  # its inputs may have come out otherwise than when it was made
             if stale:
                 raise RequestError(self._explain(stale))

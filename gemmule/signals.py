@@ -6,6 +6,9 @@
 
 Each is raised in the main thread as an exception, so that all that is being written is cleaned up. Training finishes
 its step first (`train/stopping.py`). SIGHUP is left alone where it is ignored: that is what nohup is for.
+
+A library may swallow the exception (PyTorch does, while it imports numpy), or make an error of its own of it: what was
+raised is `pending` until the command ends.
 """
 
 from __future__ import annotations
@@ -24,6 +27,20 @@ if hasattr(signal, "SIGHUP"):  # Windows has none
     REASONS[signal.SIGHUP] = HungUp
 
 
+_pending: Stop | None = None
+
+
+def pending() -> Stop | None:
+    """What a signal has raised in this command."""
+    return _pending
+
+
+def check() -> None:
+    """Raises again what was swallowed."""
+    if _pending is not None:
+        raise _pending
+
+
 @contextmanager
 def handled(handler: Callable[[Stop], None]) -> Iterator[None]:
     """Within this, `handler` is called with what the signal is to raise. In another than the main thread: nothing."""
@@ -37,11 +54,15 @@ def handled(handler: Callable[[Stop], None]) -> Iterator[None]:
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Within this, a signal raises its exception at once."""
+    """Within this, a command, a signal raises its exception at once."""
+    global _pending
 
     def now(reason: Stop) -> None:
+        global _pending
+        _pending = reason
         raise reason
 
+    _pending = None
     with handled(now):
         yield
 

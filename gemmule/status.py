@@ -6,7 +6,6 @@ killed outright leaves "running" behind; `read` and the next command know by the
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shlex
@@ -18,12 +17,11 @@ from pathlib import Path
 from typing import Literal
 
 from gemmule import artifact, locks, signals
-from gemmule.errors import GemmuleError, HungUp, RequestError, Terminated, cannot_write, first_line
+from gemmule.errors import GemmuleError, HungUp, RequestError, Terminated, WorkError, first_line
 from gemmule.run_folder import RECIPE, STATUS
 
 State = Literal["running", "done", "failed", "resume"]
 STATES = ("running", "done", "failed", "resume")
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ def kept(out: Path) -> Iterator[None]:
     """Keeps the status of what runs within it, in a folder that this process has locked.
 
     A refused request changes nothing; but of a process that is no more it isn't said any longer that it runs.
-    Raises WorkError naming the folder for a disk's error that names no file.
+    Raises WorkError naming the folder for a system's error that names nothing.
     """
     before, earlier = _bytes(out), _parse(out)
     try:
@@ -59,13 +57,13 @@ def kept(out: Path) -> Iterator[None]:
         else:
             artifact.replace_file(out / STATUS, before)
         raise
-    except OSError as error:
-        _end(out, _now(out, "failed", first_line(error)))
-        if error.filename is None and error.errno in DISK:
-            raise cannot_write(out, error) from error
-        raise
     except Exception as error:
+        if (stop := signals.pending()) is not None:
+            _end(out, _now(out, "resume"))
+            raise stop from error
         _end(out, _now(out, "failed", first_line(error)))
+        if isinstance(error, OSError) and error.filename is None:
+            raise WorkError(f"{out}: {error.strerror or error}") from error
         raise
     _end(out, _now(out, "done"))
 

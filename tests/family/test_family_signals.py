@@ -102,6 +102,29 @@ def test_no_signal_cuts_the_last_word_short(monkeypatch, run, recipe, number):
     assert status.read(out).state == "resume"
 
 
+@pytest.mark.parametrize("number", STATUSES)
+@pytest.mark.parametrize("error", [None, AttributeError("half an import"), OSError(5, "Input/output error")])
+def test_a_signal_that_a_library_swallows_is_not_lost(monkeypatch, run, recipe, capsys, number, error):
+    """PyTorch takes an exception in its import of numpy for a numpy that is not there."""
+    out = recipe.parent / "run"
+    written = steps.write_documents
+
+    def swallow(*arguments, **named):
+        try:
+            os.kill(os.getpid(), number)
+        except (SystemExit, KeyboardInterrupt):
+            if error is not None:
+                raise error from None
+        return written(*arguments, **named)
+
+    monkeypatch.setattr(steps, "write_documents", swallow)
+    code, word = STATUSES[number]
+    assert run("tokenize", recipe, "--out", out) == code
+    assert not (out / "tokenizer").exists()
+    assert status.read(out).state == "resume"
+    assert capsys.readouterr().err.splitlines()[-1].startswith(word)
+
+
 def test_nohup_goes_on_after_the_terminal_is_closed(monkeypatch, run, recipe):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     struck(monkeypatch, steps, "write_documents", signal.SIGHUP)
