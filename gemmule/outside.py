@@ -116,7 +116,8 @@ def check_shards(folder: Path) -> None:
         raise RequestError(f"{folder}: {hint}")
     if missing:
         others = f" and {len(missing) - 1} more of its {len(needed)} files" if len(missing) > 1 else ""
-        raise RequestError(f"{folder}: {missing[0]}{others} of its weights is missing; copy it there")
+        pickled = "" if any(folder.glob("*.safetensors")) else " (weights in .bin files, pickles, are not read)"
+        raise RequestError(f"{folder}: {missing[0]}{others} of its weights is missing; copy it there{pickled}")
 
 
 def pickle_hint(folder: Path) -> str:

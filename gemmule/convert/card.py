@@ -37,6 +37,9 @@ A Gemma 2 language model of {config.parameters:,} parameters ({config.embedding_
     model = AutoModelForCausalLM.from_pretrained(PATH)
     tokenizer = AutoTokenizer.from_pretrained(PATH)
 
+For llama.cpp and Ollama: `gemmule export PATH {name}.gguf --format gguf`. llama.cpp's own converter refuses tokenizers
+that it does not know, as this one.
+
 Every text must start with `<bos>`, as the tokenizer does by default. The model continues text; it was not tuned to
 follow instructions, it has learned whatever its text holds, and it states falsehoods with ease.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gemmule.data.loader import Windows
+from gemmule.distill.sampling import FAR_BELOW
 from gemmule.distill.teachers import Expected, Teacher
 from gemmule.model.head import DenseTeacher, SparseDistributions
 
@@ -22,11 +23,12 @@ def expect(
     numbers: Sequence[int] | NDArray[np.int64] | range,
     temperature: float = 1.0,
     rows: NDArray[np.int64] | None = None,
-) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+) -> Iterator[tuple[Tensor, NDArray[np.int64], bool]]:
     """What the teacher expects in the windows of these numbers, in all of their rows or some.
 
     Gives logits [N, V] float32, divided by the temperature (arXiv 1503.02531), and the positions [N] that they are for.
-    The next ones may take the place of the last.
+    The next ones may take the place of the last. And whether they are known in part only: of a teacher that gives its
+    top k they are log probabilities, and FAR_BELOW for every token that it does not name.
     """
     batch = windows.window_batch(numbers)
     expected = teacher.expect(**batch.model_inputs(teacher.device))
@@ -37,7 +39,8 @@ def expect(
     buffer = torch.empty(len(chunks[0]), teacher.vocabulary_size)
     for some in chunks:
         logits = _logits(expected, torch.from_numpy(some), buffer)
-        yield (logits if temperature == 1.0 else logits.div_(temperature)), positions[some]
+        known = isinstance(expected, SparseDistributions)
+        yield (logits if temperature == 1.0 else logits.div_(temperature)), positions[some], known
 
 
 def _logits(expected: Expected, rows: Tensor, buffer: Tensor) -> Tensor:
@@ -51,13 +54,10 @@ def _logits(expected: Expected, rows: Tensor, buffer: Tensor) -> Tensor:
 
 
 def _spread(top: SparseDistributions, rows: Tensor, vocabulary_size: int) -> Tensor:
-    """Of a teacher that gives its top k: the rest of the mass lies evenly on the other tokens, none above the k."""
+    """The log probabilities of the tokens that a teacher names, and FAR_BELOW for the others."""
     place = torch.full((len(top),), -1)
     place[rows] = torch.arange(len(rows))
     entries = place[top.rows] >= 0
-    row, ids, p = place[top.rows][entries], top.ids[entries], top.probabilities[entries]
-    mass = torch.zeros(len(rows)).index_add_(0, row, p)
-    others = vocabulary_size - torch.bincount(row, minlength=len(rows))
-    logits = ((1 - mass).clamp(min=0) / others.clamp(min=1)).log()[:, None].repeat(1, vocabulary_size)
-    logits[row, ids] = p.log()
+    logits = torch.full((len(rows), vocabulary_size), FAR_BELOW)
+    logits[place[top.rows][entries], top.ids[entries]] = top.probabilities[entries].log().clamp(min=FAR_BELOW)
     return logits

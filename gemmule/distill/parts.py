@@ -147,8 +147,8 @@ class Parts:
         length = self.windows.sequence_length
         some = range(rows.start // length, -(-rows.stop // length))
         draws, taught = [], []
-        for logits, positions in expect(teacher, self.windows, some, temperature):
-            draws.append(coding.scheme.draw(logits, seed, positions))
+        for logits, positions, known in expect(teacher, self.windows, some, temperature):
+            draws.append(coding.scheme.draw(logits, seed, positions, known))
             taught.append(positions)
         # a window without <bos> begins with a token at which nothing is expected: an empty row
         return sampling.join(draws).spread(len(rows), torch.from_numpy(np.concatenate(taught) - rows.start))

@@ -98,12 +98,15 @@ class Scheme:
         """Tokens that a row can have: with a threshold each weighs tau at least, and all together at most 1 + tau."""
         return int(self.size) + 1
 
-    def draw(self, logits: Tensor, seed: int, positions: NDArray[np.int64]) -> Draw:
-        """What is kept of N distributions, given as logits [N, V] float32, at these positions [N] of the stream."""
+    def draw(self, logits: Tensor, seed: int, positions: NDArray[np.int64], known: bool = False) -> Draw:
+        """What is kept of N distributions, given as logits [N, V] float32, at these positions [N] of the stream.
+
+        `known`: of a top-k, whether these are the log probabilities of the tokens that a teacher names.
+        """
         if self.kind == "threshold":
             return draw(logits, self.setting, torch.from_numpy(offsets(seed, positions)))
         if self.kind == "top-k":
-            return top_k(logits, int(self.setting))
+            return top_k(logits, int(self.setting), known)
         draws = int(self.setting)
         counters = positions[:, None] * draws + np.arange(draws)
         return multinomial(logits, torch.from_numpy(uniform(seed, counters, stream=0)))
@@ -177,13 +180,22 @@ class _Blocks:
         return ids, p * ((ids >= first[:, None]) & (ids < self.vocabulary_size))
 
 
-def top_k(logits: Tensor, k: int) -> Draw:
-    """The k likeliest tokens of N distributions [N, V]."""
-    top, total, entropy = _whole(logits)
+def top_k(logits: Tensor, k: int, known: bool = False) -> Draw:
+    """The k likeliest tokens of N distributions [N, V]; fewer where fewer can come.
+
+    `known`: the logits are the log probabilities of the tokens that a teacher names, and FAR_BELOW elsewhere: they stay
+    what they are, no other token is taken, and the entropy counts the rest of the mass as one token.
+    """
     ids = logits.topk(min(k, logits.shape[1])).indices.sort(-1).values
-    p = (logits.gather(1, ids) - top[:, None]).exp_() / total[:, None]
-    exact = p > SMALLEST_TOP_K
-    return Draw(torch.stack([exact.sum(-1), (~exact).sum(-1)], dim=1), ids[exact], p[exact], ids[~exact], entropy)
+    if known:
+        p = logits.exp()
+        entropy = torch.special.entr(p).sum(-1) + torch.special.entr((1 - p.sum(-1)).clamp(min=0))
+        p = p.gather(1, ids)
+    else:
+        top, total, entropy = _whole(logits)
+        p = (logits.gather(1, ids) - top[:, None]).exp_() / total[:, None]
+    exact, small = p > SMALLEST_TOP_K, (p > 0) & (p <= SMALLEST_TOP_K)
+    return Draw(torch.stack([exact.sum(-1), small.sum(-1)], dim=1), ids[exact], p[exact], ids[small], entropy)
 
 
 def multinomial(logits: Tensor, uniforms: Tensor) -> Draw:

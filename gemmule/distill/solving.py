@@ -53,7 +53,7 @@ def sample(teacher: Teacher, windows: Windows, *, temperature: float = 1.0, seed
     counts = [0, 0]
     for window in chosen:
         some = generator.permutation(windows.sequence_length)[:rows]
-        for logits, positions in expect(teacher, windows, [window], temperature, some):
+        for logits, positions, _ in expect(teacher, windows, [window], temperature, some):
             for half in (0, 1):
                 part, places = logits[half::2], positions[half::2]
                 if len(places):

@@ -117,6 +117,7 @@ architecture = {{ width = 16, ffn_width = 32 }}
     assert models["half"]["kl_to_teacher"] < models["small"]["kl_to_teacher"] / 5  # the small one started anew
     card = (out / "models" / "quarter" / "final" / "README.md").read_text()
     assert "cut from `half` (16 of 32 channels, 32 of 64 neurons) and distilled from `big`" in card
+    assert "gemmule export PATH quarter.gguf --format gguf" in card
     assert "cut from half: 16 of 32 channels, 32 of 64 neurons" in (out / "report.html").read_text()
     assert run("run", recipe, "--out", out, "--set", "models.quarter.architecture.ffn_width=16") == 2
     assert "models.quarter.architecture.ffn_width: 32 -> 16" in capsys.readouterr().err

@@ -168,6 +168,31 @@ def test_a_server_that_dies_half_way_leaves_no_hole_in_the_targets(run, write, f
     torch.testing.assert_close(*dense, rtol=1e-2, atol=1e-4)  # as stored
 
 
+def test_where_a_server_names_fewer_than_k_fewer_are_stored(run, write, final, texts, tmp_path, capsys):
+    server = FakeServer(gemmule.load(final))
+    whole = server.choice
+
+    def fewer(index, ids, k):
+        found = whole(index, ids, k)
+        found["prompt_logprobs"][1:] = [dict([*place.items()][-2:]) for place in found["prompt_logprobs"][1:]]
+        return found
+
+    server.choice = fewer
+    recipe = write(f'[models.far]\nfrom = "{server.url}"\ntop_k = 5\nworse_than_unigram = "allow"\n', '"far"')
+    (tmp_path / "few.txt").write_text(texts[0])
+    (tmp_path / "more.txt").write_text(texts[1][:200])
+    recipe.write_text(
+        recipe.read_text().replace('["texts"]', '["few.txt", "more.txt"]')
+        + 'distill = { targets = { kind = "top-k", k = 5 } }\n'
+    )
+    assert run("train", recipe, "--out", tmp_path / "out") == 0, capsys.readouterr().err
+    server.stop()
+    stored = TargetStore(tmp_path / "out" / "targets" / "far")[:]
+    assert stored.rest
+    assert set(stored.offsets.diff().tolist()) <= {1, 2}
+    assert stored.mass.max() < 0.9
+
+
 @pytest.mark.parametrize(
     ("teachers", "extra", "words"),
     [
