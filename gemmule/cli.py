@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 
 RESUMABLE = ("run", "demo", "refine", "tokenize", "teach", "train", "evaluate")  # the others start over
+YEAR = 365 * 24 * 60  # minutes
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
 
 
@@ -37,6 +38,28 @@ def _named(text: str | Path) -> Path:
     if not str(text).strip():
         raise RequestError("an empty path names no file or folder; leave the option out, or name one")
     return Path(text)
+
+
+def _whole(text: str) -> int:
+    """A whole number on the command line; its range is checked by who knows it."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text[:40]!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text[:40]!r} is not a number") from None
+
+
+def _minutes(text: str) -> float:
+    minutes = _number(text)
+    if not 1 <= minutes <= YEAR:
+        raise typer.BadParameter(f"{text[:40]}: must be from 1 to {YEAR:,}, a year")
+    return minutes
 
 
 def _recipe(path: Path) -> Path:
@@ -148,7 +171,9 @@ def init(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="files, folders or globs")],
     teacher: Annotated[str | None, typer.Option(help="a folder, hub id, GGUF file or http://server/v1")] = None,
     size: Annotated[str | None, typer.Option(help="the student's parameters, the embedding included, as 5M")] = None,
-    minutes: Annotated[float, typer.Option(min=1, help="how long it may take on this machine")] = 12.0,
+    minutes: Annotated[
+        float, typer.Option(parser=_minutes, metavar="MINUTES", help="how long it may take on this machine")
+    ] = 12.0,
     field: Annotated[
         str | None, typer.Option(help="of jsonl, csv, json, parquet: the field that holds the text")
     ] = None,
@@ -284,14 +309,26 @@ def inspect(
 def generate(
     model: Annotated[str, typer.Argument(help="a model folder or hub id")],
     prompt: Annotated[str, typer.Argument(help="the text to go on from")],
-    max_new_tokens: Annotated[int, typer.Option(help="stop after so many tokens")] = 100,
-    temperature: Annotated[float, typer.Option(help="0: always the likeliest token")] = 1.0,
-    top_k: Annotated[int | None, typer.Option(help="draw among the k likeliest tokens")] = None,
-    top_p: Annotated[float | None, typer.Option(help="draw among the likeliest tokens that make up this mass")] = None,
-    min_p: Annotated[float | None, typer.Option(help="draw none below this share of the likeliest's mass")] = None,
-    repetition_penalty: Annotated[float, typer.Option(help="above 1: what was said becomes less likely")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(parser=_whole, metavar="N", help="stop after so many tokens")] = 100,
+    temperature: Annotated[
+        float, typer.Option(parser=_number, metavar="X", help="0: always the likeliest token")
+    ] = 1.0,
+    top_k: Annotated[
+        int | None, typer.Option(parser=_whole, metavar="K", help="draw among the k likeliest tokens")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(parser=_number, metavar="P", help="draw among the likeliest tokens that make up this mass"),
+    ] = None,
+    min_p: Annotated[
+        float | None,
+        typer.Option(parser=_number, metavar="P", help="draw none below this share of the likeliest's mass"),
+    ] = None,
+    repetition_penalty: Annotated[
+        float, typer.Option(parser=_number, metavar="X", help="above 1: what was said becomes less likely")
+    ] = 1.0,
     stop: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="end before this; may be repeated")] = None,
-    seed: Annotated[int, typer.Option(help="of the draws")] = 0,
+    seed: Annotated[int, typer.Option(parser=_whole, metavar="N", help="of the draws")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Streams a prompt and what a model makes of it."""

@@ -16,11 +16,28 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from gemmule.errors import RequestError
-from gemmule.model.config import Gemma2Config
+from gemmule.errors import RequestError, first_line, shown
+from gemmule.model.config import LARGEST, Gemma2Config
 
 Kind = Literal["served", "gguf", "gemma2", "huggingface"]
 INDEX = "model.safetensors.index.json"
+# as transformers' configurations call them, and what none reaches
+SIZES = (
+    dict.fromkeys(
+        (
+            "hidden_size",
+            "intermediate_size",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "head_dim",
+            "n_embd",
+            "n_head",
+        ),
+        LARGEST["ffn_width"],
+    )
+    | {"vocab_size": LARGEST["vocabulary_size"]}
+    | dict.fromkeys(("num_hidden_layers", "n_layer"), LARGEST["layers"])
+)
 # what stands in an address before an "@", and what a parameter of one may be called, where it is a secret
 USER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/*[^/?#\s]*@")
 SECRET = re.compile(r"key|token|secret|passw|pwd|auth|signature|credential|^sig$|^pw$", re.IGNORECASE)
@@ -70,13 +87,22 @@ def kind_of(source: str | Path) -> Kind:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A folder's config.json. Raises RequestError."""
+    """A folder's config.json. Raises RequestError, also for sizes that no model has."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{folder}: its config.json can't be read: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"{folder}: its config.json can't be read: {first_line(error)}") from None
     if not isinstance(config, dict) or "model_type" not in config:
         raise RequestError(f"{folder}: its config.json names no model_type: not a model's")
+    text = config.get("text_config", config)
+    if not isinstance(text, dict):
+        raise RequestError(f"{folder}: its config.json: text_config = {shown(repr(text), 60)}: must be an object")
+    for key, largest in SIZES.items():
+        value = text.get(key)
+        if isinstance(value, int | float) and not 1 <= value <= largest:
+            raise RequestError(
+                f"{folder}: its config.json: {key} = {shown(repr(value), 60)}: must be from 1 to {largest:,}"
+            )
     return config
 
 

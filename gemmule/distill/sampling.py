@@ -3,8 +3,8 @@
 **Threshold sampling** (Duffield, Lund, Thorup 2007, "Priority sampling for estimation of arbitrary subset sums",
 section on threshold sampling): every token with p >= tau is kept exactly, each other with probability p / tau, and then
 with the weight tau, so that its expectation is p. The others are drawn systematically, by one uniform offset a
-position, so that the stored mass stays within tau of 1 (Madow 1949, systematic sampling with probability proportional
-to size).
+position, so that the mass kept stays within tau of 1 (Madow 1949, systematic sampling with probability proportional to
+size). Rounding for storage then moves it further, unbiased (`packing.py`).
 
 **RS-KD** (Anshumann et al., ACL 2025, "Sparse Logit Sampling", arXiv 2503.16870): `draws` tokens with replacement; a
 token weighs the share of the draws that fell on it. Unbiased. **Top-k**: the k likeliest tokens. Biased.

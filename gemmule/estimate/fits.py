@@ -139,7 +139,8 @@ def _check_memory(plan: Plan, phase: Phase, known: Mapping[str, Shape | None]) -
         shape, held = known[phase.step.model], training(plan, phase.step.model, known)
         assert shape is not None
         assert held is not None
-        lines += list(for_training(plan, phase.step.model, shape, held, needed - SPARE * there))[:1]
+        remedies = list(for_training(plan, phase.step.model, shape, held, needed - SPARE * there))
+        lines += remedies[:2] if phase.states < there else remedies[-1:]  # or the model itself is too large
     else:
         lines.append("A smaller model or teacher takes less.")
     raise RequestError(_refusal(lines))

@@ -1,5 +1,7 @@
 """Packed blocks against the draws they were made from, and against Python's own whole numbers."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,26 @@ def test_values_are_unbiased_and_lie_around_the_probability():
         assert np.ptp(levels) <= 1
         assert levels.min() >= 0
         assert levels.max() <= 63
+
+
+@pytest.mark.parametrize("tau", [0.003, 0.02, 0.1])
+def test_the_stored_mass_is_one_in_the_mean_and_within_a_grid_step(tau):
+    """As docs/targets.md says it: what is drawn is within tau, and each value within a step of the grid."""
+    probabilities = torch.cat([distributions(1000, 300, sharpness) for sharpness in (1.0, 3.0, 6.0)])
+    draw, coding = drawn(probabilities, tau), fitted(probabilities, Scheme("threshold", tau))
+    kept = drawn_mass(draw, tau)
+    assert (kept - 1).abs().max() <= tau * (1 + 1e-5)
+    mass = coding.decode(coding.encode(draw, np.arange(3000), seed=3), 3000).mass
+    assert (mass - 1).abs().max() <= tau + math.exp(tau**0.5) - 1
+    assert mass.mean() == pytest.approx(1, abs=4 * float(mass.std()) / 3000**0.5)
+    assert mass.std() < 0.6 * tau**0.5
+    assert (mass - 1).abs().max() > 1.5 * tau  # so rounding is what moves it most
+
+
+def drawn_mass(draw, tau):
+    exact, others = draw.counts.T
+    rows = torch.arange(len(draw)).repeat_interleave(exact)
+    return torch.zeros(len(draw)).index_add(0, rows, draw.exact_probabilities) + others * tau
 
 
 def test_fields_and_unary_numbers_are_those_of_python():
