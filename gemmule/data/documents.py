@@ -65,7 +65,8 @@ class DocumentsSummary:
     @property
     def left_out(self) -> str:
         """What was skipped, counted."""
-        return f"{self.bad_records:,} bad records, {self.empty_files:,} empty files"
+        counts = {"bad record": self.bad_records, "empty file": self.empty_files}
+        return ", ".join(f"{count:,} {what}{'s' * (count > 1)}" for what, count in counts.items() if count)
 
     def as_json(self) -> dict[str, int | str]:
         counts = dataclasses.asdict(self)

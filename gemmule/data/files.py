@@ -190,13 +190,11 @@ def _parts(pattern: str) -> tuple[Path, tuple[str, ...]]:
 
 
 def _escaped_hint(pattern: str, base: Path) -> str:
-    """How to write a glob in which a name that is there has a sign in it; empty where there is none."""
-    place, parts = base, []
-    for part in Path(pattern).parts:
-        place /= part
-        parts.append(glob.escape(part) if glob.has_magic(part) and place.exists() else part)
-    escaped = str(Path(*parts))
-    return "" if escaped == str(Path(pattern)) else f"; a [ that is part of a name is written [[], as in {escaped}"
+    """How to write a glob in which a name that is there has a [ in it; empty where there is none."""
+    escaped = pattern.replace("[", "[[]")
+    literal, signs = _parts(escaped) if "[" in pattern else (Path(), ())
+    found = any(True for _ in Search(base / literal, _is_known, True).matches(signs)) if signs else False
+    return f"; a [ that is part of a name is written [[], as in {escaped}" if found else ""
 
 
 def _left_out(pattern: str, search: Search) -> str:

@@ -63,8 +63,9 @@ def _read_object(stream: JsonStream, name: str, field: str) -> Texts:
         stream.end()
         return
     if not record:
-        lists = "it has no list of records with that field either; "
-        raise BadRecord(f"{name}: the object in it {no_field(field, keys)}; {lists}jsonl has one record a line")
+        raise BadRecord(
+            f"{name}: no list of records with that field in it, and the object itself {no_field(field, keys)}"
+        )
     number = 1
     yield number, taken(text_in, record, field, f"{name}, record {number}")
     while stream.peek():

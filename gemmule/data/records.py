@@ -101,7 +101,8 @@ def checked_text(value: Any, where: str) -> str:
 
 
 def no_field(field: str, names: Iterable[str]) -> str:
-    return f"has no field {field!r} (its fields: {', '.join(sorted(names)) or 'none'}); say which one holds the text"
+    there = ", ".join(sorted(names)) or "none"
+    return f"has no field {field!r} (its fields: {there}); say which one holds the text by data.field"
 
 
 def kind(value: Any) -> str:

@@ -142,7 +142,11 @@ def test_tables_and_json_are_read_where_nothing_else_is_there(tmp_path: Path) ->
 
 def test_signs_that_are_part_of_a_name(tmp_path: Path) -> None:
     make(tmp_path, "d[1]/a.txt", "d[1]/b[2].txt")
-    for pattern, hint in [("d[1]/*.txt", "d[[]1]/*.txt"), ("d[1]/b[2].tx?", "d[[]1]/b[2].tx?")]:
+    for pattern, hint in [
+        ("d[1]/*.txt", "d[[]1]/*.txt"),
+        ("d[1]/b[2].tx?", "d[[]1]/b[[]2].tx?"),
+        ("d[1]/**/b[2]*", "d[[]1]/**/b[[]2]*"),
+    ]:
         with pytest.raises(RequestError) as raised:
             found(tmp_path, pattern)
         assert str(raised.value).endswith(f"; a [ that is part of a name is written [[], as in {hint}")

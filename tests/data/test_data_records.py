@@ -148,7 +148,10 @@ def test_one_object_with_the_field_is_a_record_and_so_are_lines_of_them(tmp_path
         ('[{"text": "a"}', r", line 1: not JSON \(it ends early\)"),
         ('[{"text": "a\n', r", line 1: not JSON \(Unterminated string"),
         ('[{"text": "a"}] x', r", line 1: not JSON \('x' after its end\)"),
-        ('{"data": {"x": {"text": "a"}}, "n": 1}', r": the object in it has no field 'text' \(its fields: data, n\)"),
+        (
+            '{"data": {"x": {"text": "a"}}, "n": 1}',
+            r": no list of records with .* and the object itself has no field 'text' \(its fields: data, n\)",
+        ),
         ('{"a": [{"text": "a"}], "b": [{"text": "b"}]}', r": two lists of records with 'text' in it, 'a' and 'b'"),
         ("3", r": not a list of records: it begins with '3'"),
         ("text", r": not a list of records"),

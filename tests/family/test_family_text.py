@@ -104,7 +104,7 @@ def test_bad_records_and_empty_files_are_skipped_where_that_is_asked_and_said(ru
     assert 'data.bad_records = "skip"' in capsys.readouterr().err
     assert run("refine", recipe, "--out", out, "--set", "data.bad_records=skip") == 0
     said = capsys.readouterr().err
-    assert "skipped: 2 bad records, 1 empty files; the first: " in said
+    assert "skipped: 2 bad records, 1 empty file; the first: " in said
     summary = json.loads((out / "documents" / "summary.json").read_text())
     assert (summary["bad_records"], summary["empty_files"]) == (2, 1)
     assert summary["first_bad"].startswith("texts/empty.txt: holds no text")
