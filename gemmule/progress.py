@@ -165,6 +165,7 @@ class PatientMeter:
         self.title, self.total, self.unit = title, max(1, total), unit
         self.started = running_seconds()
         self.meter: Meter | None = None
+        self.ended = False
 
     def __enter__(self) -> PatientMeter:
         return self
@@ -178,8 +179,11 @@ class PatientMeter:
         return lambda done: self.update(behind + done)
 
     def update(self, done: int) -> None:
-        """Says that `done` of the total is behind us."""
+        """Says that `done` of the total is behind us; all of it once, however often that is told."""
+        if self.ended:
+            return
         if self.meter is not None:
+            self.ended = done >= self.total
             self.meter.update(min(done, self.total))
         elif self.title and running_seconds() - self.started >= self.PATIENCE:
             self.meter = Meter(self.title, self.total, done=min(done, self.total), unit=self.unit).__enter__()

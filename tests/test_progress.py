@@ -99,3 +99,18 @@ def test_a_live_line_stays_when_it_is_done(monkeypatch):
 )  # fmt: skip
 def test_numbers_have_three_digits_and_never_an_exponent(number, shown):
     assert human(number) == shown
+
+
+@pytest.mark.parametrize(("a_step", "lines"), [(0.01, 0), (1.0, 1)])
+def test_short_work_shows_nothing_and_long_work_how_far_it_is(monkeypatch, capsys, a_step, lines):
+    now = 0.0
+    monkeypatch.setattr(progress, "running_seconds", lambda: now)
+    monkeypatch.setattr(progress, "console", Console(file=io.StringIO()))
+    with progress.PatientMeter("reading text", 100) as meter:
+        for done in range(10, 101, 10):
+            now += a_step
+            meter.update(done)
+        meter.update(100)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == lines
+    assert all(line.startswith("reading text: 100%  10 bytes/s") for line in said)

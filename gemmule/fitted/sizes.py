@@ -118,9 +118,11 @@ class Means:
     vocabulary_size: int | None = None  # of a teacher's tokenizer, as it will be; None: one is trained
     teacher_flops: float | None = None  # a token, of a teacher from outside; 0 if nobody knows
     longest: int | None = None  # window that it can read
+    largest_vocabulary: int | None = None  # that the text supports, if that is known: one of digits has few words
 
     def vocabulary(self, student: Sized) -> int:
-        return self.vocabulary_size or vocabulary_for(self.text_bytes, student)
+        size = self.vocabulary_size or vocabulary_for(self.text_bytes, student)
+        return min(size, self.largest_vocabulary or size)
 
     def tokens(self, vocabulary_size: int) -> float:
         """Of the training text. A vocabulary twice as large saves a seventh of them."""

@@ -28,6 +28,7 @@ from gemmule.plan import Plan
 from gemmule.progress import say
 from gemmule.report.units import count, plain
 from gemmule.report.units import size as as_bytes
+from gemmule.tokenizer.train import VocabularyTooLarge
 
 MINUTES = 12.0  # of a run on this machine
 SPEED = 0.45  # of a large product's, of a whole run: at first; then what was measured
@@ -88,7 +89,7 @@ def fit_recipe(
     sizes: Sizes | None = None
     known: Estimate | None = None
     fingerprints: dict[str, Any] = {}
-    for _ in range(TRIES):
+    for _ in range(TRIES + 1):  # one may find that the text has too few words
         before, sizes = sizes, fit(means, size)
         if sizes == before:
             break
@@ -100,7 +101,11 @@ def fit_recipe(
         if size is not None:
             _check_memory(size, plan, sizes.vocabulary_size)
         say(f"trying a student of {sizes.student.layers} layers of width {sizes.student.width} on this machine")
-        known = estimate(plan)
+        try:
+            known = estimate(plan)
+        except VocabularyTooLarge as error:
+            means = replace(means, largest_vocabulary=error.largest)
+            continue
         means = _learned(means, sizes, known, minutes)
     assert known is not None
     assert sizes is not None

@@ -52,6 +52,17 @@ HEARING, PATIENCE = 0.1, 1.0  # seconds between looks for a signal, and for read
 INTERRUPTED = 130  # exit status
 
 
+class VocabularyTooLarge(RequestError):
+    """A text has too few different words for so many tokens; `largest` is how many it can have."""
+
+    def __init__(self, wanted: int, largest: int) -> None:
+        self.largest = largest
+        super().__init__(
+            f"vocabulary_size {wanted} is larger than this text supports; "
+            f"the largest possible is {largest}: give more text or a smaller vocabulary"
+        )
+
+
 def train(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     """Learns a vocabulary of exactly `vocabulary_size` tokens, control tokens included, from `texts`.
 
@@ -59,8 +70,8 @@ def train(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     but of stretches of RUN and more characters without a boundary (DNA, a long line of signs), in pieces of WORD, as
     many different ones count as RUNS_LEARNED characters hold: all of them are in memory.
 
-    Raises RequestError if `vocabulary_size` is under 262 (256 bytes and 6 control tokens), or larger than the text
-    supports: then it names the largest possible.
+    Raises RequestError if `vocabulary_size` is under 262 (256 bytes and 6 control tokens), VocabularyTooLarge if it is
+    larger than the text supports.
     """
     if vocabulary_size < SMALLEST_VOCABULARY:
         raise RequestError(
@@ -78,10 +89,7 @@ def train(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     _learn(learner, trainer, texts)
     largest = learner.get_vocab_size() + len(CONTROL_TOKENS)
     if largest < vocabulary_size:
-        raise RequestError(
-            f"vocabulary_size {vocabulary_size} is larger than this text supports; "
-            f"the largest possible is {largest}: give more text or a smaller vocabulary"
-        )
+        raise VocabularyTooLarge(vocabulary_size, largest)
     learned = json.loads(learner.to_str())["model"]
     vocabulary = _renumber(learned["vocab"])
     merges = [(left, right) for left, right in learned["merges"]]

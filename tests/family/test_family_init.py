@@ -109,6 +109,13 @@ def test_of_records_the_field_with_most_text_and_what_was_decided_is_said(run, f
     assert not (folder / "b.toml").exists()
 
 
+def test_a_text_of_few_words_gets_the_vocabulary_that_it_supports(run, folder):
+    (folder / "texts" / "numbers.txt").write_text("".join(f"row {number}\n" for number in range(10_000)))
+    assert run("init", "texts") == 0
+    recipe = recipes.load(folder / "recipe.toml")
+    assert recipe.tokenizer.vocabulary_size == 264  # "row" takes two merges, and it is at the beginning of a line
+
+
 def test_a_size_that_can_not_fit_is_refused_before_any_work(run, folder, capsys, monkeypatch):
     from gemmule.fitted import whole
 
