@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gemmule.errors import RequestError, WorkError
+from gemmule.errors import RequestError, WorkError, reason
 
 MANIFEST = "manifest.json"
 FORMAT_VERSIONS = {"targets": 3, "tokens": 2}  # of each kind of artifact; 1 where it is not named
@@ -279,7 +279,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WorkError(f"{error.filename or path}: can't be written: {error.strerror or error}") from error
+        raise WorkError(f"{error.filename or path}: can't be written: {reason(error)}") from error
 
 
 def to_json(value: Any, indent: int | None = None, ascii: bool = False) -> str:

@@ -54,7 +54,12 @@ def cannot_write(path: Path | str, error: OSError) -> GemmuleError:
     """For `path` that can't be written: a wrong request where it never could be, failed work where a disk is full."""
     place = error.filename if isinstance(error.filename, str | Path) else path
     kind = RequestError if error.errno in NEVER_WRITABLE else WorkError
-    return kind(f"{place}: can't be written: {error.strerror or error}")
+    return kind(f"{place}: can't be written: {reason(error)}")
+
+
+def reason(error: OSError) -> str:
+    """The system's; NumPy has none where only a part was written ("8960 requested and 8000 written")."""
+    return error.strerror or ("No space left on device" if "requested and" in str(error) else str(error))
 
 
 @contextmanager

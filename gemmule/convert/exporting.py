@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gemmule.artifact import refuse_existing, unused_name, verify_folder
+from gemmule.artifact import refuse_existing, unused_name, verify_folder, writing
 from gemmule.convert.folder import TYPES, Written, check_vocabulary, find_source, publish_folder, type_of
 from gemmule.convert.gguf_names import query_factor, require_gguf, to_gguf
 from gemmule.errors import RequestError, WorkError
@@ -97,15 +97,13 @@ def _export_gguf(checkpoint: Checkpoint, words: Tokenizer, folder: Path, kind: s
 def _written_whole(out: Path) -> Iterator[Path]:
     """Gives a temporary file to write, which becomes `out` when that is done."""
     temporary = unused_name(out)
-    try:
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
             temporary.rename(out)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise WorkError(f"{error.filename or out}: can't be written: {error.strerror or error}") from error
 
 
 def _chat_template(folder: Path) -> str | None:

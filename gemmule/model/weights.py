@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gemmule import hub
-from gemmule.artifact import verify_files, write_json
+from gemmule.artifact import verify_files, write_json, writing
 from gemmule.errors import RequestError, WorkError
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
@@ -111,13 +111,11 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     """As `save`, of weights that need not be in memory."""
     dtype = str(checkpoint.dtype).removeprefix("torch.")
     settings = checkpoint.config.to_huggingface() | {"dtype": dtype, "torch_dtype": dtype} | dict(checkpoint.control)
-    try:
+    with writing(folder / WEIGHTS):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / CONFIG, settings)
         write_json(folder / GENERATION_CONFIG, {name: settings[name] for name in CONTROL_IDS})
         _write_safetensors(folder / WEIGHTS, checkpoint)
-    except OSError as error:
-        raise WorkError(f"{folder}: the model can't be written: {error}") from error
 
 
 def find_folder(source: str | Path) -> Path:

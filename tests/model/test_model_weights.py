@@ -234,7 +234,7 @@ def test_bytes_are_those_that_safetensors_writes(make_model, tmp_path):
 
 def test_a_folder_that_can_t_be_written(make_model, tmp_path):
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(WorkError, match="taken: the model can't be written"):
+    with pytest.raises(WorkError, match="taken: can't be written"):
         save(make_model(), tmp_path / "taken")
 
 
