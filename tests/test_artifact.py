@@ -178,7 +178,7 @@ def test_what_can_not_be_written_is_named_where_the_system_names_nothing(tmp_pat
     ):
         raise OSError(28, "No space left on device")
     with (
-        pytest.raises(WorkError, match="^here: can.t be written: No space left on device$"),
+        pytest.raises(WorkError, match=r"^here: can.t be written: No space left on device$"),
         artifact.writing(Path("here")),
     ):
         raise OSError("8960 requested and 8000 written")  # NumPy's words for it
