@@ -2,7 +2,7 @@
 
 Batches, learning rate and draws are functions of the step, so the weights, the optimizer's moments and a few numbers
 are the whole state. They are copied at once and written by a thread while training goes on; of several processes each
-writes its pieces, while training waits. One that does not verify is set aside and the one before it used.
+writes its shards, while training waits. One that does not verify is set aside and the one before it used.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ class Checkpoints:
         if parallel.agree(path.is_dir()):
             return
         parameters, moments = _copies(model.state_dict()), _copies(optimizer.state())
-        pieces = parallel.local(parameters | moments)
-        if name := parallel.first(next((name for name, piece in pieces.items() if not piece.isfinite().all()), None)):
+        shards = parallel.local(parameters | moments)
+        if name := parallel.first(next((name for name, shard in shards.items() if not shard.isfinite().all()), None)):
             raise WorkError(
                 f"{self.name}: step {state.step}: {name} is not finite; such a checkpoint is not written. "
                 + advice(self.name, self.train)
             )
         if ranks.size() > 1:
-            self._write_pieces(path, model, parameters | moments, state)
+            self._write_shards(path, model, parameters | moments, state)
             self.pace.saved(began)
         else:
             self.pace.saved(began)
@@ -105,8 +105,8 @@ class Checkpoints:
         self._drop_old()
         self.pace.written(running_seconds() - began, time.thread_time() - worked)
 
-    def _write_pieces(self, path: Path, model: Gemma2, tensors: dict[str, Tensor], state: State) -> None:
-        """All ranks write, each its pieces; rank 0 publishes."""
+    def _write_shards(self, path: Path, model: Gemma2, tensors: dict[str, Tensor], state: State) -> None:
+        """All ranks write, each its shards; rank 0 publishes."""
         publishing = artifact.publish(path, KIND, settings=self.settings, inputs=self.inputs)
         with publishing if ranks.rank() == 0 else nullcontext(path) as temporary:
             folder = parallel.agree(temporary)

@@ -30,7 +30,7 @@ class Job:
     seed: int
     windows: Windows  # of the training text
     validation: Windows
-    settings: Settings  # of the artifact: a checkpoint of other settings is not gone on from
+    settings: Settings  # of the artifact: training does not resume from a checkpoint of other settings
     inputs: dict[str, Artifact]
     teacher: Callable[[torch.device], Teacher | ByteAligned] | None = None  # loads a teacher, to run beside the student
     targets: Path | None = None  # a folder of stored targets

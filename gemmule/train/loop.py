@@ -67,7 +67,7 @@ class Trainer:
     """A model in training: its weights, its optimizer, and where it stands."""
 
     def __init__(self, job: Job, passed_over: tuple[PassedOver, ...] = ()) -> None:
-        """Takes up the newest checkpoint, if there is one; `passed_over` is data to leave out beside what that says."""
+        """Resumes from the newest checkpoint, if there is one; `passed_over` is data to leave out beside what that says."""
         self.job = job
         self.device = choose_device(job.machine.device)
         parallel.join(self.device)
@@ -80,7 +80,7 @@ class Trainer:
         self.state = replace(self.state, passed_over=passed_over or self.state.passed_over)
         self.validated: float | None = None  # the last validation loss
         if self.state.step:
-            say(f"{job.name}: going on from step {self.state.step} of {job.steps}")
+            say(f"{job.name}: resuming from step {self.state.step} of {job.steps}")
         self.precision = lower_precision(job.machine.precision, self.device)
         if job.train.recompute_activations:
             recompute_activations(self.model)
@@ -221,7 +221,7 @@ class Trainer:
         raise reason
 
     def recover(self, trouble: Trouble) -> tuple[PassedOver, ...]:
-        """The data to leave out when training goes on from the last checkpoint by steps.
+        """The data to leave out when training resumes from the last checkpoint by steps.
 
         Raises WorkError if that was tried.
         """

@@ -43,7 +43,7 @@ def _slug(name: str) -> str:
 
 
 class MetricsLog:
-    """Appends records; when training goes on from `step`, records after it are dropped first."""
+    """Appends records; when training resumes from `step`, records after it are dropped first."""
 
     def __init__(self, folder: Path, step: int, tracker: Tracker | None = None, objective: str | None = None) -> None:
         """`objective` is what the loss is called where it is shown; None: nothing."""

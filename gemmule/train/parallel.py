@@ -1,10 +1,10 @@
 """Training by many processes, through PyTorch's own engine: FSDP2 (`fully_shard`, arXiv 2304.11277) and DCP.
 
 - Each process, a rank, reads its share of every batch. Parameters, gradients and the optimizer's moments are cut along
-  their first dimension, a piece to each rank; a layer is whole only while it is at work.
+  their first dimension, a shard to each rank; a layer is whole only while it is at work.
 - Applied from outside, to a finished model: its file knows nothing of it. A live teacher's layers are cut alike.
 - Gradients are sums over the ranks, each of its part of the whole batch's loss: what one process computes.
-- A checkpoint holds the pieces as safetensors, a file a rank, and goes on with any number of ranks.
+- A checkpoint holds the shards as safetensors, a file a rank, and resumes with any number of ranks.
 
 `ranks.py` says how the processes find each other and who leads. Where there is one, sums and answers are its own.
 """
@@ -69,7 +69,7 @@ def all_present() -> Iterator[None]:
             raise
         raise WorkError(
             f"rank {ranks.rank()} of {ranks.size()}: another one is gone, or out of reach ({first_line(error)}). The "
-            "same command goes on from the last checkpoint; torchrun's --max-restarts gives it by itself"
+            "same command resumes from the last checkpoint; torchrun's --max-restarts gives it by itself"
         ) from error
 
 
@@ -101,12 +101,12 @@ def first(value: Value) -> Value:
 
 
 def local(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
-    """This rank's pieces of tensors."""
+    """This rank's shards of tensors."""
     return {name: tensor.to_local() if ranks.size() > 1 else tensor for name, tensor in tensors.items()}
 
 
 def place(config: Gemma2Config, device: torch.device, initial: Callable[[], Gemma2] | None) -> Gemma2:
-    """A model of this shape on `device`, a piece of it on each rank; any weights, where `initial` is None.
+    """A model of this shape on `device`, a shard of it on each rank; any weights, where `initial` is None.
 
     Only rank 0 makes the initial model, and ever holds it whole.
     """
@@ -145,7 +145,7 @@ def gather(model: Gemma2) -> Gemma2:
 
 
 def load_teacher(load: Callable[[torch.device], Teacher | ByteAligned], device: torch.device) -> Teacher | ByteAligned:
-    """A teacher, a piece of its layers on each rank, and all else (embedding and head) on each whole.
+    """A teacher, a shard of its layers on each rank, and all else (embedding and head) on each whole.
 
     Its head is used outside of its model's `forward`, in the student's loss, where no engine would put it together. One
     that is aligned by bytes stays whole: which windows it is still to be asked about differs from rank to rank.
@@ -153,8 +153,8 @@ def load_teacher(load: Callable[[torch.device], Teacher | ByteAligned], device: 
     teacher = load(device)
     if ranks.size() > 1:
         for backbone, layers in _backbones(teacher):
-            pieces = {id(parameter) for layer in layers for parameter in layer.parameters()}
-            others = {parameter for parameter in backbone.parameters() if id(parameter) not in pieces}
+            shards = {id(parameter) for layer in layers for parameter in layer.parameters()}
+            others = {parameter for parameter in backbone.parameters() if id(parameter) not in shards}
             _cut(layers, device)
             _cut([backbone], device, ignored_params=others)  # which only sees to it that layers come in time
     return teacher
@@ -180,7 +180,7 @@ def _cut(modules: list[nn.Module], device: torch.device, **how: Any) -> None:
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
     mesh = init_device_mesh(device.type, (ranks.size(),))
-    policy = MixedPrecisionPolicy()  # pieces, sums and products are of the parameters' type; another policy goes here
+    policy = MixedPrecisionPolicy()  # shards, sums and products are of the parameters' type; another policy goes here
     for module in modules:
         fully_shard(module, mesh=mesh, mp_policy=policy, **how)
         assert isinstance(module, FSDPModule)
@@ -189,7 +189,7 @@ def _cut(modules: list[nn.Module], device: torch.device, **how: Any) -> None:
 
 
 def write(tensors: dict[str, Tensor], folder: Path) -> None:
-    """Writes every rank's pieces into `folder`, which is there. Raises WorkError on all ranks, if one fails."""
+    """Writes every rank's shards into `folder`, which is there. Raises WorkError on all ranks, if one fails."""
     from torch.distributed import checkpoint
     from torch.distributed.checkpoint.api import CheckpointException
 
@@ -200,7 +200,7 @@ def write(tensors: dict[str, Tensor], folder: Path) -> None:
 
 
 def read(tensors: dict[str, Tensor], folder: Path) -> None:
-    """Fills tensors, whole or in pieces, with those of these names in the safetensors files of `folder`.
+    """Fills tensors, whole or sharded, with those of these names in the safetensors files of `folder`.
 
     Whatever number of ranks wrote them.
     """

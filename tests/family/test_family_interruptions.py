@@ -21,7 +21,7 @@ def test_ctrl_c_twice_and_the_same_command_finishes_the_rest(run, finished, reci
         assert process.returncode == 130, said
         assert f"Resume with: gemmule run {recipe} --out {out}" in said
         assert not (out / "models" / "teacher" / "final").exists()
-        assert attempt == 0 or "going on from step" in said
+        assert attempt == 0 or "resuming from step" in said
     assert run("run", recipe, "--out", out) == 0
     for model in ("teacher", "student"):
         path = Path("models") / model / "final" / "model.safetensors"

@@ -81,7 +81,7 @@ def test_a_killed_process_costs_nothing_but_time(tmp_path, recipe, run, contents
     said = disturbed.communicate()[1]
     assert disturbed.returncode == 0, said
     assert "another one is gone" in said
-    assert "going on from step 4 of 10" in said
+    assert "resuming from step 4 of 10" in said
 
     assert in_processes(2, lambda: run("train", recipe, "--out", whole)) == [0, 0]
     said = capfd.readouterr().err
