@@ -67,7 +67,7 @@ class Trainer:
     """A model in training: its weights, its optimizer, and where it stands."""
 
     def __init__(self, job: Job, passed_over: tuple[PassedOver, ...] = ()) -> None:
-        """Resumes from the newest checkpoint, if there is one; `passed_over`: data to leave out beside what that says."""
+        """Resumes from the newest checkpoint, if there is one; `passed_over`: data to leave out beside its own."""
         self.job = job
         self.device = choose_device(job.machine.device)
         parallel.join(self.device)
