@@ -35,6 +35,7 @@ name = "memory"
 [data]
 sources = ["{text}"]
 sequence_length = {length}
+validation_fraction = 0.01
 [tokenizer]
 vocabulary_size = {vocabulary}
 [models.teacher]

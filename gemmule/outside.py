@@ -121,6 +121,13 @@ def check_folder(folder: Path, sequence_length: int) -> None:
         raise RequestError(f"{folder}: reads at most {longest} tokens; data.sequence_length is {sequence_length}")
 
 
+def check_writing(folder: Path, tokens: int) -> None:
+    """Raises RequestError where a folder's model can't write so many tokens. gemmule's own model has no such end."""
+    longest = longest_window(folder)
+    if longest is not None and tokens >= longest and read_config(folder)["model_type"] != "gemma2":
+        raise RequestError(f"{folder}: reads at most {longest} tokens; evaluate.sample_tokens is {tokens}")
+
+
 def longest_window(folder: Path) -> int | None:
     """How many tokens a folder's model can read, where its config.json says so."""
     config = read_config(folder)

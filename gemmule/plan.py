@@ -154,6 +154,7 @@ class Plan:
                 _read_config(source, key)
             try:
                 outside.check_folder(source, self.recipe.data.sequence_length)
+                outside.check_writing(source, self.recipe.evaluate.sample_tokens)
             except RequestError as error:
                 raise RequestError(f"{key} = {origin!r}: {error}") from None
         elif outside.is_url(origin):

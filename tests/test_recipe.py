@@ -182,6 +182,14 @@ def test_what_is_refused_is_named(overrides, words):
     assert len(message.splitlines()) <= 2
 
 
+def test_targets_of_many_teachers_need_a_folder():
+    shares = {f"{'long' * 20}-{number}": 0.25 for number in range(4)}
+    raw = changed(models__student__learn_from=shares, models__student__distill={"targets": {}})
+    raw["models"] |= dict.fromkeys(shares, raw["models"]["teacher"])
+    with pytest.raises(RequestError, match="longer than 200 characters"):
+        recipe.parse(raw)
+
+
 @pytest.mark.parametrize(
     ("overrides", "alone"),
     [

@@ -131,7 +131,13 @@ def sizes(teacher: HuggingFaceTeacher, sequence_length: int) -> dict[str, int | 
 def write_on(
     teacher: HuggingFaceTeacher, ids: list[int], *, max_new_tokens: int, temperature: float, seed: int
 ) -> list[int]:
-    """The ids that the model writes after `ids`, by transformers' own sampling."""
+    """The ids that the model writes after `ids`, by transformers' own sampling.
+
+    Of ids that leave no room within the longest text that the model reads, the last ones.
+    """
+    longest = getattr(teacher.model.config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(longest, int) and len(ids) + max_new_tokens > longest:
+        ids = ids[max_new_tokens - longest :]
     torch.manual_seed(seed)
     sampling = (
         {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}

@@ -113,8 +113,12 @@ def say_lost_mass(name: str, teacher: Teacher, windows: Windows) -> None:
     if not isinstance(teacher, Restricted):
         return
     spread = np.unique(np.linspace(0, len(windows) - 1, SAMPLED_WINDOWS).astype(np.int64))
-    batch = windows.window_batch(spread)
-    lost = teacher.lost_mass(**batch.model_inputs(teacher.device)).cpu()[torch.from_numpy(batch.mask.ravel())]
+    parts = []
+    for window in spread:  # one at a time: windows may be long
+        batch = windows.window_batch([window])
+        mass = teacher.lost_mass(**batch.model_inputs(teacher.device)).cpu()
+        parts.append(mass[torch.from_numpy(batch.mask.ravel())])
+    lost = torch.cat(parts)
     often = lost.quantile(0.99)
     say(
         f"{name}: of its probability {lost.mean():.2%} lies on tokens that the student lacks, over {often:.1%} at one "

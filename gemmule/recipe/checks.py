@@ -9,6 +9,8 @@ from gemmule import outside
 from gemmule.errors import RequestError
 from gemmule.recipe.errors import unknown_name
 
+LONGEST_NAME = 200  # characters: file systems take 255 bytes
+
 if TYPE_CHECKING:
     from gemmule.recipe.schema import Model, Recipe
 
@@ -37,6 +39,11 @@ def check_names(recipe: Recipe, origin: str) -> None:
                 raise RequestError(f"{key}.learn_from = {name!r}: a model can't learn from itself")
             if recipe.models[teacher].is_served:
                 _check_served(recipe, model, teacher, key)
+        if model.distill.targets is not None and len("+".join(model.teachers)) > LONGEST_NAME:
+            raise RequestError(
+                f"{key}.learn_from: the teachers' names, joined, name the folder of their targets, and are longer "
+                f"than {LONGEST_NAME} characters: shorten them"
+            )
         if model.by_bytes:
             _check_by_bytes(recipe, name, key)
         if model.start_from == name:

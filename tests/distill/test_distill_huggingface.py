@@ -154,3 +154,13 @@ def test_a_saved_folder_is_read_and_a_damaged_one_refused(tmp_path, ids):
     with pytest.raises(RequestError, match="whole"):
         huggingface.load(tmp_path / "whole", CPU)
     assert not Path(tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("prompt", [3, 60, 200])
+def test_a_model_that_reads_little_writes_on_from_the_end_of_a_prompt(prompt):
+    """64 tokens in all, eight of which it is to write."""
+    teacher, asked = HuggingFaceTeacher(make("gpt2")), {"max_new_tokens": 8, "temperature": 0, "seed": 0}
+    ids = [6 + 7 * number % 290 for number in range(prompt)]
+    written = huggingface.write_on(teacher, ids, **asked)
+    assert 1 <= len(written) <= 8
+    assert written == huggingface.write_on(teacher, ids[-56:], **asked)

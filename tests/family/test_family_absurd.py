@@ -102,6 +102,7 @@ def test_minutes(refused, minutes):
         ),
         ({"model_type": "gemma3", "text_config": {"hidden_size": -1}}, "hidden_size = -1"),
         ({"model_type": "gemma3", "text_config": [1]}, "text_config = [1]: must be an object"),
+        ({"model_type": "gpt2", "n_positions": 256}, "reads at most 256 tokens; evaluate.sample_tokens is 300"),
     ],
 )
 def test_models_that_cannot_be(refused, tmp_path, config, said):
@@ -110,7 +111,8 @@ def test_models_that_cannot_be(refused, tmp_path, config, said):
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "model.safetensors").touch()
     (folder / "tokenizer.json").touch()
-    (line,) = refused("run", "tiny.toml", "--set", f'models.teacher={{from = "{folder}"}}')
+    wishes = ("--set", f'models.teacher={{from = "{folder}"}}', "--set", "evaluate.sample_tokens=300")
+    (line,) = refused("run", "tiny.toml", *wishes)
     assert said in line
 
 
