@@ -13,7 +13,7 @@ from served_model import FakeServer, ScriptedServer
 from gemmule.distill import served
 from gemmule.distill.served import ServedTeacher
 from gemmule.errors import RequestError, WorkError
-from gemmule.evaluate.figures import likeliest
+from gemmule.evaluate.looking import likeliest
 from gemmule.model.config import Gemma2Config
 from gemmule.model.head import token_losses
 from gemmule.model.transformer import Gemma2

@@ -8,7 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
+from gemmule import steps
+from gemmule.distill import huggingface
+from gemmule.distill.huggingface import HuggingFaceTeacher
 from gemmule.generate.text import TextStream, continuation
+from gemmule.recipe import Evaluate
 from gemmule.tokenizer.load import Tokenizer
 
 CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>"]
@@ -194,3 +198,12 @@ def test_a_stop_string_across_pieces_and_bytes(kind):
     late = TextStream(tokenizer, ["어"], [2])  # the last bytes come out at the end only
     assert [*map(late.add, ids[:4]), late.finish()][-1] == ""
     assert late.ended
+
+
+def test_a_sample_of_another_architecture_goes_on_from_its_prompt(monkeypatch):
+    """As an evaluation writes it, by transformers' own sampling: "the king" and " the" are not "the kingthe"."""
+    llama = KINDS["Llama 2"]
+    monkeypatch.setattr(llama, "encode", lambda text: named(llama, "▁the", "▁king"))
+    monkeypatch.setattr(huggingface, "write_on", lambda *_, **__: named(llama, "▁the", "<0x41>", "<eos>"))
+    teacher = HuggingFaceTeacher.__new__(HuggingFaceTeacher)
+    assert steps._write_on(teacher, llama, Evaluate(), 0, "the king") == " theA"
