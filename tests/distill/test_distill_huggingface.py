@@ -156,7 +156,6 @@ def test_a_saved_folder_is_read_and_a_damaged_one_refused(tmp_path, ids):
     assert not Path(tmp_path / "ran").exists()
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("prompt", [3, 60, 200])
 def test_a_model_that_reads_little_writes_on_from_the_end_of_a_prompt(prompt):
     """64 tokens in all, eight of which it is to write."""
@@ -165,7 +164,8 @@ def test_a_model_that_reads_little_writes_on_from_the_end_of_a_prompt(prompt):
     written = huggingface.write_on(teacher, ids, **asked)
     assert 1 <= len(written) <= 8
     assert written == huggingface.write_on(teacher, ids[-56:], **asked)
-=======
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 def test_a_weight_that_is_no_number_is_named(tmp_path, value):
     model = make("gpt2")
@@ -175,4 +175,3 @@ def test_a_weight_that_is_no_number_is_named(tmp_path, value):
     words = r"bad: transformer\.h\.1\.mlp\.c_fc\.weight holds 1 or more values that are not finite"
     with pytest.raises(RequestError, match=words):
         huggingface.load(tmp_path / "bad", CPU)
->>>>>>> a1bfaa3 (Tests of a foreign weight that is no number, and of samples that go on from their prompt)
