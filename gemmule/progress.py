@@ -185,5 +185,5 @@ class PatientMeter:
         if self.meter is not None:
             self.ended = done >= self.total
             self.meter.update(min(done, self.total))
-        elif self.title and running_seconds() - self.started >= self.PATIENCE:
+        elif self.title and done < self.total and running_seconds() - self.started >= self.PATIENCE:
             self.meter = Meter(self.title, self.total, done=min(done, self.total), unit=self.unit).__enter__()

@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gemmule.locks import LOCK
+from gemmule.run_folder import RECIPE, is_run
+
 
 @dataclass
 class Search:
@@ -57,7 +60,7 @@ class Search:
             links: list[Path] = []
             for top in waiting:
                 for root, folders, names in os.walk(top, onerror=_refuse):
-                    if (real := os.path.realpath(root)) in seen or (Path(root) != start and _is_run(names)):
+                    if (real := os.path.realpath(root)) in seen or (Path(root) != start and _is_run(Path(root), names)):
                         folders.clear()
                         continue
                     seen.add(real)
@@ -82,8 +85,8 @@ def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
-def _is_run(names: list[str]) -> bool:
-    return {"recipe.toml", ".lock"} <= set(names)
+def _is_run(folder: Path, names: list[str]) -> bool:
+    return RECIPE in names and (LOCK in names or is_run(folder))
 
 
 def _refuse(error: OSError) -> None:

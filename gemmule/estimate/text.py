@@ -27,6 +27,7 @@ from gemmule.data.shards import TokenShards, write_shards
 from gemmule.data.sources import SourceFile, texts_in
 from gemmule.errors import WorkError
 from gemmule.plan import Plan, Step
+from gemmule.progress import say_once
 from gemmule.tokenizer.load import Tokenizer, load_tokenizer
 from gemmule.tokenizer.prune import prune, used_ids
 
@@ -97,6 +98,8 @@ def _is_made(step: Step) -> bool:
 
 def _tried(plan: Plan) -> Text:
     data, section = plan.recipe.data, plan.recipe.tokenizer
+    for note in plan.text_notes:
+        say_once(note)
     with tempfile.TemporaryDirectory(prefix="gemmule-estimate-") as folder:
         files, share = sample(plan.files, data.field, Path(folder))
         taken = _stopwatch()

@@ -105,6 +105,16 @@ def test_a_run_beneath_a_source_folder_is_no_source(tmp_path: Path) -> None:
         (tmp_path / name).write_text("x")
     assert [file.name for file in resolve(["."], tmp_path)] == ["a.txt", "runs/b.txt"]
     assert [file.name for file in resolve(["runs/demo"], tmp_path)] == ["runs/demo/models/metrics.jsonl"]
+    (tmp_path / "runs/demo/.lock").unlink()  # as a copy without hidden files is
+    (tmp_path / "runs/demo/documents").mkdir()
+    (tmp_path / "runs/demo/documents/manifest.json").write_text("{}")
+    for pattern in (".", "**/*", "runs/**/*.jsonl", "runs/b.txt"):
+        names = ["runs/b.txt"] if pattern.startswith("runs/b") else ["a.txt", "runs/b.txt"]
+        if pattern.endswith(".jsonl"):
+            with pytest.raises(RequestError, match="matches no file"):
+                resolve([pattern], tmp_path)
+        else:
+            assert [file.name for file in resolve([pattern], tmp_path)] == names
 
 
 def test_one_file_by_two_names_is_read_once(tmp_path: Path) -> None:
