@@ -73,7 +73,7 @@ def _read_object(stream: JsonStream, name: str, field: str) -> Texts:
         yield number, _record_text(stream.value(), field, f"{name}, record {number}")
 
 
-def _record_text(record: Any, field: str, where: str) -> str | BadRecord:
+def _record_text(record: Any, field: str, where: str) -> str | bytes | BadRecord:
     if isinstance(record, str):
         return taken(checked_text, record, where)
     if not isinstance(record, dict):

@@ -1,12 +1,13 @@
 """Records of a file, one after the other, and the text in a field of each: jsonl, json, csv, tsv, parquet.
 
-A reader gives (position, text); in place of a text a BadRecord, where a record can't be taken and the next one may be.
-What spoils the rest of the file is raised. Nothing larger than a record is in memory, and no record over
+A reader gives (position, text), a very long text as its bytes in UTF-8; in place of a text a BadRecord, where a record
+can't be taken and the next one may be. What spoils the rest of the file is raised. Nothing larger than a record is in memory, and no record over
 LONGEST_RECORD is read.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -14,10 +15,12 @@ from typing import IO, Any
 
 from gemmule.data.encodings import BYTE_ORDER_MARK, BadRecord, nul_byte, wrong_bytes
 
-Texts = Iterator[tuple[int, str | BadRecord]]
+Texts = Iterator[tuple[int, str | bytes | BadRecord]]
 LONGEST_RECORD = 2**28  # bytes
 TOO_LONG = f"longer than {LONGEST_RECORD // 10**6} MB, too long for a record: put long texts into txt files"
+LONG = 2**22  # bytes of a text that is better kept as such: one emoji in it makes four of each character in a str
 ROWS_AT_ONCE, BYTES_AT_ONCE = 256, 2**23  # of parquet
+DECODER, OF_LONG_NUMBERS = json.JSONDecoder(strict=False), json.JSONDecoder(strict=False, parse_int=float)
 DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 
 
@@ -47,9 +50,11 @@ def lines(blocks: Iterable[bytes]) -> Iterator[bytes | None]:
         yield b"".join(pending) if length <= LONGEST_RECORD else None
 
 
-def _object_text(content: bytes, field: str, where: str) -> str:
+def _object_text(content: bytes, field: str, where: str) -> str | bytes:
     if b"\0" in content:
         raise nul_byte(where)
+    if len(content) >= LONG and (text := _long_text(content, field)) is not None:
+        return text
     try:
         record = parse_json(content.decode())
     except UnicodeDecodeError as error:
@@ -61,6 +66,29 @@ def _object_text(content: bytes, field: str, where: str) -> str:
     return text_in(record, field, where)
 
 
+def _long_text(content: bytes, field: str) -> bytes | None:
+    """The text of a long record, parsed as Latin-1, where each byte is a character and takes no more room than that.
+
+    None where that can't be (escaped characters are no bytes), or where something is wrong, which the usual way says.
+    """
+    if b"\\u" in content:
+        return None
+    try:
+        text = parse_json(content.decode("latin-1"))[field.encode().decode("latin-1")].encode("latin-1")
+        check_utf8(text)
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return None
+    return bytes(text)
+
+
+def check_utf8(text: bytes | memoryview) -> None:
+    """Raises UnicodeDecodeError; keeps no more than a block of the text beside it."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(text), 2**20):
+        decoder.decode(text[start : start + 2**20])
+    decoder.decode(b"", final=True)
+
+
 def parse_json(text: str) -> Any:
     """Not strict: a form feed or tab written raw within a string is a fault of form that leaves no doubt; and a number
     of any length is a number. Raises ValueError or RecursionError."""
@@ -69,11 +97,11 @@ def parse_json(text: str) -> Any:
 
 def tolerantly(decode: Callable[[json.JSONDecoder], Any]) -> Any:
     try:
-        return decode(json.JSONDecoder(strict=False))
+        return decode(DECODER)
     except json.JSONDecodeError:
         raise
     except ValueError:  # Python turns no more than 4,300 digits into an int
-        return decode(json.JSONDecoder(strict=False, parse_int=float))
+        return decode(OF_LONG_NUMBERS)
 
 
 def _reason(error: Exception) -> str:
@@ -111,7 +139,7 @@ def kind(value: Any) -> str:
     return names.get(type(value), "binary data" if isinstance(value, bytes) else "a number")
 
 
-def taken(text: Callable[..., str], *arguments: Any) -> str | BadRecord:
+def taken(text: Callable[..., str | bytes], *arguments: Any) -> str | bytes | BadRecord:
     """What a function gives, or what it raises of a record that can't be taken."""
     try:
         return text(*arguments)
@@ -234,11 +262,17 @@ def rows_at_once(table: Any) -> int:
     return max(1, min(ROWS_AT_ONCE, int(BYTES_AT_ONCE / max(1, longest))))
 
 
-def _value_text(value: Any, where: str) -> str:
+def _value_text(value: Any, where: str) -> str | bytes:
+    import pyarrow
+
+    is_text = value.is_valid and (pyarrow.types.is_string(value.type) or pyarrow.types.is_large_string(value.type))
+    size = len(value.as_buffer()) if is_text else 0
+    if size > LONGEST_RECORD:
+        raise BadRecord(f"{where}: {TOO_LONG}")
     try:
-        text = value.as_py()
+        if size < LONG:
+            return checked_text(value.as_py(), where)
+        check_utf8(memoryview(value.as_buffer()))
     except UnicodeDecodeError:
         raise BadRecord(f"{where} is not UTF-8") from None
-    if isinstance(text, str) and len(text) > LONGEST_RECORD:
-        raise BadRecord(f"{where}: {TOO_LONG}")
-    return checked_text(text, where)
+    return bytes(value.as_buffer())

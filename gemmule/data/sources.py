@@ -106,9 +106,13 @@ def read_documents(
                     raise text
                 tally.skip(text)
                 continue
-            for number, (place, part) in enumerate(
-                _parts_of(position, text) if file.format in RECORDS else [(position, text)]
-            ):
+            if file.format in RECORDS:
+                parts = _parts_of(position, text)
+            else:
+                assert isinstance(text, str)
+                parts = iter([(position, text)])
+            del text
+            for number, (place, part) in enumerate(parts):
                 tally.cut += number == 1
                 if part.strip():
                     yield Document(part, file.name, place)
@@ -120,12 +124,12 @@ def read_documents(
         tally.skip(error)
 
 
-def _parts_of(position: int, text: str) -> Iterator[tuple[int, str]]:
+def _parts_of(position: int, text: str | bytes) -> Iterator[tuple[int, str]]:
     """A record's text: in one, or cut into documents if it is long."""
-    if len(text) <= LONGEST and (len(text) <= LONGEST // 4 or len(text.encode()) <= LONGEST):
+    if isinstance(text, str) and len(text) <= LONGEST and (len(text) <= LONGEST // 4 or len(text.encode()) <= LONGEST):
         yield position, text
         return
-    content = memoryview(text.encode())
+    content = memoryview(text.encode() if isinstance(text, str) else text)
     del text
     blocks = (content[start : start + 2**20] for start in range(0, len(content), 2**20))
     yield from ((position, part.decode()) for _, part in cut(blocks))

@@ -44,7 +44,7 @@ RUN, WORD = (
     60,
     256,
 )  # characters: of a stretch that is no word (or a line of DNA), and of the pieces that it is cut into
-RUNS_LEARNED = 2**22  # characters
+RUNS_LEARNED = 2**21  # characters
 LONG_RUN = re.compile(
     rf"(?<![^\W\d_])[^\W\d_]{{{RUN},}}|(?<!_|[^\w\s])(?:_|[^\w\s]){{{RUN},}}|(?<!\s)\s{{{RUN},}}"
 )  # of letters, of signs, of white space

@@ -232,6 +232,39 @@ def test_a_long_record_is_cut_as_a_long_file_is(tmp_path: Path, kind: str) -> No
     assert tally.cut == 1
 
 
+@pytest.mark.parametrize("kind", [".jsonl", ".parquet"])
+def test_a_very_long_record_is_never_a_str(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """One emoji in a str of 38 MB makes it 152 MB."""
+    monkeypatch.setattr(records, "LONG", 10_000)
+    long = '\U0001f600 é \\ "x"\n\n' + "A paragraph of a long text.\n\n" * 4000
+    for text in (long, long.encode().decode("latin-1"), "é" * 100_000):
+        if kind == ".parquet":
+            pyarrow.parquet.write_table(pyarrow.table({"téxt": [text, "b"]}), tmp_path / "a.parquet")
+            file = SourceFile(tmp_path / "a.parquet", "a.parquet")
+        else:
+            lines = [json.dumps({"n": 1, "téxt": each}, ensure_ascii=False) for each in (text, "b")]
+            file = source(tmp_path, "a.jsonl", "\n".join(lines))
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                records, "text_in", lambda record, field, where: record[field] if len(record[field]) < 99 else 0
+            )
+            assert "".join(document.text for document in read_documents(file, "téxt")) == f"{text}b"
+    escaped = source(tmp_path, "a.jsonl", json.dumps({"text": long}))
+    assert "".join(read(escaped)) == long
+    bad = (
+        b'{"text": "'
+        + b"a" * 20_000
+        + b'\xe9"}\n{"text": "'
+        + b"a" * 20_000
+        + b'", "x"}\n{"body": "'
+        + b"a" * 20_000
+        + b'"}'
+    )
+    texts, tally = skipping(source(tmp_path, "a.jsonl", bad))
+    assert (texts, tally.bad) == ([], 3)
+    assert tally.first_bad.startswith("a.jsonl, line 1: not UTF-8 (bytes E9")
+
+
 @pytest.mark.parametrize("kind", [".jsonl", ".json", ".csv"])
 def test_a_record_past_the_limit_is_named_and_the_next_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
