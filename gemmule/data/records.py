@@ -1,8 +1,8 @@
 """Records of a file, one after the other, and the text in a field of each: jsonl, json, csv, tsv, parquet.
 
 A reader gives (position, text), a very long text as its bytes in UTF-8; in place of a text a BadRecord, where a record
-can't be taken and the next one may be. What spoils the rest of the file is raised. Nothing larger than a record is in memory, and no record over
-LONGEST_RECORD is read.
+can't be taken and the next one may be. What spoils the rest of the file is raised. Nothing larger than a record is in
+memory, and no record over LONGEST_RECORD is read.
 """
 
 from __future__ import annotations
