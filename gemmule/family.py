@@ -151,8 +151,7 @@ class Family:
             return
         steps = self.chosen(verb, models)
         self._check_folder()
-        if not force:
-            self._check_fits(steps, remake)
+        self._check_machine(steps, remake, force)
         with lock(self.out), status.kept(self.out):
             missing, stale = self.compare(steps)
             if stale:  # and what was made from it, asked for or not
@@ -164,7 +163,6 @@ class Family:
                 if self.plan.documents in stale:
                     raise missing_text
                 say(f"{missing_text}; going on with {self.plan.documents.path}, which was made from it")
-            prerequisites.check([*missing, *stale], self.plan)
             for step in stale:
                 self._retire(step)
             if stale:
@@ -177,10 +175,16 @@ class Family:
             elif not (missing or stale):
                 say(f"{verb}: nothing to do; it is made in {self.out}")
 
-    def _check_fits(self, steps: list[Step], remake: bool = False) -> None:
-        """Raises RequestError where what is still to be made can't fit. Several processes share a model: not judged."""
+    def _check_machine(self, steps: list[Step], remake: bool = False, force: bool = False) -> None:
+        """Raises RequestError where what is still to be made needs what this machine lacks: an extra, a device, room.
+
+        Several processes share a model, so whether it fits is not judged then; nor with `force`.
+        """
         missing, stale = self.compare(steps)
-        if ranks.size() == 1 and (missing or stale) and (remake or not stale):
+        if not (missing or stale) or (stale and not remake):
+            return
+        prerequisites.check([*missing, *stale], self.plan)
+        if ranks.size() == 1 and not force:
             from gemmule.estimate import fits
 
             fits.check(self.plan, [*missing, *stale])
@@ -202,17 +206,15 @@ class Family:
         needed = {source for step in steps for source in step.inputs.values()}
         targets = [step for step in steps if step not in needed]
         self._check_folder()
-        if not force:
-            self._check_fits(steps)
+        self._check_machine(steps, force=force)
         with lock(self.out, shared=True, wait=say):
             _, stale = self.compare(steps)
             ready = not stale and all(self._prepared(step) for step in targets)
         if not ready:
             with lock(self.out, wait=say):
-                missing, stale = self.compare(steps)
+                _, stale = self.compare(steps)
                 if stale:
                     raise RequestError(self._explain(stale))
-                prerequisites.check(missing, self.plan)
                 self._write_recipe()
                 self._make([step for step in steps if step in needed])
                 for step in targets:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gemmule import outside
 from gemmule.errors import GemmuleError, RequestError
+from gemmule.hub import find_folder
 from gemmule.plan import Plan, Step
 
 # Of each kind of outside model: the extras to install, and the modules that these bring.
@@ -55,16 +56,20 @@ def check_extras(source: str | Path, kind: outside.Kind) -> None:
 
 
 def _kind(step: Step) -> outside.Kind | None:
-    """Of a step that is made what it recorded; else what its source is, None where that is not here yet."""
+    """Of a step that is made what it recorded; else what its source is, None where that can't be told.
+
+    Raises RequestError for a hub id whose config.json can't be had: it is fetched first, before any work.
+    """
     if step.path.exists():
         record = json.loads((step.path / "source.json").read_text(encoding="utf-8"))
         kind: outside.Kind = record.get("kind", "gemma2")  # which it was before there were others
         return kind
     assert step.source is not None
-    if not outside.is_url(step.source) and not Path(step.source).exists():
-        return None  # on the hub
+    source = step.source
+    if not outside.is_url(source) and not Path(source).exists():
+        source = find_folder(source, ("config.json",))
     try:
-        return outside.kind_of(step.source)
+        return outside.kind_of(source)
     except GemmuleError:
         return None  # said by the step, in its own words
 

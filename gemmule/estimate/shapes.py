@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gemmule import outside
 from gemmule.convert.gguf_names import ARCHITECTURE, require_gguf
-from gemmule.errors import RequestError
+from gemmule.errors import RequestError, WorkError
 from gemmule.hub import find_folder
 from gemmule.model.config import Gemma2Config
 from gemmule.plan import Plan, gemma2_config
@@ -128,10 +128,13 @@ def _elements(tensors: Mapping[str, Sequence[int]], names: tuple[str, ...]) -> i
 
 
 def _safetensors_shapes(folder: Path) -> dict[str, list[int]]:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     shapes: dict[str, list[int]] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="numpy") as file:
-            shapes |= {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        try:
+            with safe_open(path, framework="numpy") as file:
+                shapes |= {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise WorkError(f"{path}: damaged or cut short ({error})") from None
     return shapes

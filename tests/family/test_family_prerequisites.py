@@ -96,6 +96,32 @@ def test_a_tokenizer_in_a_gguf_needs_them_too(run, recipe, final, tmp_path, caps
     assert not (tmp_path / "out" / "documents").exists()
 
 
+def test_a_hub_id_is_looked_up_before_any_work(run, recipe, llama, tmp_path, capsys, monkeypatch):
+    asked = []
+
+    def snapshot(name, allow_patterns, local_files_only):
+        asked.append((name, allow_patterns))
+        if name == "owner/nothing":
+            raise ConnectionError("no such repository")
+        return str(llama)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    for name, words in (("owner/nothing", "no such repository"), ("owner/llama", "owner/llama: needs transformers")):
+        assert run("run", recipe(name), "--out", tmp_path / "out") == 2
+        assert words in capsys.readouterr().err
+    assert asked == [("owner/nothing", ["config.json"]), ("owner/llama", ["config.json"])]
+    assert not (tmp_path / "out" / "documents").exists()
+    assert run("refine", recipe("owner/nothing"), "--out", tmp_path / "out") == 0
+    assert len(asked) == 2
+
+
+def test_a_folder_cut_short_is_named(run, recipe, llama, tmp_path, capsys):
+    assert run("run", recipe(llama), "--out", tmp_path / "out") == 1
+    assert "model.safetensors: damaged or cut short" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "documents").exists()
+
+
 def test_text_alone_needs_no_extra(run, recipe, llama, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert run("refine", recipe(llama), "--out", tmp_path / "out") == 0
