@@ -332,7 +332,8 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Streams a prompt and what a model makes of it."""
-    import gemmule
+    with signals.deferred():
+        import gemmule.model.weights  # imports torch
     from gemmule.generate import settings
 
     wishes: dict[str, Any] = {
@@ -364,7 +365,8 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Makes a model folder of any Gemma 2."""
-    from gemmule.convert.importing import import_model
+    with signals.deferred():
+        from gemmule.convert.importing import import_model  # imports torch
 
     _print_written(import_model(source, out), as_json)
 
@@ -378,7 +380,8 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Writes a model for other programs."""
-    from gemmule.convert.exporting import export_model
+    with signals.deferred():
+        from gemmule.convert.exporting import export_model  # imports torch
 
     _print_written(export_model(model, out, format, type), as_json)
 

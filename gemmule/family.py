@@ -191,7 +191,8 @@ class Family:
 
     def _take_part(self) -> None:
         """Another process than the first does its part of what the first one calls for, to the end."""
-        from gemmule import steps as making  # imports torch
+        with signals.deferred():
+            from gemmule import steps as making  # imports torch
 
         for path in ranks.calls():
             making.take_part(next(step for step in self.plan.steps if str(step.path) == path), self.plan)
@@ -244,7 +245,8 @@ class Family:
         return all(source.path.exists() for source in step.inputs.values()) and self._teaching(step).parts.prepared
 
     def _teaching(self, step: Step) -> Teaching:
-        from gemmule import steps as making  # imports torch
+        with signals.deferred():
+            from gemmule import steps as making  # imports torch
 
         return making.teaching(step, self.plan)
 
@@ -252,7 +254,8 @@ class Family:
         track = self.plan.recipe.machine.track
         if track != "none" and any(step.kind == "model" and not step.path.exists() for step in steps):
             import_tracker(track)  # whether it is there, before any work
-        from gemmule import steps as making  # imports torch
+        with signals.deferred():
+            from gemmule import steps as making  # imports torch
         from gemmule.outlook import Outlook
 
         outlook = Outlook(self.plan, steps)

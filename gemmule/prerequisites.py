@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from gemmule import outside
+from gemmule import outside, signals
 from gemmule.errors import GemmuleError, RequestError
 from gemmule.hub import find_folder
 from gemmule.plan import Plan, Step
@@ -39,7 +39,8 @@ def check(steps: Iterable[Step], plan: Plan) -> None:
         if step in asked and (kind := _kind(step)) is not None and step.source is not None:
             check_extras(step.source, kind)
     if plan.recipe.machine.device != "auto" and any(step.kind in WITH_A_DEVICE for step in steps):
-        from gemmule.model.device import choose_device  # imports torch
+        with signals.deferred():
+            from gemmule.model.device import choose_device  # imports torch
 
         try:
             choose_device(plan.recipe.machine.device)

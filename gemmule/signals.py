@@ -14,6 +14,8 @@ raised is `pending` until the command ends.
 from __future__ import annotations
 
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -27,7 +29,9 @@ if hasattr(signal, "SIGHUP"):  # Windows has none
     REASONS[signal.SIGHUP] = HungUp
 
 
+AT_ONCE = 0.3  # seconds: a terminal that is closed sends SIGHUP twice, itself and by its shell
 _pending: Stop | None = None
+_last = -AT_ONCE  # when a signal came
 
 
 def pending() -> Stop | None:
@@ -43,10 +47,17 @@ def check() -> None:
 
 @contextmanager
 def handled(handler: Callable[[Stop], None]) -> Iterator[None]:
-    """Within this, `handler` is called with what the signal is to raise. In another than the main thread: nothing."""
+    """Within this, `handler` is called with what the signal is to raise; once for those that come at once.
+
+    In another than the main thread: nothing.
+    """
 
     def handle(number: int, frame: FrameType | None) -> None:
-        handler(REASONS[number])
+        global _last
+        now = time.monotonic()
+        if now - _last >= AT_ONCE:
+            _last = now
+            handler(REASONS[number])
 
     with _handlers(handle, [number for number in REASONS if not _is_nohup(number)]):
         yield
@@ -54,17 +65,35 @@ def handled(handler: Callable[[Stop], None]) -> Iterator[None]:
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Within this, a command, a signal raises its exception at once."""
-    global _pending
+    """Within this, a command, a signal raises its exception at once. After one no other disturbs the process's end."""
+    global _pending, _last
 
     def now(reason: Stop) -> None:
         global _pending
         _pending = reason
         raise reason
 
-    _pending = None
-    with handled(now):
+    _pending, _last = None, -AT_ONCE
+    try:
+        with handled(now):
+            yield
+    finally:
+        if _last >= 0 and threading.current_thread() is threading.main_thread():
+            for number in REASONS:
+                signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Within this a signal waits. PyTorch's import, some seconds, aborts the process where an exception enters it."""
+
+    def later(reason: Stop) -> None:
+        global _pending
+        _pending = reason
+
+    with handled(later):
         yield
+    check()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import strike
 
-from gemmule import artifact, locks, status, steps
+from gemmule import artifact, locks, signals, status, steps
 from gemmule.train import checkpoint, metrics
 
 STATUSES = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated"), signal.SIGHUP: (129, "hung up")}
@@ -21,11 +21,12 @@ FINAL = Path("models") / "control" / "final" / "model.safetensors"
 
 
 @pytest.fixture(autouse=True)
-def _default_handlers():
+def _default_handlers(monkeypatch):
     """Whatever started the tests may ignore signals, as nohup does."""
     before = {number: signal.getsignal(number) for number in STATUSES}
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+    monkeypatch.setattr(signals, "AT_ONCE", 0.0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
@@ -123,6 +124,36 @@ def test_a_signal_that_a_library_swallows_is_not_lost(monkeypatch, run, recipe, 
     assert not (out / "tokenizer").exists()
     assert status.read(out).state == "resume"
     assert capsys.readouterr().err.splitlines()[-1].startswith(word)
+
+
+def signalled(*numbers):
+    for number in numbers:
+        os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", STATUSES)
+def test_a_signal_waits_until_torch_is_imported(number):
+    """An exception that enters its import in the wrong place aborts the process."""
+    done = []
+
+    def imports():
+        with signals.raised(), signals.deferred():
+            signalled(number)
+            done.append("imported")
+
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        imports()
+    assert done == ["imported"]
+
+
+def test_a_terminal_that_is_closed_hangs_up_twice_at_once(monkeypatch, run, recipe):
+    """Itself and by its shell: the second is no wish to stop without saving."""
+    monkeypatch.setattr(signals, "AT_ONCE", 1000.0)
+    struck(monkeypatch, metrics.MetricsLog, "write", signal.SIGHUP)
+    struck(monkeypatch, checkpoint.Checkpoints, "save", signal.SIGHUP)
+    out = recipe.parent / "run"
+    assert run("train", recipe, "--model", "control", "--out", out) == 129
+    assert (out / "models" / "control" / "checkpoints" / "step-00000001").is_dir()
 
 
 def test_nohup_goes_on_after_the_terminal_is_closed(monkeypatch, run, recipe):
