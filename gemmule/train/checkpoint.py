@@ -74,9 +74,9 @@ class Checkpoints:
             self._writing = self._writer.submit(self._write, path, model, parameters, moments, state)
 
     def is_due(self, step: int, step_seconds: float) -> bool:
-        """Whether to save after `step`, beside what the recipe asks for; rank 0 decides. Never while one is written."""
+        """Whether to save after `step`, beside what the recipe asks for; rank 0 decides."""
         idle = self._writing is None or self._writing.done()
-        return parallel.agree(idle and self.pace.is_due(step, step_seconds))
+        return parallel.agree(self.pace.is_due(step, step_seconds, idle))
 
     def finish(self) -> None:
         """Waits until what was begun is written. Raises WorkError if it could not be."""

@@ -55,32 +55,45 @@ def is_asked_for(step: int, steps: int, train: Train) -> bool:
 
 
 class Pace:
-    """What the last checkpoint cost one model's training, and whether it is time for another."""
+    """What checkpoints cost one model's training so far, and whether it is time for another."""
 
     def __init__(self, name: str, train: Train) -> None:
         self.name, self.train = name, train
-        self.since = running_seconds()  # a kill would lose the work since then
+        self.began = self.since = self.by_steps = running_seconds()  # a kill would lose the work since `since`
         self.cost = 0.0  # seconds of training's time that the last checkpoint took
-        self.writing = 0.0  # seconds until it was written: a thread did that, while training went on
+        self.spent = 0.0  # and all together
+        self.writing = 0.0  # seconds until the last was written: a thread did that, while training went on
         self._said = False
 
     def saved(self, began: float) -> None:
         """Training waited since `began` for a checkpoint of the moment, which a thread may still be writing."""
         self.since = running_seconds()
         self.cost = self.since - began
+        self.spent += self.cost
 
     def written(self, seconds: float, processor_seconds: float) -> None:
         """It is written. On a busy machine the thread took its part of all processors from training."""
-        self.writing = seconds
-        self.cost += processor_seconds / (os.cpu_count() or 1)
+        share = processor_seconds / (os.cpu_count() or 1)
+        self.writing, self.cost, self.spent = seconds, self.cost + share, self.spent + share
 
-    def is_due(self, step: int, step_seconds: float) -> bool:
-        """Whether to save after `step`: by steps, or as another and writing would take longer than may be lost."""
-        passed, limit, between = running_seconds() - self.since, 60 * self.train.checkpoint_minutes, self.cost / SHARE
-        if between > limit and not self._said:
+    def is_due(self, step: int, step_seconds: float, idle: bool = True) -> bool:
+        """Whether to save after `step`: by steps, or as another and writing would take longer than may be lost.
+
+        By steps, if one each time is within 3%, whatever else is saved: those decide what trouble goes back to. By time
+        for what is left of the 3%, and not while one is still being written (not `idle`).
+        """
+        now, limit = running_seconds(), 60 * self.train.checkpoint_minutes
+        if is_by_steps(step, self.train):
+            between, self.by_steps = now - self.by_steps, now
+            if SHARE * between >= self.cost:
+                return True
+        if not idle or now - self.since + step_seconds + self.writing < limit:
+            return False
+        affordable = self.spent + self.cost <= SHARE * (now - self.began)
+        if not affordable and not self._said:
             self._said = True
             say(
-                f"{self.name}: a checkpoint takes {self.cost:.2g} s of training's time: one every {duration(between)}, "
-                f"so that they take no more than {SHARE:.0%} of it"
+                f"{self.name}: a checkpoint takes {self.cost:.2g} s of training's time: about one every "
+                f"{duration(self.cost / SHARE)}, so that they take no more than {SHARE:.0%} of it"
             )
-        return passed >= between and (is_by_steps(step, self.train) or passed + step_seconds + self.writing >= limit)
+        return affordable
