@@ -18,10 +18,10 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from gemmule.model.attention import reference
-from gemmule.model.attention.reference import sequence_mask
+from gemmule.model.fast.attention import reference
+from gemmule.model.fast.attention.reference import sequence_mask
 
-blocks = importlib.import_module("gemmule.model.attention.blocked")  # the module; the package has its function
+blocks = importlib.import_module("gemmule.model.fast.attention.blocked")  # the module; the package has its function
 
 SHAPES = {  # B, T, heads, kv heads, head dim, window
     "demo teacher": (8, 256, 4, 2, 64, 128),

@@ -23,9 +23,9 @@ import common
 import numpy as np
 from rich.table import Table
 
-from gemmule import artifact
-from gemmule.distill.targets import INDEX, TargetStore
-from gemmule.family import Family
+from gemmule.base import artifact
+from gemmule.run.runner import Family
+from gemmule.teach.targets.store import INDEX, TargetStore
 
 
 def main() -> None:

@@ -20,10 +20,10 @@ from pathlib import Path
 import common
 from rich.table import Table
 
-from gemmule.data.loader import Windows
-from gemmule.data.shards import TokenShards
 from gemmule.recipe import Distill, Machine, Train
-from gemmule.tokenizer.load import load_tokenizer
+from gemmule.tokenize.shards import TokenShards
+from gemmule.tokenize.tokenizer import load_tokenizer
+from gemmule.tokenize.windows import Windows
 from gemmule.train import pace
 from gemmule.train.job import Job
 from gemmule.train.loop import Trainer

@@ -14,10 +14,10 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from gemmule.distill import packing
-from gemmule.distill.packing import Coding
-from gemmule.distill.sampling import Draw
-from gemmule.distill.targets import BLOCK
+from gemmule.teach.targets import packing
+from gemmule.teach.targets.packing import Coding
+from gemmule.teach.targets.sampling import Draw
+from gemmule.teach.targets.store import BLOCK
 
 
 def show_codes(coding: Coding, draw: Draw) -> None:

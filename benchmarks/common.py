@@ -17,11 +17,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gemmule import host
 from gemmule import recipe as recipes
-from gemmule.family import Family
+from gemmule.base import host
 from gemmule.model.config import Gemma2Config
-from gemmule.plan import gemma2_config
+from gemmule.plan.plan import gemma2_config
+from gemmule.run.runner import Family
 
 host.settle()  # as the command line does
 

@@ -19,7 +19,7 @@ import common
 import torch
 from rich.table import Table
 
-from gemmule.model import compiling
+from gemmule.model.fast import compiling
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
 from gemmule.train.optimizer import Optimizer

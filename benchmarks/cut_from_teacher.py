@@ -19,8 +19,8 @@ from typing import Any
 import common
 from rich.table import Table
 
-from gemmule.family import Family
 from gemmule.recipe.defaults import default_learning_rate
+from gemmule.run.runner import Family
 from gemmule.train import metrics
 
 # The demo's teacher: 4 layers, width 256, 4 heads over 2 of 64, ffn_width 768; 3.67M parameters.

@@ -22,11 +22,11 @@ from typing import Any
 import common
 from rich.table import Table
 
-from gemmule.data import sources
-from gemmule.data.documents import read_split, write_documents
-from gemmule.data.loader import Windows
-from gemmule.data.shards import TokenShards, write_shards
-from gemmule.tokenizer.train import train
+from gemmule.refine import sources
+from gemmule.refine.documents import read_split, write_documents
+from gemmule.tokenize.shards import TokenShards, write_shards
+from gemmule.tokenize.training import train
+from gemmule.tokenize.windows import Windows
 
 WINDOWS, LENGTH, BATCHES = 16, 256, 200
 

@@ -23,9 +23,9 @@ from transformers import Gemma2ForCausalLM as TheirModel
 from transformers.generation.streamers import BaseStreamer
 
 from gemmule.generate.sampling import generate_batch
-from gemmule.generate.settings import Sampling
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
+from gemmule.recipe.generation import Sampling
 
 SIZES = {
     "16M": Gemma2Config(8192, layers=8, width=384, heads=6, kv_heads=3, head_dim=64, ffn_width=1024, window=512),

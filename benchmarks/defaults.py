@@ -13,7 +13,7 @@ from pathlib import Path
 import common
 from rich.table import Table
 
-from gemmule.family import Family
+from gemmule.run.runner import Family
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import common
 from rich.table import Table
 
-from gemmule.family import Family
+from gemmule.run.runner import Family
 
 RATES = (0.5, 1.0, 2.0)  # times the recipe's own
 

@@ -23,12 +23,12 @@ from estimate import Command
 from rich.table import Table
 from torch import Tensor
 
-from gemmule.data.loader import Windows
-from gemmule.distill.teachers import Gemma2Teacher, probabilities
 from gemmule.evaluate.figures import measure
+from gemmule.losses.head import token_losses
 from gemmule.model.config import Gemma2Config
-from gemmule.model.head import token_losses
 from gemmule.model.transformer import Gemma2
+from gemmule.teach.teachers.teachers import Gemma2Teacher, probabilities
+from gemmule.tokenize.windows import Windows
 
 RECIPE = """
 name = "memory"

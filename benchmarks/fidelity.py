@@ -33,18 +33,19 @@ from rich.table import Table
 from torch import Tensor
 
 from gemmule.convert.importing import gguf_tokenizer
-from gemmule.data import sources
-from gemmule.data.loader import Windows
-from gemmule.data.shards import write_shards
-from gemmule.distill import huggingface, sampling
-from gemmule.distill.expectations import expect
-from gemmule.distill.huggingface import HuggingFaceTeacher
-from gemmule.distill.packing import Coding
-from gemmule.distill.sampling import Draw, Scheme
-from gemmule.distill.solving import coding_of, sample, solve
-from gemmule.distill.targets import BLOCK, INDEX, bytes_held_once, with_rest
-from gemmule.model.head import SparseDistributions
-from gemmule.tokenizer.load import Tokenizer, load_tokenizer
+from gemmule.losses.head import SparseDistributions
+from gemmule.refine import sources
+from gemmule.teach.targets import sampling
+from gemmule.teach.targets.expectations import expect
+from gemmule.teach.targets.packing import Coding
+from gemmule.teach.targets.sampling import Draw, Scheme
+from gemmule.teach.targets.solving import coding_of, sample, solve
+from gemmule.teach.targets.store import BLOCK, INDEX, bytes_held_once, with_rest
+from gemmule.teach.teachers import huggingface
+from gemmule.teach.teachers.huggingface import HuggingFaceTeacher
+from gemmule.tokenize.shards import write_shards
+from gemmule.tokenize.tokenizer import Tokenizer, load_tokenizer
+from gemmule.tokenize.windows import Windows
 
 LENGTH = 256
 DRAWS = 8

@@ -17,13 +17,13 @@ import common
 import torch
 from rich.table import Table
 
-from gemmule.data.loader import Windows
-from gemmule.data.shards import TokenShards
-from gemmule.family import Family
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
-from gemmule.tokenizer import load_tokenizer
+from gemmule.run.runner import Family
+from gemmule.tokenize import load_tokenizer
+from gemmule.tokenize.shards import TokenShards
+from gemmule.tokenize.windows import Windows
 from gemmule.train.loop import validate
 from gemmule.train.objective import accumulate
 from gemmule.train.optimizer import Optimizer

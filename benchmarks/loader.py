@@ -32,9 +32,9 @@ from rich.table import Table
 from torch import nn
 
 from gemmule import recipe as recipes
-from gemmule import steps
-from gemmule.data.loader import Batch
-from gemmule.family import Family
+from gemmule.plan import making as steps
+from gemmule.run.runner import Family
+from gemmule.tokenize.windows import Batch
 from gemmule.train import loop, metrics
 from gemmule.train.guards import State
 from gemmule.train.job import Job

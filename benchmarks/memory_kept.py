@@ -1,4 +1,4 @@
-"""What glibc's habit of giving memory back costs a training step, and what `gemmule.host.settle` wins back.
+"""What glibc's habit of giving memory back costs a training step, and what `gemmule.base.host.settle` wins back.
 
     python benchmarks/memory_kept.py [--repeats 3] [--steps 5]
 
@@ -38,7 +38,7 @@ print(json.dumps([seconds, (use.ru_minflt - faults) / len(seconds), use.ru_maxrs
 """
 SIDES = {
     "glibc's defaults": "import os; os.environ['GOMP_SPINCOUNT'] = '2000'; os.environ['MALLOC_'] = 'as it is'",
-    "memory kept": "from gemmule import host; host.settle()",
+    "memory kept": "from gemmule.base import host; host.settle()",
 }
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import common
 from rich.table import Table
 
-from gemmule.family import Family
+from gemmule.run.runner import Family
 
 FACTORS = (0.5, 1.0, 2.0)  # times the recipe's own learning rate
 

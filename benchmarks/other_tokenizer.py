@@ -20,7 +20,7 @@ from typing import Any
 import common
 from rich.table import Table
 
-from gemmule.family import Family
+from gemmule.run.runner import Family
 
 PLAYS = Path(common.__file__).parent.parent / "gemmule" / "data" / "shakespeare"
 WAYS: dict[str, dict[str, Any]] = {

@@ -73,10 +73,10 @@ def measure(name: str, steps: int) -> None:
     import numpy as np
     import torch
 
-    from gemmule import ranks
-    from gemmule.data.loader import Batch
+    from gemmule.base import ranks
     from gemmule.model.transformer import Gemma2
     from gemmule.recipe import Train
+    from gemmule.tokenize.windows import Batch
     from gemmule.train import parallel
     from gemmule.train.objective import accumulate
     from gemmule.train.optimizer import Optimizer

@@ -14,7 +14,7 @@ import common
 import torch
 from rich.table import Table
 
-from gemmule.model.linear import multiply_into
+from gemmule.base.linear import multiply_into
 
 SHAPES = (  # vocabulary, width, rows
     (8_192, 256, 256), (8_192, 256, 2_048), (32_768, 256, 512), (65_536, 640, 256), (262_144, 144, 64),

@@ -27,7 +27,7 @@ import pyarrow
 import pyarrow.parquet
 from rich.table import Table
 
-from gemmule.data import sources
+from gemmule.refine import sources
 
 RECIPE = """
 name = "records"

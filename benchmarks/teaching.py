@@ -22,14 +22,14 @@ import torch
 from rich.table import Table
 
 from gemmule.convert.importing import gguf_tokenizer
-from gemmule.data import sources
-from gemmule.data.documents import read_split, write_documents
-from gemmule.data.loader import Windows
-from gemmule.data.shards import write_shards
-from gemmule.distill import huggingface
-from gemmule.distill.parts import Parts
-from gemmule.distill.solving import sample, solve
-from gemmule.tokenizer.load import load_tokenizer
+from gemmule.refine import sources
+from gemmule.refine.documents import read_split, write_documents
+from gemmule.teach.targets.parts import Parts
+from gemmule.teach.targets.solving import sample, solve
+from gemmule.teach.teachers import huggingface
+from gemmule.tokenize.shards import write_shards
+from gemmule.tokenize.tokenizer import load_tokenizer
+from gemmule.tokenize.windows import Windows
 
 LENGTH, TOP = 256, 64
 

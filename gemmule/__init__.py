@@ -11,45 +11,34 @@
 The names below load on first use, so that `import gemmule` costs nothing: torch alone takes three seconds.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gemmule.lazy import submodules
+from gemmule.base.lazy import names
 
 __version__ = "0.1.0"
-
-_PUBLIC = {
-    "Gemma2": "gemmule.model.transformer",
-    "Gemma2Config": "gemmule.model.config",
-    "TargetStore": "gemmule.distill.targets",
-    "TokenShards": "gemmule.data.shards",
-    "load": "gemmule.model.weights",
-    "load_tokenizer": "gemmule.tokenizer.load",
-    "losses": "gemmule.distill",
-}
-
 __all__ = ["Gemma2", "Gemma2Config", "TargetStore", "TokenShards", "generate", "load", "load_tokenizer", "losses"]
 
 if TYPE_CHECKING:
-    from gemmule.data.shards import TokenShards
-    from gemmule.distill import losses
-    from gemmule.distill.targets import TargetStore
+    from gemmule import losses
     from gemmule.generate.sampling import generate
     from gemmule.model.config import Gemma2Config
     from gemmule.model.transformer import Gemma2
     from gemmule.model.weights import load
-    from gemmule.tokenizer.load import load_tokenizer
+    from gemmule.teach.targets.store import TargetStore
+    from gemmule.tokenize.shards import TokenShards
+    from gemmule.tokenize.tokenizer import load_tokenizer
 
-
-_submodule = submodules(__name__)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        return _submodule(name)
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = names(
+    __name__,
+    {
+        "Gemma2": "model.transformer",
+        "Gemma2Config": "model.config",
+        "TargetStore": "teach.targets.store",
+        "TokenShards": "tokenize.shards",
+        "load": "model.weights",
+        "load_tokenizer": "tokenize.tokenizer",
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -14,9 +14,10 @@ from typing import Annotated, Any
 
 import typer
 
-from gemmule import __version__, host, ranks, signals, streams
-from gemmule.errors import GemmuleError, HungUp, RequestError, Terminated
-from gemmule.streams import show, show_json
+from gemmule import __version__
+from gemmule.base import host, ranks, signals, streams
+from gemmule.base.errors import GemmuleError, HungUp, RequestError, Terminated
+from gemmule.base.streams import show, show_json
 from gemmule.studies import STUDIES
 
 app = typer.Typer(
@@ -161,7 +162,7 @@ def demo(
     force: Force = False,
 ) -> None:
     """The whole story on bundled text, in minutes, on a laptop."""
-    from gemmule.family import Family
+    from gemmule.run.runner import Family
 
     Family.from_file(Path("gemmule:demo"), overrides or (), out).run(remake=remake, force=force)
 
@@ -180,7 +181,7 @@ def init(
     out: Annotated[Path, typer.Option(parser=_named, metavar="FILE", help="the recipe to write")] = DEFAULT_RECIPE,
 ) -> None:
     """Writes a recipe that fits your text and this machine."""
-    from gemmule.fitted.whole import check_free, fit_recipe, write_file
+    from gemmule.init.fit import check_free, fit_recipe, write_file
     from gemmule.recipe import parse_count
 
     check_free(out)
@@ -204,7 +205,7 @@ def run(
     force: Force = False,
 ) -> None:
     """Runs a recipe; the same command goes on where it stopped."""
-    from gemmule.family import Family
+    from gemmule.run.runner import Family
 
     Family.from_file(recipe, overrides or (), out).run(remake=remake, force=force)
 
@@ -218,7 +219,7 @@ def _verb(name: str, what: str) -> Callable[..., None]:
         force: Force = False,
         models: Models = None,
     ) -> None:
-        from gemmule.family import Family
+        from gemmule.run.runner import Family
 
         Family.from_file(recipe, overrides or (), out).run(name, models or (), remake, force)
 
@@ -242,7 +243,7 @@ def teach(
     worker: Annotated[str | None, typer.Option(metavar="N/COUNT", help="one of many at once: 1/16, 2/16, ...")] = None,
 ) -> None:
     """One step of a recipe: a teacher's answers, stored."""
-    from gemmule.family import Family, Worker
+    from gemmule.run.runner import Family, Worker
 
     if worker is None:
         Family.from_file(recipe, overrides or (), out).run("teach", models or (), remake, force)
@@ -262,7 +263,7 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", parser=_named, help="a run folder, finished or not")],
 ) -> None:
     """Writes a run's report.html, while the run goes on too."""
-    from gemmule import family
+    from gemmule.run import runner as family
 
     show(f"Open {family.report(folder)}")
 
@@ -279,7 +280,7 @@ def estimate(
     from gemmule import recipe as recipes
     from gemmule.estimate import accelerators, tables
     from gemmule.estimate.whole import estimate as estimate_recipe
-    from gemmule.plan import Plan
+    from gemmule.plan.plan import Plan
 
     gpus = [accelerators.accelerator(name) for name in on or ()]
     plan = Plan(recipes.read(recipe, overrides or ()), recipe, out)
@@ -296,7 +297,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """What an artifact is and was made from; verifies it."""
-    from gemmule.inspection import describe, inspect_path
+    from gemmule.run.inspection import describe, inspect_path
 
     found = inspect_path(path)
     if as_json:
@@ -334,7 +335,7 @@ def generate(
     """Streams a prompt and what a model makes of it."""
     with signals.deferred():
         import gemmule.model.weights  # imports torch
-    from gemmule.generate import settings
+    from gemmule.recipe import generation as settings
 
     wishes: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,

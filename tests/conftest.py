@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gemmule import host
+from gemmule.base import host
 
 # Before anything imports torch.
 host.settle()  # as the command line does

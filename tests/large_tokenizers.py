@@ -9,12 +9,12 @@ from pathlib import Path
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from gemmule.data.compressed import read_blocks
-from gemmule.data.sources import BUNDLED, resolve
 from gemmule.model import weights
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
-from gemmule.tokenizer import Tokenizer, save
+from gemmule.refine.compressed import read_blocks
+from gemmule.refine.sources import BUNDLED, resolve
+from gemmule.tokenize import Tokenizer, save
 
 CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<unused{n}>" for n in range(9)), "<start_of_turn>"]
 RUNS = [character * count for character in "\n\t" for count in range(1, 6)]

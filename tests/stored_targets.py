@@ -1,8 +1,8 @@
 """Targets of a teacher, stored in a folder, without a run."""
 
-from gemmule.distill.parts import Parts
-from gemmule.distill.solving import sample, solve
-from gemmule.distill.targets import TargetStore
+from gemmule.teach.targets.parts import Parts
+from gemmule.teach.targets.solving import sample, solve
+from gemmule.teach.targets.store import TargetStore
 
 
 def write_targets(

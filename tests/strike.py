@@ -30,7 +30,8 @@ def wait_until_stopped(process: subprocess.Popen[str]) -> None:
 
 
 def main(signal_name: str, place: str, times: int, arguments: list[str]) -> None:
-    from gemmule import cli, host
+    from gemmule import cli
+    from gemmule.base import host
 
     host.settle()
     module, _, path = place.partition(":")

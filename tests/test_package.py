@@ -4,12 +4,12 @@ import subprocess
 import sys
 
 LIGHT = """
-import sys, gemmule, gemmule.cli, gemmule.recipe, gemmule.artifact, gemmule.family
+import sys, gemmule, gemmule.cli, gemmule.recipe, gemmule.base.artifact, gemmule.run.runner
 heavy = {"torch", "transformers", "pyarrow", "tensorboard", "jinja2"} & set(sys.modules)
 assert not heavy, heavy
-assert gemmule.losses is gemmule.distill.losses and gemmule.losses.forward_kl
-assert gemmule.TokenShards is gemmule.data.shards.TokenShards
-assert gemmule.TargetStore is gemmule.distill.targets.TargetStore
+assert gemmule.losses.forward_kl is gemmule.losses.plain.forward_kl
+assert gemmule.TokenShards is gemmule.tokenize.shards.TokenShards
+assert gemmule.TargetStore is gemmule.teach.targets.store.TargetStore
 gemmule.load, gemmule.load_tokenizer, gemmule.Gemma2, gemmule.Gemma2Config
 assert callable(gemmule.generate) and gemmule.generate.sampling.generate
 try:
@@ -28,10 +28,10 @@ def test_imports_are_light_and_public_names_are_there():
 UNCOMPILED = """
 import sys, torch
 from gemmule import Gemma2, Gemma2Config
-from gemmule.model import compiling
+from gemmule.model.fast import compiling
 from gemmule.recipe import Train
 from gemmule.train.optimizer import Optimizer
-import gemmule.steps
+import gemmule.plan.making
 
 config = Gemma2Config(vocabulary_size=300, layers=2, width=32, heads=2, kv_heads=1, head_dim=16, ffn_width=64, window=8)
 model, ids = Gemma2(config).initialise(0), torch.arange(32)[None]

@@ -54,7 +54,7 @@ distill = {{ targets = {{ bytes_per_token = 30 }} }}
 device = "cpu"
 compile = false
 """
-SONNETS = Path(gemmule.__file__).parent / "data" / "shakespeare" / "sonnets.txt.zst"
+SONNETS = Path(gemmule.__file__).parent / "refine" / "shakespeare" / "sonnets.txt.zst"
 MOMENT = 0.02  # seconds: a step or so, by which a kill comes after what it waited for
 TRIES = 5  # runs for each kill: one may end before what is waited for is seen
 PATIENCE = 100.0  # seconds without what is waited for, after which something hangs
@@ -192,7 +192,7 @@ def untimed(record: dict[str, Any]) -> dict[str, Any]:
 
 def corrupt(model: Path, times: int, seed: int) -> int:
     """How many of so many ways to damage a model's newest checkpoint go unseen when training takes it up."""
-    from gemmule.progress import console
+    from gemmule.base.progress import console
     from gemmule.recipe import Train
     from gemmule.train.checkpoint import Checkpoints
 

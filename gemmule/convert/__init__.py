@@ -12,6 +12,6 @@
 Nothing is imported here: reading a recipe needs none of it.
 """
 
-from gemmule.lazy import submodules
+from gemmule.base.lazy import submodules
 
 __getattr__ = submodules(__name__)

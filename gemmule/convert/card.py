@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gemmule.artifact import Artifact
+from gemmule.base.artifact import Artifact
 from gemmule.model.config import Gemma2Config
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gemmule.artifact import refuse_existing, unused_name, verify_folder, writing
+from gemmule.base.artifact import refuse_existing, unused_name, verify_folder, writing
+from gemmule.base.errors import RequestError, WorkError
 from gemmule.convert.folder import TYPES, Written, check_vocabulary, find_source, publish_folder, type_of
 from gemmule.convert.gguf_names import query_factor, require_gguf, to_gguf
-from gemmule.errors import RequestError, WorkError
 from gemmule.model import weights
 from gemmule.model.weights import Checkpoint
-from gemmule.tokenizer.load import Tokenizer, load_tokenizer
+from gemmule.tokenize.tokenizer import Tokenizer, load_tokenizer
 
 FORMATS = {"hf": tuple(TYPES), "gguf": (*TYPES, "q8_0", "q4_0")}  # and the types that each can hold
 

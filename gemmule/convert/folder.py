@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 
-from gemmule import artifact, hub, tokenizer
-from gemmule.artifact import MANIFEST, Artifact, write_json
+from gemmule import tokenize
+from gemmule.base import artifact, hub
+from gemmule.base.artifact import MANIFEST, Artifact, write_json
+from gemmule.base.errors import RequestError, WorkError
 from gemmule.convert.card import imported_card
-from gemmule.errors import RequestError, WorkError
 from gemmule.model import weights
 from gemmule.model.weights import GENERATION_CONFIG, Checkpoint
-from gemmule.tokenizer.load import Tokenizer
+from gemmule.tokenize.tokenizer import FILES, Tokenizer
 
 TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}  # what a folder can hold
 
@@ -35,7 +36,7 @@ class Written:
 
 def find_source(source: str | Path) -> Path:
     """The model folder `source`, or the copy of the hub repository of that name, with all that goes along."""
-    return hub.find_folder(source, ("*.json", "*.safetensors", "*.md", *tokenizer.load.FILES))
+    return hub.find_folder(source, ("*.json", "*.safetensors", "*.md", *FILES))
 
 
 def type_of(checkpoint: Checkpoint) -> str:
@@ -70,7 +71,7 @@ def publish_folder(
         weights.write(checkpoint, folder)
         generation = _read(folder / GENERATION_CONFIG) | _read(origin / GENERATION_CONFIG)
         if words is not None:
-            tokenizer.save(words, folder)
+            tokenize.save(words, folder)
             if rows > words.vocabulary_size:
                 # transformers never draws these; gemmule knows by itself
                 generation["suppress_tokens"] = list(range(words.vocabulary_size, rows))

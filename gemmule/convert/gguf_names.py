@@ -12,7 +12,7 @@ Source: llama.cpp, src/models/gemma2.cpp and src/llama-model.cpp; the names: ggu
 
 from __future__ import annotations
 
-from gemmule.errors import RequestError
+from gemmule.base.errors import RequestError
 from gemmule.model.config import Gemma2Config
 
 ARCHITECTURE = "gemma2"

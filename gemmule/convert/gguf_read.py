@@ -19,6 +19,7 @@ from gguf import GGMLQuantizationType as Type
 from gguf.quants import dequantize
 from torch import Tensor
 
+from gemmule.base.errors import RequestError, WorkError, first_line
 from gemmule.convert.gguf_names import (
     ARCHITECTURE,
     NO_CAP,
@@ -30,7 +31,6 @@ from gemmule.convert.gguf_names import (
     query_factor,
     query_scale_of_llama_cpp,
 )
-from gemmule.errors import RequestError, WorkError, first_line
 from gemmule.model.config import Gemma2Config
 from gemmule.model.weights import (
     EMBEDDING,

@@ -21,10 +21,10 @@ from typing import Any
 import gguf
 from gguf import TokenType
 
+from gemmule.base.errors import RequestError
 from gemmule.convert.gguf_read import Reader, value
-from gemmule.errors import RequestError
-from gemmule.tokenizer.load import Tokenizer
-from gemmule.tokenizer.train import CONTROL_TOKENS, SPLIT_PATTERN, assemble
+from gemmule.tokenize.tokenizer import Tokenizer
+from gemmule.tokenize.training import CONTROL_TOKENS, SPLIT_PATTERN, assemble
 
 ON_BYTES, ON_CHARACTERS = "gpt2", "llama"  # llama.cpp's names
 OWN = (ON_BYTES, "qwen2")

@@ -20,6 +20,7 @@ from gguf import LlamaFileType
 from gguf.quants import quantize
 from torch import Tensor
 
+from gemmule.base.errors import WorkError
 from gemmule.convert.gguf_names import (
     ARCHITECTURE,
     NO_CAP,
@@ -31,10 +32,9 @@ from gemmule.convert.gguf_names import (
     to_gguf,
 )
 from gemmule.convert.gguf_tokenizer import add_tokenizer
-from gemmule.errors import WorkError
 from gemmule.model.config import Gemma2Config
 from gemmule.model.weights import EMBEDDING, Checkpoint, parameter_shapes
-from gemmule.tokenizer.load import Tokenizer
+from gemmule.tokenize.tokenizer import Tokenizer
 
 FILE_TYPES = {
     "f32": (Type.F32, LlamaFileType.ALL_F32),

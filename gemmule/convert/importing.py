@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gemmule import host
-from gemmule.artifact import refuse_existing, sha256_file, verify_folder
+from gemmule.base import host
+from gemmule.base.artifact import refuse_existing, sha256_file, verify_folder
 from gemmule.convert.folder import Written, check_vocabulary, find_source, publish_folder
 from gemmule.convert.gguf_names import ARCHITECTURE, require_gguf
 from gemmule.model import weights
-from gemmule.tokenizer.load import Tokenizer, from_gguf, load_tokenizer
+from gemmule.tokenize.tokenizer import Tokenizer, from_gguf, load_tokenizer
 
 
 def import_model(source: str | Path, out: Path) -> Written:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gemmule.progress import say
-from gemmule.tokenizer.load import Tokenizer, load_tokenizer
+from gemmule.base.progress import say
+from gemmule.tokenize.tokenizer import Tokenizer, load_tokenizer
 
 
 def read_tokenizer(source: Path | str) -> Tokenizer:

@@ -14,6 +14,6 @@
 Nothing is left on disk. docs/estimate.md says how the numbers come about.
 """
 
-from gemmule.lazy import submodules
+from gemmule.base.lazy import submodules
 
 __getattr__ = submodules(__name__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gemmule.errors import RequestError
+from gemmule.base.errors import RequestError
 from gemmule.recipe.errors import unknown_name
 
 UTILISATION = 0.4

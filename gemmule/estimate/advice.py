@@ -5,12 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 
+from gemmule.base.units import count, duration, flops, plain, size
 from gemmule.estimate import memory
 from gemmule.estimate.memory import Memory
 from gemmule.estimate.shapes import Shape
 from gemmule.estimate.whole import Estimate
-from gemmule.plan import Plan
-from gemmule.report.units import count, duration, flops, plain, size
+from gemmule.plan.plan import Plan
 
 MEASURED_GAIN = (
     "What it brought where it was measured: the demo's student ends at 0.73 of its control's perplexity (three seeds), "

@@ -17,14 +17,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gemmule.errors import RequestError
+from gemmule.base.errors import RequestError
+from gemmule.base.units import plain, size
 from gemmule.estimate import memory, shapes
 from gemmule.estimate.machine import free_disk, total_memory
 from gemmule.estimate.memory import Memory
 from gemmule.estimate.shapes import Shape
-from gemmule.plan import Plan, Step
+from gemmule.plan.plan import Plan, Step
 from gemmule.recipe import SMALLEST_VOCABULARY
-from gemmule.report.units import plain, size
 
 PROCESS = 400 * 10**6  # bytes: Python and PyTorch
 DRIVERS = "/dev/nvidiactl", "/dev/kfd", "/dev/dxg"  # one of which a GPU has on Linux: CUDA's, ROCm's, WSL's
@@ -91,7 +91,7 @@ def vocabulary_size(plan: Plan) -> int:
         return section.vocabulary_size
     made = plan.tokens["train"]
     if made.path.exists():
-        from gemmule.data.shards import TokenShards
+        from gemmule.tokenize.shards import TokenShards
 
         return TokenShards(made.path).vocabulary_size
     if section.prune or plan.tokenizer.source is None:
@@ -163,7 +163,7 @@ def _device(plan: Plan) -> str:
     wanted = plan.recipe.machine.device
     if wanted == "cpu" or (wanted == "auto" and sys.platform == "linux" and not any(map(os.path.exists, DRIVERS))):
         return "cpu"
-    from gemmule.model.device import choose_device  # imports torch
+    from gemmule.base.device import choose_device  # imports torch
 
     return choose_device(wanted).type
 

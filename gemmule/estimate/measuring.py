@@ -18,18 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gemmule.data.loader import Batch
-from gemmule.distill.alm import Chunks
+from gemmule.base.device import choose_device
 from gemmule.estimate import memory
 from gemmule.estimate.machine import BANDWIDTH, OF_PRODUCT, Measured, resident
 from gemmule.estimate.shapes import Shape
-from gemmule.model import compiling
+from gemmule.losses.head import DenseTeacher, Mixture, SparseDistributions, token_losses
 from gemmule.model.config import Gemma2Config
-from gemmule.model.device import choose_device
-from gemmule.model.head import DenseTeacher, Mixture, SparseDistributions, token_losses
+from gemmule.model.fast import compiling
 from gemmule.model.transformer import Gemma2
-from gemmule.plan import Plan
+from gemmule.plan.plan import Plan
 from gemmule.recipe import Model, Train
+from gemmule.teach.teachers.alm import Chunks
+from gemmule.tokenize.windows import Batch
 from gemmule.train.memory import lower_precision, recompute_activations
 from gemmule.train.objective import accumulate
 from gemmule.train.optimizer import Optimizer

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from gemmule import outside
+from gemmule.base import addresses
+from gemmule.base.errors import RequestError, WorkError
+from gemmule.base.hub import find_folder
 from gemmule.convert.gguf_names import ARCHITECTURE, require_gguf
-from gemmule.errors import RequestError, WorkError
-from gemmule.hub import find_folder
 from gemmule.model.config import Gemma2Config
-from gemmule.plan import Plan, gemma2_config
+from gemmule.plan.plan import Plan, gemma2_config
+from gemmule.teach.teachers import outside
 
 # as names end, of Hugging Face's models and in GGUF files
 TABLES = (".embed_tokens.weight", ".wte.weight", ".word_embeddings.weight", ".embed_in.weight", ".token_embd.weight")
@@ -70,7 +71,7 @@ def of_config(config: Gemma2Config, length: int, vocabulary_size: int | None = N
 
 def of_outside(place: Path, origin: str, length: int, vocabulary_size: int | None = None) -> Shape | None:
     """Of a folder, a GGUF file, or a hub id whose files are here already."""
-    if outside.is_url(origin):
+    if addresses.is_url(origin):
         return None
     if place.is_file():
         return _of_gguf(place, length, vocabulary_size)

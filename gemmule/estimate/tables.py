@@ -10,12 +10,12 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text as Line
 
+from gemmule.base.units import DASH, count, duration, flops, plain, size
 from gemmule.estimate import advice, memory
 from gemmule.estimate.accelerators import UTILISATION, Accelerator
 from gemmule.estimate.memory import Memory
 from gemmule.estimate.whole import Estimate
-from gemmule.plan import Plan
-from gemmule.report.units import DASH, count, duration, flops, plain, size
+from gemmule.plan.plan import Plan
 
 WIDE = 140  # characters
 SMALL = 10**8  # parameters under which a GPU waits more than it works

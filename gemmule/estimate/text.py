@@ -16,20 +16,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gemmule import artifact, tokenizer
+from gemmule import tokenize
+from gemmule.base import artifact
+from gemmule.base.encodings import BadRecord
+from gemmule.base.errors import WorkError
+from gemmule.base.progress import say_once
 from gemmule.convert.tokenizers import read_tokenizer
-from gemmule.data.compressed import SUFFIXES, read_beginning
-from gemmule.data.documents import read_split, write_documents
-from gemmule.data.encodings import BadRecord
-from gemmule.data.files import TABLES
-from gemmule.data.records import rows_at_once
-from gemmule.data.shards import TokenShards, write_shards
-from gemmule.data.sources import SourceFile, texts_in
-from gemmule.errors import WorkError
-from gemmule.plan import Plan, Step
-from gemmule.progress import say_once
-from gemmule.tokenizer.load import Tokenizer, load_tokenizer
-from gemmule.tokenizer.prune import prune, used_ids
+from gemmule.plan.plan import Plan, Step
+from gemmule.refine.compressed import SUFFIXES, read_beginning
+from gemmule.refine.documents import read_split, write_documents
+from gemmule.refine.files import TABLES
+from gemmule.refine.records import rows_at_once
+from gemmule.refine.sources import SourceFile, texts_in
+from gemmule.tokenize.prune import prune, used_ids
+from gemmule.tokenize.shards import TokenShards, write_shards
+from gemmule.tokenize.tokenizer import Tokenizer, load_tokenizer
 
 SAMPLE = 16 * 2**20  # bytes
 FILES = 64  # that the sample is of, at most
@@ -139,7 +140,7 @@ def _tokenizer(plan: Plan, documents: Path, folder: Path) -> Tokenizer:
     """The recipe's tokenizer: that of its run if it is made; else taken over, pruned or trained here."""
     wanted = plan.recipe.tokenizer.vocabulary_size
     if wanted is not None:
-        return tokenizer.train(read_split(documents, "train"), wanted)
+        return tokenize.train(read_split(documents, "train"), wanted)
     if _is_made(plan.tokenizer):
         return load_tokenizer(plan.tokenizer.path)
     assert plan.tokenizer.source is not None

@@ -12,7 +12,7 @@ from gemmule.estimate import memory
 from gemmule.estimate.machine import BANDWIDTH, OF_PRODUCT, Measured
 from gemmule.estimate.shapes import Shape
 from gemmule.estimate.text import Text
-from gemmule.plan import Plan
+from gemmule.plan.plan import Plan
 from gemmule.recipe import Model, join_names
 from gemmule.train.schedule import VALIDATIONS, validation_windows
 

@@ -10,7 +10,7 @@ from gemmule.estimate.memory import Memory
 from gemmule.estimate.shapes import Shape
 from gemmule.estimate.text import Text
 from gemmule.estimate.timing import Teaching, Training
-from gemmule.plan import Plan
+from gemmule.plan.plan import Plan
 from gemmule.recipe import join_names
 
 OTHER_FILES = 2 * 10**6  # bytes: a run's report, recipe, summary

@@ -1,5 +1,5 @@
 """What a finished model is worth."""
 
-from gemmule.lazy import submodules
+from gemmule.base.lazy import submodules
 
 __getattr__ = submodules(__name__)

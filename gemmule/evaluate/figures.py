@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gemmule.data.loader import Windows
-from gemmule.distill.teachers import Teacher
-from gemmule.errors import RequestError
+from gemmule.base.errors import RequestError
+from gemmule.base.progress import Meter
 from gemmule.evaluate.agreement import Agreement
 from gemmule.evaluate.looking import Looking
-from gemmule.progress import Meter
+from gemmule.teach.teachers.teachers import Teacher
+from gemmule.tokenize.windows import Windows
 
 BINS = 15
 LARGEST_READ = 4096  # tokens at once

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gemmule.distill.teachers import Expected
-from gemmule.errors import RequestError
-from gemmule.model.fused_head import BLOCK, CHUNK, CHUNK_ELSEWHERE
-from gemmule.model.head import DenseTeacher, Mixture, SparseDistributions, log_mixture, raw_logits, token_losses
+from gemmule.base.errors import RequestError
+from gemmule.losses.fused_head import BLOCK, CHUNK, CHUNK_ELSEWHERE
+from gemmule.losses.head import DenseTeacher, Mixture, SparseDistributions, log_mixture, raw_logits, token_losses
+from gemmule.teach.teachers.teachers import Expected
 
 PIECE = 256  # logits among which the largest is looked for one by one
 LEAST = -1e30  # a logit of -inf, of a token that a teacher rules out: 0 * -inf is no number

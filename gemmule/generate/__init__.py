@@ -13,7 +13,7 @@
     compile             whether to compile a step: seconds once, faster after; "auto" where that is likely to pay
 
 It gives what the model writes after the prompt, without the prompt: a str, for a list of prompts a list, with `stream`
-an iterator. It raises RequestError (`gemmule.errors`) for an impossible setting.
+an iterator. It raises RequestError (`gemmule.base.errors`) for an impossible setting.
 
 The folder's modules:
 
@@ -34,11 +34,11 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
-from gemmule.lazy import submodules
+from gemmule.base.lazy import submodules
 
 if TYPE_CHECKING:
     from gemmule.model.transformer import Gemma2
-    from gemmule.tokenizer.load import Tokenizer
+    from gemmule.tokenize.tokenizer import Tokenizer
 
 __getattr__ = submodules(__name__)
 

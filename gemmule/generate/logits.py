@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from gemmule.generate.settings import Sampling
+from gemmule.recipe.generation import Sampling
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gemmule.errors import WorkError
-from gemmule.model import compiling
+from gemmule.base.errors import WorkError
+from gemmule.losses.head import capped_logits
 from gemmule.model.cache import Cache
-from gemmule.model.head import capped_logits
+from gemmule.model.fast import compiling
 from gemmule.model.transformer import Gemma2, Layer
 
 CHUNK = 512  # tokens of a prompt read at once: scores of a layer are [B, H, CHUNK, S]

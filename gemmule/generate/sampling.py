@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 from torch import Tensor
 
-from gemmule.errors import RequestError
+from gemmule.base.errors import RequestError
 from gemmule.generate.logits import draw, penalise
 from gemmule.generate.reading import read
-from gemmule.generate.settings import Sampling, check
 from gemmule.generate.text import TextStream
-from gemmule.model import compiling
 from gemmule.model.cache import Cache
+from gemmule.model.fast import compiling
 from gemmule.model.transformer import Gemma2
+from gemmule.recipe.generation import Sampling, check
 
 if TYPE_CHECKING:
-    from gemmule.tokenizer.load import Tokenizer
+    from gemmule.tokenize.tokenizer import Tokenizer
 
 ROOM = 8192  # new tokens for which the cache has room from the start; past it, it grows
 

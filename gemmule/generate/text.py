@@ -13,11 +13,11 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gemmule.errors import RequestError
-from gemmule.tokenizer.load import byte_level_bytes
+from gemmule.base.errors import RequestError
+from gemmule.tokenize.tokenizer import byte_level_bytes
 
 if TYPE_CHECKING:
-    from gemmule.tokenizer.load import Tokenizer
+    from gemmule.tokenize.tokenizer import Tokenizer
 
 CONTEXT, LONGEST = 4, 32  # ids that stay before those to come, and when the others are let go
 BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")  # a token of one byte, in SentencePiece's kind

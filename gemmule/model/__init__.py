@@ -12,6 +12,6 @@
 Nothing is imported here: config needs no torch, and stays quick to import.
 """
 
-from gemmule.lazy import submodules
+from gemmule.base.lazy import submodules
 
 __getattr__ = submodules(__name__)

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gemmule.model.attention import causal_mask, reference
 from gemmule.model.config import Gemma2Config
+from gemmule.model.fast.attention import causal_mask, reference
 
 
 class Cache:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gemmule.errors import RequestError, shown
+from gemmule.base.errors import RequestError, shown
+from gemmule.base.limits import LARGEST, LARGEST_CAP, LARGEST_ROPE_BASE
 
 PRESETS: dict[str, dict[str, Any]] = {
     "gemma2-2b": {"layers": 26, "width": 2304, "heads": 8, "kv_heads": 4, "head_dim": 256, "ffn_width": 9216},
@@ -37,13 +38,6 @@ HUGGINGFACE_FIELDS: tuple[tuple[str, str, Any], ...] = (
     ("context_length", "max_position_embeddings", 8192),
 )
 
-# What no real model reaches: a file that says more is damaged, or means harm.
-LARGEST = {
-    "vocabulary_size": 2**24, "layers": 10_000, "width": 2**20, "heads": 2**16, "kv_heads": 2**16, "head_dim": 2**16,
-    "ffn_width": 2**24, "window": 2**40, "context_length": 2**40, "query_scale": 2**20,
-}  # fmt: skip
-LARGEST_CAP = 10_000  # above, float32 tells no scores apart: a cap is 2 cap · sigmoid(2 s / cap) - cap on a CPU
-LARGEST_ROPE_BASE = 1e12
 
 # What every Gemma 2 has and this code does not vary: a checkpoint that says otherwise is another architecture.
 FIXED: dict[str, Any] = {

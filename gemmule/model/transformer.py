@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gemmule.model import head
-from gemmule.model.attention import attention, rotary_angles, rotate
+from gemmule.base.linear import linear
+from gemmule.losses import head
+from gemmule.losses.fused_head import fused_loss
 from gemmule.model.cache import Cache
 from gemmule.model.config import Gemma2Config
-from gemmule.model.fused_head import fused_loss
-from gemmule.model.linear import linear
-from gemmule.model.norm import RMSNorm
+from gemmule.model.fast.attention import attention, rotary_angles, rotate
+from gemmule.model.fast.norm import RMSNorm
 
 # query [B, H, T, C], key and value [B, K, T, C] -> what the queries gather, [B, H, T, C]
 Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]

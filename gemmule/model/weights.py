@@ -23,12 +23,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from gemmule import hub
-from gemmule.artifact import verify_files, write_json, writing
-from gemmule.errors import RequestError, WorkError
+from gemmule.base import hub
+from gemmule.base.artifact import verify_files, write_json, writing
+from gemmule.base.errors import RequestError, WorkError
+from gemmule.base.hub import pickle_hint
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
-from gemmule.outside import pickle_hint
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gemmule import outside
-from gemmule.errors import RequestError
+from gemmule.base import addresses
+from gemmule.base.errors import RequestError
 from gemmule.recipe.errors import unknown_name
 
 LONGEST_NAME = 200  # characters: file systems take 255 bytes
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def check_secrets(value: Any, key: str) -> None:
     """Raises RequestError naming the key of any address in a recipe's TOML that holds a password or an API key."""
     if isinstance(value, str):
-        outside.refuse_secrets(value, key)
+        addresses.refuse_secrets(value, key)
     elif isinstance(value, Mapping):
         for name, entry in value.items():
             check_secrets(entry, f"{key}.{name}")

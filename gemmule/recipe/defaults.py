@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from gemmule.model.config import LARGEST
+from gemmule.base.limits import LARGEST
 
 OutsideShape: TypeAlias = Callable[[str], dict[str, Any] | None]  # of a folder or hub id: its architecture
 

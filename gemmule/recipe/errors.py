@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from gemmule.errors import shown
+from gemmule.base.errors import shown
 
 LONGEST_VALUE, LONGEST_KEY = 60, 60  # characters shown
 FILLED_IN = ("heads", "kv_heads", "head_dim", "ffn_width", "window", "learning_rate")  # from other keys (`defaults.py`)

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gemmule.data.encodings import BYTE_ORDER_MARK, what_it_is
-from gemmule.errors import RequestError, shown
+from gemmule.base.encodings import BYTE_ORDER_MARK, what_it_is
+from gemmule.base.errors import RequestError, shown
 from gemmule.recipe.checks import check_names, check_secrets
 from gemmule.recipe.defaults import OutsideShape, fill_in
 from gemmule.recipe.errors import explain, show, unknown_name

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from gemmule.errors import RequestError
-from gemmule.generate import settings
-from gemmule.model.config import LARGEST, LARGEST_CAP, LARGEST_ROPE_BASE
-from gemmule.outside import is_url
+from gemmule.base.addresses import is_url
+from gemmule.base.errors import RequestError
+from gemmule.base.limits import LARGEST, LARGEST_CAP, LARGEST_ROPE_BASE
+from gemmule.recipe import generation as settings
 
 SUFFIXES = {"k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 CONTROL_TOKENS = 6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gemmule.report import units
+from gemmule.base import units
 from gemmule.report.contents import ModelReport, Number
 
 

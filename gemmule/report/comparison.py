@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from gemmule.report import units
+from gemmule.base import units
 from gemmule.report.contents import ModelReport, ReportData
 
 Models = Mapping[str, ModelReport]

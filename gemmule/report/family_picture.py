@@ -13,7 +13,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from gemmule.report import units
+from gemmule.base import units
 from gemmule.report.contents import ModelReport
 from gemmule.report.svg import dashes, element, line_class, picture, shorten
 

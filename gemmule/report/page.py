@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import jinja2
 
-from gemmule import artifact
-from gemmule.report import comparison, units
+from gemmule.base import artifact, units
+from gemmule.report import comparison
 from gemmule.report.agreement_table import agreement_tables
 from gemmule.report.contents import ModelReport, ReportData
 from gemmule.report.family_picture import edges_of, family_narrow, family_wide

@@ -1,6 +1,6 @@
 """Small experiments that show what the paper's choices do. `gemmule study NAME` runs one and prints its table."""
 
-from gemmule.lazy import submodules
+from gemmule.base.lazy import submodules
 
 __getattr__ = submodules(__name__)
 

@@ -1,5 +1,5 @@
 """The training loop and what it needs: optimizer, schedule, checkpoints, metrics."""
 
-from gemmule.lazy import submodules
+from gemmule.base.lazy import submodules
 
 __getattr__ = submodules(__name__)

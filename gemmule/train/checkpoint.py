@@ -21,12 +21,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gemmule import artifact, ranks
-from gemmule.artifact import Artifact, Settings
-from gemmule.errors import WorkError
+from gemmule.base import artifact, ranks
+from gemmule.base.artifact import Artifact, Settings
+from gemmule.base.errors import WorkError
+from gemmule.base.progress import running_seconds, say
 from gemmule.model import weights
 from gemmule.model.transformer import Gemma2
-from gemmule.progress import running_seconds, say
 from gemmule.recipe import Train
 from gemmule.train import pace, parallel
 from gemmule.train.guards import LossHistory, PassedOver, State, advice

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from gemmule.artifact import Artifact, Settings
-from gemmule.data.loader import Windows
-from gemmule.distill.alm import ByteAligned
-from gemmule.distill.teachers import Teacher
+from gemmule.base.artifact import Artifact, Settings
 from gemmule.model.config import Gemma2Config
 from gemmule.recipe import Distill, Machine, Train
+from gemmule.teach.teachers.alm import ByteAligned
+from gemmule.teach.teachers.teachers import Teacher
+from gemmule.tokenize.windows import Windows
 from gemmule.train import metrics
 
 

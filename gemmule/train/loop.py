@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from gemmule import ranks
-from gemmule.artifact import write_json
-from gemmule.data.loader import Batch, Windows
-from gemmule.errors import WorkError
-from gemmule.model import compiling, weights
+from gemmule.base import ranks
+from gemmule.base.artifact import write_json
+from gemmule.base.device import choose_device
+from gemmule.base.errors import WorkError
+from gemmule.base.progress import Meter, running_seconds, say
+from gemmule.base.signals import Stop
+from gemmule.model import weights
 from gemmule.model.cut import cut, measure_importance
-from gemmule.model.device import choose_device
+from gemmule.model.fast import compiling
 from gemmule.model.transformer import Gemma2
-from gemmule.progress import Meter, running_seconds, say
-from gemmule.signals import Stop
+from gemmule.tokenize.windows import Batch, Windows
 from gemmule.train import checkpoint, metrics, pace, parallel
 from gemmule.train.checkpoint import Checkpoints
 from gemmule.train.guards import IN_A_ROW, PassedOver, State, Trouble, advice

@@ -21,7 +21,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from gemmule.artifact import to_json, writing
+from gemmule.base.artifact import to_json, writing
 from gemmule.recipe import Distill
 from gemmule.train.tracking import Tracker
 

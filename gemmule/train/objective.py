@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gemmule.data.loader import Batch
-from gemmule.distill.alm import ByteAligned, Chunks, alm_loss
-from gemmule.distill.vocabulary import say_lost_mass
-from gemmule.model.head import SparseDistributions
+from gemmule.losses.head import SparseDistributions
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Distill
+from gemmule.teach.teachers.alm import ByteAligned, Chunks, alm_loss
+from gemmule.teach.teachers.vocabulary import say_lost_mass
+from gemmule.tokenize.windows import Batch
 from gemmule.train import parallel
 from gemmule.train.job import Job
 from gemmule.train.memory import Precision

@@ -12,7 +12,7 @@ import os
 import re
 from pathlib import Path
 
-from gemmule.progress import duration, running_seconds, say
+from gemmule.base.progress import duration, running_seconds, say
 from gemmule.recipe import Train
 
 EVERY = 200  # steps between two checkpoints, where the recipe names none and they cost no more than this:

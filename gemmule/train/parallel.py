@@ -23,15 +23,15 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from gemmule import ranks
-from gemmule.distill.alm import ByteAligned
-from gemmule.distill.by_bytes import ByBytes
-from gemmule.distill.huggingface import HuggingFaceTeacher
-from gemmule.distill.teachers import Ensemble, Gemma2Teacher, Teacher
-from gemmule.distill.vocabulary import Restricted
-from gemmule.errors import RequestError, WorkError, first_line
+from gemmule.base import ranks
+from gemmule.base.errors import RequestError, WorkError, first_line
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
+from gemmule.teach.teachers.alm import ByteAligned
+from gemmule.teach.teachers.by_bytes import ByBytes
+from gemmule.teach.teachers.huggingface import HuggingFaceTeacher
+from gemmule.teach.teachers.teachers import Ensemble, Gemma2Teacher, Teacher
+from gemmule.teach.teachers.vocabulary import Restricted
 
 if TYPE_CHECKING:
     from torch.distributed.checkpoint.api import CheckpointException

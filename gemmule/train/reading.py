@@ -12,10 +12,10 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from gemmule import ranks
-from gemmule.data.loader import Batch
-from gemmule.distill.targets import TargetStore
-from gemmule.progress import say_once
+from gemmule.base import ranks
+from gemmule.base.progress import say_once
+from gemmule.teach.targets.store import TargetStore
+from gemmule.tokenize.windows import Batch
 from gemmule.train.job import Job
 
 AHEAD = 2  # steps: one may take long, as where a file is read for the first time

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from gemmule.progress import say
-from gemmule.signals import Stop, handled
+from gemmule.base.progress import say
+from gemmule.base.signals import Stop, handled
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gemmule.errors import RequestError, first_line
-from gemmule.progress import say
+from gemmule.base.errors import RequestError, first_line
+from gemmule.base.progress import say
 from gemmule.recipe import Tracking
 
 IDENTITY = "tracked-as"

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from gemmule import tokenizer
-from gemmule.data.compressed import read_blocks
-from gemmule.data.sources import BUNDLED, resolve
+from gemmule import tokenize
 from gemmule.model import weights
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
-from gemmule.tokenizer import Tokenizer
+from gemmule.refine.compressed import read_blocks
+from gemmule.refine.sources import BUNDLED, resolve
+from gemmule.tokenize import Tokenizer
 
 VOCABULARY = 2048
 LIVELY = range(1000, 1064)  # the tokens that a model's head tells well apart; whole characters, as llama.cpp likes
@@ -27,7 +27,7 @@ TINY = {
 @pytest.fixture(scope="session")
 def words() -> Tokenizer:
     (hamlet,) = (file for file in resolve([BUNDLED], base=Path()) if "hamlet" in file.name)
-    return tokenizer.train([b"".join(read_blocks(hamlet.path, hamlet.name)).decode()], VOCABULARY)
+    return tokenize.train([b"".join(read_blocks(hamlet.path, hamlet.name)).decode()], VOCABULARY)
 
 
 def fill(model: Gemma2, seed: int, calm: bool) -> Gemma2:
@@ -61,7 +61,7 @@ def make_folder(words: Tokenizer, tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         model = fill(Gemma2(Gemma2Config(**(TINY | changes))), seed, calm)
         weights.save(model.to(dtype), tmp_path / name)
-        tokenizer.save(words, tmp_path / name)
+        tokenize.save(words, tmp_path / name)
         return tmp_path / name
 
     return make

@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from gemmule.base.errors import RequestError
 from gemmule.cli import app, main
 from gemmule.convert.exporting import export_model
-from gemmule.errors import RequestError
 from gemmule.model.weights import load
 
 

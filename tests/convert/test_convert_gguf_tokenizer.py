@@ -13,15 +13,15 @@ from conftest import TINY, fill
 from large_tokenizers import NASTY, like_gemma, like_gpt2, like_llama3, read_work
 from opened_in_llama_cpp import LlamaCpp
 
-from gemmule import tokenizer
+from gemmule import tokenize
+from gemmule.base.errors import RequestError
 from gemmule.convert.exporting import export_model
 from gemmule.convert.gguf_tokenizer import check_exportable
-from gemmule.errors import RequestError
 from gemmule.model import weights
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
-from gemmule.tokenizer import Tokenizer
-from gemmule.tokenizer.prune import prune, used_ids
+from gemmule.tokenize import Tokenizer
+from gemmule.tokenize.prune import prune, used_ids
 
 KINDS = {"gemma": like_gemma, "gpt2": like_gpt2, "llama3": like_llama3}
 
@@ -47,7 +47,7 @@ def test_the_same_ids_and_greedy_tokens(kind: str, tmp_path: Path) -> None:
     model = fill(Gemma2(Gemma2Config(**(TINY | {"vocabulary_size": rows}))), 9, calm=False)
     folder = tmp_path / "model"
     weights.save(model, folder)
-    tokenizer.save(words, folder)
+    tokenize.save(words, folder)
     export_model(folder, tmp_path / "model.gguf", "gguf", "f32")
     llama = LlamaCpp(tmp_path / "model.gguf")
     for some in strings():
@@ -63,7 +63,7 @@ def test_the_same_ids_and_greedy_tokens(kind: str, tmp_path: Path) -> None:
 def test_a_space_before_the_text_as_llama_2_has_it(tmp_path: Path) -> None:
     words = like_gemma([read_work("sonnets")[0]], 2000, prefix=True)
     weights.save(Gemma2(Gemma2Config(**(TINY | {"vocabulary_size": 2000}))).initialise(0), tmp_path / "model")
-    tokenizer.save(words, tmp_path / "model")
+    tokenize.save(words, tmp_path / "model")
     export_model(tmp_path / "model", tmp_path / "model.gguf", "gguf", "f32")
     llama = LlamaCpp(tmp_path / "model.gguf")
     for some in strings():

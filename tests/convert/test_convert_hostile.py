@@ -12,14 +12,14 @@ import torch
 from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
 
+from gemmule.base.errors import GemmuleError, RequestError, WorkError
 from gemmule.convert import gguf_names
 from gemmule.convert.exporting import export_model
 from gemmule.convert.importing import gguf_architecture, import_model
-from gemmule.distill.teachers import load_teacher
-from gemmule.errors import GemmuleError, RequestError, WorkError
 from gemmule.model.weights import load
-from gemmule.outside import check_folder
-from gemmule.tokenizer import load_tokenizer
+from gemmule.teach.teachers.outside import check_folder
+from gemmule.teach.teachers.teachers import load_teacher
+from gemmule.tokenize import load_tokenizer
 
 SMALL = {"width": 16, "heads": 2, "kv_heads": 1, "head_dim": 8, "ffn_width": 32, "layers": 1}
 

@@ -14,11 +14,12 @@ from opened_in_llama_cpp import LlamaCpp, prompts
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from gemmule import artifact, tokenizer
+from gemmule import tokenize
+from gemmule.base import artifact
+from gemmule.base.errors import RequestError
 from gemmule.convert import gguf_write
 from gemmule.convert.exporting import export_model
 from gemmule.convert.importing import import_model
-from gemmule.errors import RequestError
 from gemmule.model.config import Gemma2Config
 from gemmule.model.weights import load, read_config
 
@@ -82,7 +83,7 @@ def test_exported_to_a_folder_and_imported(make_folder, words, tmp_path, dtype):
     import_model(tmp_path / "hf", tmp_path / "back")
     assert (tmp_path / "back" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     assert read_config(tmp_path / "back") == read_config(folder)
-    assert tokenizer.load_tokenizer(tmp_path / "back").content_hash == tokenizer.load_tokenizer(folder).content_hash
+    assert tokenize.load_tokenizer(tmp_path / "back").content_hash == tokenize.load_tokenizer(folder).content_hash
 
 
 CHANGES = [
@@ -101,7 +102,7 @@ def test_exported_to_gguf_and_imported(make_folder, tmp_path, changes):
     export_model(folder, tmp_path / "m.gguf", "gguf", "f32")
     assert import_model(tmp_path / "m.gguf", tmp_path / "back").notes == []
     assert read_config(tmp_path / "back") == read_config(folder)
-    assert tokenizer.load_tokenizer(tmp_path / "back").content_hash == tokenizer.load_tokenizer(folder).content_hash
+    assert tokenize.load_tokenizer(tmp_path / "back").content_hash == tokenize.load_tokenizer(folder).content_hash
     config, ours, back = read_config(folder), load(folder).state_dict(), load(tmp_path / "back").state_dict()
     odd = config.query_scale == 5  # a factor that is no power of two: rounded twice
     for name, weight in ours.items():
@@ -214,7 +215,7 @@ def test_more_rows_than_tokens_come_back_and_are_never_drawn(make_folder, tmp_pa
         written = import_model(source, out)
         assert "8 rows" in written.notes[0]
         assert read_config(out).vocabulary_size == 2056
-        assert tokenizer.load_tokenizer(out).vocabulary_size == 2048
+        assert tokenize.load_tokenizer(out).vocabulary_size == 2048
         theirs = AutoModelForCausalLM.from_pretrained(out)
         with torch.no_grad():
             theirs.model.embed_tokens.weight[2048:] *= 100

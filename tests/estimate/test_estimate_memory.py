@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gemmule.data.loader import Windows
-from gemmule.distill import expectations, parts
-from gemmule.distill.teachers import Gemma2Teacher
 from gemmule.estimate import memory
 from gemmule.estimate.shapes import of_config
 from gemmule.evaluate import figures
-from gemmule.model import fused_head
+from gemmule.losses import fused_head
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
+from gemmule.teach.targets import expectations, parts
+from gemmule.teach.teachers.teachers import Gemma2Teacher
+from gemmule.tokenize.windows import Windows
 from gemmule.train.memory import recompute_activations
 from gemmule.train.optimizer import Optimizer
 

@@ -9,12 +9,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
-from gemmule.distill.huggingface import HuggingFaceTeacher, sizes
 from gemmule.estimate.shapes import of_config, of_outside
-from gemmule.model.attention import causal_mask
 from gemmule.model.config import Gemma2Config
+from gemmule.model.fast.attention import causal_mask
 from gemmule.model.transformer import Gemma2
 from gemmule.model.weights import save
+from gemmule.teach.teachers.huggingface import HuggingFaceTeacher, sizes
 
 CONFIG = Gemma2Config(300, layers=5, width=48, heads=4, kv_heads=2, head_dim=16, ffn_width=100, window=8)
 OTHERS = {

@@ -12,12 +12,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from gemmule.data.documents import write_documents
-from gemmule.data.shards import write_shards
-from gemmule.data.sources import resolve
 from gemmule.estimate import text
-from gemmule.plan import Plan
-from gemmule.tokenizer.train import train
+from gemmule.plan.plan import Plan
+from gemmule.refine.documents import write_documents
+from gemmule.refine.sources import resolve
+from gemmule.tokenize.shards import write_shards
+from gemmule.tokenize.training import train
 
 if sys.version_info >= (3, 14):
     from compression import zstd

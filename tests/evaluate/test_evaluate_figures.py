@@ -5,21 +5,21 @@ import math
 import pytest
 import torch
 
-from gemmule import tokenizer
-from gemmule.data.loader import Windows
-from gemmule.data.shards import write_shards
-from gemmule.distill.teachers import Gemma2Teacher
+from gemmule import tokenize
 from gemmule.evaluate.agreement import Agreement
 from gemmule.evaluate.figures import Calibration, measure
 from gemmule.evaluate.looking import Looking
+from gemmule.losses.head import DenseTeacher
 from gemmule.model.config import Gemma2Config
-from gemmule.model.head import DenseTeacher
 from gemmule.model.transformer import Gemma2
+from gemmule.teach.teachers.teachers import Gemma2Teacher
+from gemmule.tokenize.shards import write_shards
+from gemmule.tokenize.windows import Windows
 
 
 @pytest.fixture(scope="module")
 def windows(texts, tmp_path_factory):
-    words = tokenizer.train(texts, 300)
+    words = tokenize.train(texts, 300)
     shards = write_shards(texts[:2], words, tmp_path_factory.mktemp("tokens"))
     return Windows(shards, 32, words.bos_id, words.pad_id)
 

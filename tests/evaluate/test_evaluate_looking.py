@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from gemmule.errors import RequestError
+from gemmule.base.errors import RequestError
 from gemmule.evaluate import looking
 from gemmule.evaluate.looking import Looking, argmax, likeliest
-from gemmule.model.head import DenseTeacher, Mixture, SparseDistributions, token_losses
+from gemmule.losses.head import DenseTeacher, Mixture, SparseDistributions, token_losses
 
 N, V, CPU = 23, 700, torch.device("cpu")
 

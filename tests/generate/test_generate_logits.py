@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from gemmule.generate.logits import draw, filtered, penalise
-from gemmule.generate.settings import Sampling
+from gemmule.recipe.generation import Sampling
 
 SETTINGS = [
     {},

@@ -7,10 +7,10 @@ import torch
 
 from gemmule.generate import reading
 from gemmule.generate.sampling import generate_batch
-from gemmule.generate.settings import Sampling
-from gemmule.model import compiling
 from gemmule.model.config import Gemma2Config
+from gemmule.model.fast import compiling
 from gemmule.model.transformer import Gemma2
+from gemmule.recipe.generation import Sampling
 
 PROMPTS = [[2, 5, 9], [2, 8, 8, 8, 8, 11, 3]]
 

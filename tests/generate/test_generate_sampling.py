@@ -11,12 +11,12 @@ from tokenizers import decoders, models, pre_tokenizers
 
 import gemmule
 import gemmule.generate
-from gemmule.errors import RequestError, WorkError
+from gemmule.base.errors import RequestError, WorkError
 from gemmule.generate.reading import CHUNK
 from gemmule.generate.sampling import generate, generate_batch, generate_ids
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
-from gemmule.tokenizer.load import Tokenizer
+from gemmule.tokenize.tokenizer import Tokenizer
 
 CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
 EOS = 1

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
-from gemmule import steps
-from gemmule.distill import huggingface
-from gemmule.distill.huggingface import HuggingFaceTeacher
 from gemmule.generate.text import TextStream, continuation
+from gemmule.plan import making as steps
 from gemmule.recipe import Evaluate
-from gemmule.tokenizer.load import Tokenizer
+from gemmule.teach.teachers import huggingface
+from gemmule.teach.teachers.huggingface import HuggingFaceTeacher
+from gemmule.tokenize.tokenizer import Tokenizer
 
 CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>"]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from gemmule.model.attention import causal_mask, reference, rotary_angles, rotate
 from gemmule.model.cache import Cache
+from gemmule.model.fast.attention import causal_mask, reference, rotary_angles, rotate
 
 
 def test_rotation_turns_pairs_by_position_times_frequency():

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.nn.attention.flex_attention import flex_attention
 
-from gemmule.model import attention as paths
-from gemmule.model.attention import flex as flex_path
-from gemmule.model.attention import reference
-from gemmule.model.attention.blocked import BLOCK, _blocks
-from gemmule.model.attention.reference import sequence_mask
+from gemmule.model.fast import attention as paths
+from gemmule.model.fast.attention import flex as flex_path
+from gemmule.model.fast.attention import reference
+from gemmule.model.fast.attention.blocked import BLOCK, _blocks
+from gemmule.model.fast.attention.reference import sequence_mask
 
 SHAPES = {  # B, H, K, T, C, window
     "one token": (2, 4, 2, 1, 8, 4),
@@ -118,7 +118,7 @@ def test_a_query_sees_its_window_and_nothing_else(path, window, separate):
 
 
 def test_gradients_over_many_blocks_by_finite_differences(monkeypatch):
-    monkeypatch.setattr(importlib.import_module("gemmule.model.attention.blocked"), "BLOCK", 4)
+    monkeypatch.setattr(importlib.import_module("gemmule.model.fast.attention.blocked"), "BLOCK", 4)
     tensors = inputs(2, 4, 2, 11, 2, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda *x: by_blocks(*x, 5, 0.7, 1.5, some_documents(2, 11)), tensors)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch._dynamo  # as where something is compiled
 
-from gemmule.model import compiling
 from gemmule.model.config import Gemma2Config
+from gemmule.model.fast import compiling
 from gemmule.model.transformer import Gemma2
 
 

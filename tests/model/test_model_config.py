@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig
 
-from gemmule.errors import RequestError
+from gemmule.base.errors import RequestError
 from gemmule.model import config as config_module
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gemmule.errors import RequestError
+from gemmule.base.errors import RequestError
 from gemmule.model.config import Gemma2Config, check_cut, describe_cut
 from gemmule.model.cut import Importance, cut, measure_importance
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gemmule.errors import RequestError
+from gemmule.base.device import choose_device
+from gemmule.base.errors import RequestError
 from gemmule.model.config import Gemma2Config
-from gemmule.model.device import choose_device
 from gemmule.model.transformer import Gemma2
 
 CONFIG = Gemma2Config(

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gemmule.model import norm
 from gemmule.model.config import Gemma2Config
+from gemmule.model.fast import norm
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Gemma2Config as TheirConfig
 from transformers import Gemma2ForCausalLM as TheirModel
 
-from gemmule.errors import GemmuleError, RequestError, WorkError
+from gemmule.base.errors import GemmuleError, RequestError, WorkError
 from gemmule.model.weights import load, save
 
 EMBEDDING = "model.embed_tokens.weight"

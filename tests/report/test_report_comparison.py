@@ -2,7 +2,8 @@
 
 import pytest
 
-from gemmule.report import ModelReport, ReportData, units
+from gemmule.base import units
+from gemmule.report import ModelReport, ReportData
 from gemmule.report.comparison import comparisons, controls_of, different_settings, explain, groups, headline, paid
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import gemmule.report
-from gemmule.errors import WorkError
+from gemmule.base.errors import WorkError
 from gemmule.report import ModelReport, ReportData, write_report
 from gemmule.report.page import render
 

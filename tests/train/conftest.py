@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 from small_job import LARGE, LENGTH, PLAIN, SMALL
 
-from gemmule import tokenizer
-from gemmule.data.loader import Windows
-from gemmule.data.shards import write_shards
+from gemmule import tokenize
 from gemmule.model import weights
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Distill, Train
+from gemmule.tokenize.shards import write_shards
+from gemmule.tokenize.windows import Windows
 from gemmule.train.job import Job
 
 
 @pytest.fixture(scope="module")
 def words(texts):
-    return tokenizer.train(texts, 300)
+    return tokenize.train(texts, 300)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from small_job import same, weights_of
 
-from gemmule import artifact
-from gemmule.errors import WorkError
+from gemmule.base import artifact
+from gemmule.base.errors import WorkError
 from gemmule.model import weights
 from gemmule.train import checkpoint, loop, metrics
 

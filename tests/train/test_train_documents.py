@@ -9,14 +9,14 @@ import pytest
 import torch
 from stored_targets import write_targets
 
-from gemmule import recipe, tokenizer
-from gemmule.data.loader import Windows
-from gemmule.data.shards import write_shards
-from gemmule.distill.teachers import Gemma2Teacher, probabilities
+from gemmule import recipe, tokenize
 from gemmule.evaluate.figures import measure
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
-from gemmule.plan import Plan
+from gemmule.plan.plan import Plan
+from gemmule.teach.teachers.teachers import Gemma2Teacher, probabilities
+from gemmule.tokenize.shards import write_shards
+from gemmule.tokenize.windows import Windows
 from gemmule.train.loop import validate
 from gemmule.train.objective import accumulate
 
@@ -27,7 +27,7 @@ LENGTH = 32
 
 @pytest.fixture(scope="module")
 def windows(texts, tmp_path_factory):
-    words = tokenizer.train(texts, 300)
+    words = tokenize.train(texts, 300)
     # 12 short documents and a rest that fills no window: some windows hold three of them
     shards = write_shards([text[:40] for text in texts], words, tmp_path_factory.mktemp("tokens"))
     return Windows(shards, LENGTH, words.bos_id, words.pad_id, separate_documents=True)

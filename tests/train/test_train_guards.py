@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from small_job import SMALL, same, weights_of
 
-from gemmule.errors import RequestError, WorkError
+from gemmule.base.errors import RequestError, WorkError
 from gemmule.model import weights
 from gemmule.model.transformer import Gemma2
 from gemmule.train import checkpoint, loop, metrics, pace

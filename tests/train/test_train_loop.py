@@ -15,15 +15,15 @@ import torch
 from small_job import LARGE, LENGTH, PLAIN, SMALL, same, weights_of
 from stored_targets import write_targets
 
-from gemmule import artifact
-from gemmule.data.loader import Batch, Windows
-from gemmule.data.shards import write_shards
-from gemmule.distill.targets import TargetStore
-from gemmule.distill.teachers import Gemma2Teacher, load_teacher
-from gemmule.errors import Terminated
+from gemmule.base import artifact
+from gemmule.base.errors import Terminated
 from gemmule.model import weights
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Distill, Train
+from gemmule.teach.targets.store import TargetStore
+from gemmule.teach.teachers.teachers import Gemma2Teacher, load_teacher
+from gemmule.tokenize.shards import write_shards
+from gemmule.tokenize.windows import Batch, Windows
 from gemmule.train import checkpoint, loop, metrics
 from gemmule.train.job import Job
 from gemmule.train.loop import Trainer

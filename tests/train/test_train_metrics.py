@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from gemmule.errors import WorkError
+from gemmule.base.errors import WorkError
 from gemmule.recipe import Distill
 from gemmule.train import metrics
 from gemmule.train.metrics import MetricsLog

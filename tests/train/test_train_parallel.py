@@ -19,13 +19,14 @@ from stored_targets import write_targets
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from gemmule import artifact, ranks, tokenizer
-from gemmule.distill.alm import ByteAligned
-from gemmule.distill.huggingface import HuggingFaceTeacher
-from gemmule.distill.teachers import Gemma2Teacher, load_teacher
-from gemmule.errors import RequestError, Terminated, WorkError
+from gemmule import tokenize
+from gemmule.base import artifact, ranks
+from gemmule.base.errors import RequestError, Terminated, WorkError
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Distill, Targets, Train
+from gemmule.teach.teachers.alm import ByteAligned
+from gemmule.teach.teachers.huggingface import HuggingFaceTeacher
+from gemmule.teach.teachers.teachers import Gemma2Teacher, load_teacher
 from gemmule.train import checkpoint, loop, metrics, parallel
 from gemmule.train.checkpoint import Checkpoints
 from gemmule.train.guards import State
@@ -231,7 +232,7 @@ def test_the_recipes_other_wishes_hold(job, tmp_path, changes, rel):
 
 def test_a_teacher_with_another_tokenizer_is_asked_by_each_rank_for_its_own_windows(job, texts, words, tmp_path):
     """Three ranks of 8 windows: the last one's filling must not be taken for a window that was asked about."""
-    theirs = tokenizer.train(texts, 290)
+    theirs = tokenize.train(texts, 290)
     shape = replace(LARGE, vocabulary_size=290)
     job = replace(
         job,

@@ -11,14 +11,14 @@ import torch
 from small_job import LARGE, LENGTH
 from stored_targets import write_targets
 
-from gemmule.data import shards as shards_module
-from gemmule.data.loader import Windows
-from gemmule.data.shards import TokenShards, write_shards
-from gemmule.distill.targets import TargetStore
-from gemmule.distill.teachers import Gemma2Teacher
-from gemmule.errors import WorkError
+from gemmule.base.errors import WorkError
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
+from gemmule.teach.targets.store import TargetStore
+from gemmule.teach.teachers.teachers import Gemma2Teacher
+from gemmule.tokenize import shards as shards_module
+from gemmule.tokenize.shards import TokenShards, write_shards
+from gemmule.tokenize.windows import Windows
 from gemmule.train import loop, metrics
 from gemmule.train.reading import AHEAD, ReadAhead, batch_reader, with_targets
 

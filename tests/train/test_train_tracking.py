@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from gemmule.errors import RequestError
+from gemmule.base.errors import RequestError
 from gemmule.train.metrics import MetricsLog
 from gemmule.train.tracking import start_tracking
 

@@ -1,0 +1,107 @@
+"""Whether bytes are text in UTF-8, and what they are if not: said by name, with the way to convert them.
+
+A byte-order mark at the beginning is no text. UTF-16 and UTF-32 are known by their marks, and without one by the NUL
+bytes that every line end and space of theirs has. An 8-bit encoding can't be told from another: then the bytes are
+shown.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+from gemmule.base.errors import RequestError
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+SAMPLE = 4096  # bytes, of which it is told what they are
+MARKS = {  # those of UTF-32 first: one of them begins as one of UTF-16 does
+    b"\xff\xfe\0\0": "UTF-32LE",
+    b"\0\0\xfe\xff": "UTF-32BE",
+    b"\xff\xfe": "UTF-16LE",
+    b"\xfe\xff": "UTF-16BE",
+}
+KINDS = {
+    b"PK\x03\x04": "a zip archive, as docx, xlsx, odt and epub are too: export its text, or unpack it",
+    b"%PDF-": "a PDF: export its text, as by pdftotext",
+    b"\x1f\x8b": "compressed by gzip: let its name end in .gz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd: let its name end in .zst",
+    b"BZh": "compressed by bzip2: unpack it",
+    b"\xfd7zXZ\0": "compressed by xz: unpack it",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it",
+    b"PAR1": "parquet: let its name end in .parquet",
+    b"SQLite format 3\0": "a database of SQLite: export its text",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+    b"\x7fELF": "a program",
+}
+ODD = {"Cn", "Co", "Cs", "Cc"}  # categories of characters that a text has next to none of
+ENDS = "\t\n\r\f\v"
+FEW = 0.02  # of them in a text
+
+
+class BadRecord(RequestError):
+    """A record, or a whole file, that can't be taken: it stops the work, or is skipped and counted (`bad_records`)."""
+
+
+class EmptyFile(BadRecord):
+    """A file without a byte of text."""
+
+
+def text_blocks(blocks: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """The blocks of a file of text. Raises EmptyFile if there are none, BadRecord if they begin as no text does."""
+    empty = True
+    for block in blocks:
+        if empty and (kind := what_it_is(block)):
+            raise BadRecord(f"{name}, line 1: {kind}")
+        empty = empty and block == BYTE_ORDER_MARK
+        yield block
+    if empty:
+        raise EmptyFile(f"{name}: holds no text (0 bytes when decompressed); leave it out of the sources")
+
+
+def wrong_bytes(error: UnicodeDecodeError, where: str) -> BadRecord:
+    """What to say of bytes that are no UTF-8, at `where`."""
+    content: bytes = error.object
+    shown = content[error.start : error.start + 4].hex(" ").upper()
+    return BadRecord(
+        f"{where}: not UTF-8 (bytes {shown}); convert it from the encoding that it is in, which can't be told from the "
+        "bytes: if it comes from Windows in Western Europe, by iconv -f CP1252 -t UTF-8"
+    )
+
+
+def nul_byte(where: str) -> BadRecord:
+    """What to say of a NUL byte, at `where`."""
+    return BadRecord(f"{where}: a NUL byte, which text has none of: UTF-16, or binary data? Stray ones: tr -d '\\000'")
+
+
+def what_it_is(beginning: bytes) -> str | None:
+    """What a file is that begins so and is not text in UTF-8, with the remedy; None if it may be."""
+    for mark, encoding in MARKS.items():
+        if beginning.startswith(mark):
+            return _convert(encoding)
+    sample = beginning[:SAMPLE]
+    for magic, kind in KINDS.items():
+        if sample.startswith(magic):
+            return f"not text but {kind}"
+    if b"\0" not in sample or _odd(sample, "UTF-8") < FEW:
+        return None
+    for encoding in ("UTF-32LE", "UTF-32BE", "UTF-16LE", "UTF-16BE"):
+        if _odd(sample[: len(sample) // 4 * 4] or sample, encoding) < FEW:
+            return _convert(encoding)
+    return "not text: binary data, with NUL bytes in it"
+
+
+def _convert(encoding: str) -> str:
+    return f"{encoding}; convert it: iconv -f {encoding} -t UTF-8"
+
+
+def _odd(sample: bytes, encoding: str) -> float:
+    """The share of characters that no text has, if the sample is read in this encoding; 1 if it can't be."""
+    try:
+        text = sample.decode(encoding)
+    except UnicodeDecodeError as error:
+        if error.reason not in ("unexpected end of data", "truncated data"):
+            return 1.0
+        text = sample[: error.start].decode(encoding)
+    odd = sum(unicodedata.category(character) in ODD and character not in ENDS for character in text)
+    return odd / len(text) if text else 1.0

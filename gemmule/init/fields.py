@@ -1,0 +1,148 @@
+"""Which field of records holds the text: the one that brings the most that is new, and not the longest.
+
+A prompt that is the same in every record, an id, an address, a hash and a text with its markup may all be longer than
+the text. So what counts is how many different runs of letters a field brings, over the first records of each file; of
+those that bring about as much, the longest; and of two that bring the same, that with less markup.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+from gemmule.base.encodings import BYTE_ORDER_MARK, BadRecord
+from gemmule.base.errors import RequestError
+from gemmule.refine.compressed import read_beginning
+from gemmule.refine.files import RECORDS
+from gemmule.refine.json_records import JsonStream
+from gemmule.refine.records import DELIMITERS, column_names, parse_json
+from gemmule.refine.sources import SourceFile, seekable
+
+FILES = 100  # that are looked into
+LOOKED_AT = 100  # records of each
+LOOKED_INTO = 20_000  # characters of a value
+LETTERS = re.compile(r"[^\W_]{1,6}")  # a word or number, or a part of one: not all scripts part words
+RUN = 5  # of them, one after the other
+TAG, MARKUP = re.compile(r"<[^<>]*>"), re.compile(r"<[^<>]*>|[{}\[\]<>\\|=_/;&$#@*^~`]")
+USUAL, ENOUGH = "text", 0.2  # the field's usual name; the share of the best one's that it has to bring
+CLOSE = 0.8  # of the most runs: then the longest of them
+SAME = 0.5  # of the best one's runs: that is the same text once more
+
+
+def text_fields(files: list[SourceFile]) -> list[str]:
+    """The fields with text that the records of all files have, the likeliest first; none for plain text.
+
+    Raises RequestError if the files' records have none in common.
+    """
+    with_records = [file for file in files if file.format in RECORDS]
+    if not with_records:
+        return []
+    runs: dict[str, set[tuple[str, ...]]] = {}
+    lengths: Counter[str] = Counter()
+    markup: Counter[str] = Counter()
+    shared: set[str] | None = None
+    others: dict[str, str] = {}
+    for file in with_records[:FILES]:
+        here: set[str] = set()
+        for record in islice(first_records(file), LOOKED_AT):
+            for name, value in record.items():
+                if not isinstance(value, str):
+                    others.setdefault(name, type(value).__name__)
+                    continue
+                here.add(name)
+                text = value[:LOOKED_INTO]
+                lengths[name] += len(text)
+                markup[name] += sum(map(len, MARKUP.findall(text)))
+                runs.setdefault(name, set()).update(_runs(text))
+        shared = here if shared is None else shared & here
+    if not shared:
+        raise RequestError(_nothing_shared(with_records, others))
+    order = sorted(shared, key=lambda name: (-len(runs[name]), -lengths[name], name))
+    close = [name for name in order if len(runs[name]) >= CLOSE * len(runs[order[0]])]
+    best = max(close, key=lambda name: lengths[name])
+    if USUAL in shared and len(runs[USUAL]) >= ENOUGH * len(runs[best]):
+        best = USUAL
+    else:
+        same = [name for name in order if len(runs[name] & runs[best]) >= SAME * len(runs[best])]
+        best = min(same, key=lambda name: markup[name] / max(1, lengths[name]))
+    return [best, *(name for name in order if name != best)]
+
+
+def _nothing_shared(files: list[SourceFile], others: dict[str, str]) -> str:
+    if len(files) == 1:
+        known = "".join(f"; {name} is no text but a {kind}" for name, kind in list(others.items())[:3])
+        return f"{files[0].name}: its records have no field of text{known}: let each have its text in a field"
+    return (
+        f"{files[0].name}: its records have no field of text that those of the other files have too; name files of one "
+        "kind, and say which field holds the text by --field"
+    )
+
+
+def _runs(text: str) -> Iterator[tuple[str, ...]]:
+    """The runs of letters in a text; none in an id, an address or a hash, which have no white space."""
+    if text.isascii() and not any(character.isspace() for character in text.strip()):
+        return
+    letters = LETTERS.findall(TAG.sub(" ", text))
+    for start in range(max(1, len(letters) - RUN + 1)):
+        yield tuple(letters[start : start + RUN])
+
+
+def first_records(file: SourceFile) -> Iterator[dict[str, Any]]:
+    """The first records of a file; what is wrong with it is said by those who read all of it."""
+    if file.format == ".parquet":
+        yield from _parquet_rows(file)
+        return
+    content, _ = read_beginning(file.path, file.name, 2**20)
+    content = content.removeprefix(BYTE_ORDER_MARK)
+    with suppress(BadRecord, ValueError, RecursionError, csv.Error):
+        if file.format == ".jsonl":
+            yield from _lines(content)
+        elif file.format == ".json":
+            yield from _elements(JsonStream(iter([content]), file.name))
+        else:
+            lines = content.decode("utf-8", "replace").splitlines(keepends=True)
+            delimiter, names = column_names(lines[0], file.format or "")
+            assert file.format in DELIMITERS
+            for row in csv.reader(lines[1:], delimiter=delimiter):
+                yield dict(zip(names, row, strict=False))
+
+
+def _lines(content: bytes) -> Iterator[dict[str, Any]]:
+    for line in content.split(b"\n"):
+        with suppress(ValueError, RecursionError):
+            record = parse_json(line.decode())
+            if isinstance(record, dict):
+                yield record
+
+
+def _elements(stream: JsonStream) -> Iterator[dict[str, Any]]:
+    if stream.peek() == "[":
+        yield from (element for element in stream.elements() if isinstance(element, dict))
+        return
+    record: dict[str, Any] = {}
+    for name in stream.names():
+        if stream.peek() == "[":
+            yield from (element for element in stream.elements() if isinstance(element, dict))
+        else:
+            record[name] = stream.value()
+    yield record
+
+
+def _parquet_rows(file: SourceFile) -> Iterator[dict[str, Any]]:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    from gemmule.refine.records import rows_at_once
+
+    try:
+        with seekable(file) as stream:
+            table = ParquetFile(stream)
+            for batch in table.iter_batches(batch_size=min(LOOKED_AT, rows_at_once(table))):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError):
+        return

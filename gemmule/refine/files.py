@@ -1,0 +1,274 @@
+"""Which files a recipe's text is in: by patterns that name them, and patterns that leave some out.
+
+txt, md, jsonl and parquet are read wherever a file, a folder or a glob names them, each plain, .gz or .zst. Of a
+folder, csv, tsv and json are read only if it holds nothing else to read (they may be settings and tables beside the
+text); source code and other markup where a file or a glob names it (`src/**/*.py`).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gemmule.base.errors import RequestError
+from gemmule.refine.compressed import SUFFIXES, unreadable
+from gemmule.refine.finding import Search
+
+FORMATS = (".txt", ".md", ".jsonl", ".parquet")
+TABLES = (".csv", ".tsv", ".json")
+RECORDS = (".jsonl", ".parquet", *TABLES)
+ALSO_PLAIN = {
+    ".adoc", ".org", ".po", ".rst", ".srt", ".tex", ".asm", ".bash", ".c", ".cc", ".clj", ".cpp", ".cs", ".css",
+    ".cu", ".cxx", ".dart", ".el", ".erl", ".ex", ".exs", ".f90", ".go", ".h", ".hpp", ".hs", ".java", ".jl", ".js",
+    ".jsx", ".kt", ".lean", ".lisp", ".lua", ".m", ".ml", ".nim", ".php", ".pl", ".pm", ".proto", ".py", ".pyi", ".r",
+    ".rb", ".rs", ".s", ".scala", ".scm", ".sh", ".sql", ".swift", ".tcl", ".ts", ".tsx", ".v", ".vb", ".vhd", ".vim",
+    ".zig",
+}  # fmt: skip
+"""Read as txt is, where they are named."""
+KNOWN = f"{', '.join([*FORMATS, *TABLES])}, each also with {' or '.join(SUFFIXES)}"
+BUNDLED = "gemmule:shakespeare"
+BUNDLED_FOLDER = Path(__file__).parent / "shakespeare"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file to read and what to call it: relative to the recipe where it lies beneath it."""
+
+    path: Path
+    name: str
+
+    @property
+    def format(self) -> str | None:
+        """The kind of file, by its name: one of FORMATS, TABLES or ALSO_PLAIN, or None."""
+        path = self.path.with_suffix("") if self.path.suffix.lower() in SUFFIXES else self.path
+        extension = path.suffix.lower()
+        return extension if extension in FORMATS or extension in TABLES or extension in ALSO_PLAIN else None
+
+
+class MissingSource(RequestError):
+    """A pattern names nothing that is there (now: it may have been, when the documents were made)."""
+
+
+def resolve(
+    patterns: Iterable[str],
+    base: Path,
+    *,
+    exclude: Iterable[str] = (),
+    follow_links: bool = False,
+    skip_empty: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[SourceFile]:
+    """The files that `patterns` name, each once, sorted within a pattern, without those that `exclude` names.
+
+    A pattern is a file, a folder (all files of known kinds beneath it, hidden ones left out), a glob (`**` for any
+    depth), relative to `base`; or of the bundled text, all ("gemmule:shakespeare") or by name
+    ("gemmule:shakespeare/hamlet.txt", "gemmule:shakespeare/*henry*"). A glob finds the kind that it ends in. Folder and
+    glob leave out links that lead out of the folder that the pattern names, unless `follow_links`: `tell` is told so.
+
+    Raises MissingSource for a pattern that names nothing, RequestError for a file of unknown kind named outright, and
+    for an empty file unless `skip_empty`: then the reader counts it.
+    """
+    excluded = {pattern: _excluded(as_path(pattern), base) for pattern in exclude}
+    idle, named = set(excluded), 0
+    found: dict[str, SourceFile] = {}
+    for pattern in patterns:
+        try:
+            for file in _matches(as_path(pattern), base, follow_links, tell):
+                named += 1
+                real = os.path.realpath(file.path)
+                reasons = {
+                    key for key, places in excluded.items() if _beneath(places, real, os.path.abspath(file.path))
+                }
+                idle -= reasons
+                if reasons or real in found:
+                    continue
+                found[real] = file
+                if not skip_empty and file.path.stat().st_size == 0:
+                    raise RequestError(
+                        f"{file.name}: an empty file (0 bytes); leave it out by data.exclude, or all such by "
+                        'data.bad_records = "skip"'
+                    )
+        except OSError as error:
+            raise unreadable(str(error.filename or pattern), error) from None
+    for pattern in sorted(idle):
+        tell(f"data.exclude: {pattern!r} leaves out nothing that data.sources names")
+    if named and not found:
+        raise RequestError(f"data.exclude: leaves none of the {named} files that data.sources names")
+    return list(found.values())
+
+
+def as_path(pattern: str) -> str:
+    """A pattern, which is UTF-8 in every recipe, as this system calls files: by other bytes in some locales."""
+    return os.fsdecode(pattern.encode("utf-8", "surrogateescape"))
+
+
+def as_text(path: str) -> str:
+    """A path as a recipe has it, the other way round. Raises RequestError for one that is not UTF-8."""
+    try:
+        return os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        raise RequestError(
+            f"{printable(path)}: its name is not UTF-8, and a recipe can hold no other: rename it, or name its folder"
+        ) from None
+
+
+def absolute(pattern: str, base: Path) -> str:
+    """The pattern that names the same from anywhere. A glob sign in the folder of a recipe is none.
+
+    Raises RequestError if that is not UTF-8.
+    """
+    if is_bundled(pattern):
+        return pattern
+    place = os.path.expanduser(as_path(pattern))
+    if os.path.isabs(place):
+        return as_text(place)
+    folder = os.path.abspath(base)
+    is_glob = glob.has_magic(place) and not os.path.lexists(os.path.join(folder, place))
+    return as_text(os.path.join(glob.escape(folder) if is_glob else folder, place))
+
+
+def _matches(pattern: str, base: Path, follow_links: bool, tell: Callable[[str], None]) -> list[SourceFile]:
+    if is_bundled(pattern):
+        return _bundled(pattern)
+    if not pattern:
+        raise RequestError(f"'': names no file; for all files in {base} write '.'")
+    pattern = os.path.expanduser(pattern)
+    place = base / pattern
+    if place.is_file():
+        file = SourceFile(place, _shown(place, base))
+        if file.format is None:
+            raise RequestError(f"{file.name}: a kind of file that isn't read; known: {KNOWN}")
+        return [file]
+    formats = {*FORMATS}
+    if place.is_dir():
+        search = Search(place, _is_known, follow_links)
+        paths = search.files()
+        nothing = f"{pattern}: a folder without a file to read; known: {KNOWN}"
+    elif glob.has_magic(pattern):
+        literal, signs = _parts(pattern)
+        search = Search(base / literal, _is_known, follow_links)
+        paths = search.matches(signs)
+        formats |= {SourceFile(Path(pattern), pattern).format or ""}
+        nothing = f"{pattern}: matches no file to read; known: {KNOWN}{_escaped_hint(pattern, base)}"
+    else:
+        what = "neither a file nor a folder" if place.exists() else f"no such file or folder (looked in {base})"
+        raise MissingSource(f"{pattern}: {what}")
+    found = [SourceFile(path, _shown(path, base)) for path in sorted(set(paths))]
+    lost = [file.name for file in found if not file.path.exists()]
+    files = [file for file in found if file.format in formats and file.path.is_file()]
+    tables = [file for file in found if file.format in TABLES and file.path.is_file()]
+    alone = tables if not any(file.format in ALSO_PLAIN for file in found) else []
+    left = _left_out(pattern, search)
+    if not (files or alone):
+        raise MissingSource(left or nothing + (_hint(pattern, found) if place.is_dir() else ""))
+    if left:
+        tell(left)
+    if lost:
+        tell(f"{pattern}: {lost[0]} is a link that leads nowhere{_and_more(lost)}")
+    if files and tables and place.is_dir():
+        tell(
+            f"{pattern}: {tables[0].name}{_and_more(tables)} left out, beside texts; to read such files too, name "
+            f"them: {os.path.join(pattern, '**', '*' + str(tables[0].format))}"
+        )
+    return files or alone
+
+
+def _is_known(path: Path) -> bool:
+    return SourceFile(path, "").format is not None
+
+
+def _parts(pattern: str) -> tuple[Path, tuple[str, ...]]:
+    """The folder that a glob names, and what follows from its first sign on."""
+    parts = Path(pattern).parts
+    first = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+    return Path(*parts[:first]), parts[first:]
+
+
+def _escaped_hint(pattern: str, base: Path) -> str:
+    """How to write a glob in which a name that is there has a [ in it; empty where there is none."""
+    escaped = pattern.replace("[", "[[]")
+    literal, signs = _parts(escaped) if "[" in pattern else (Path(), ())
+    found = any(True for _ in Search(base / literal, _is_known, True).matches(signs)) if signs else False
+    return f"; a [ that is part of a name is written [[], as in {escaped}" if found else ""
+
+
+def _left_out(pattern: str, search: Search) -> str:
+    if not search.left:
+        return ""
+    link, target = min(search.left.items())
+    return (
+        f"{pattern}: {printable(link)} leads out of the folder, to {printable(target)}, and is left out"
+        f"{_and_more([*search.left])}; to read it: data.follow_links = true, or name it in data.sources"
+    )
+
+
+def _and_more(names: Sequence[object]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+# --- what is left out ---------------------------------------------------------------------------------------------
+
+
+def _excluded(pattern: str, base: Path) -> set[str]:
+    """The files and folders that a pattern of data.exclude names, links as themselves. Raises RequestError for a file
+    or folder that is not there."""
+    if is_bundled(pattern):
+        return {os.path.realpath(file.path) for file in _bundled(pattern)}
+    place = base / os.path.expanduser(pattern)
+    if os.path.lexists(place) and pattern:
+        paths = [place]
+    elif glob.has_magic(pattern):
+        literal, signs = _parts(os.path.expanduser(pattern))
+        paths = list(Search(base / literal, lambda _: True, True).matches(signs, folders=True))
+    else:
+        raise RequestError(f"data.exclude: {pattern!r}: no such file or folder (looked in {base})")
+    lexical = [os.path.abspath(path) for path in paths]
+    return {
+        *lexical,
+        *(os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)) for path in lexical),
+    }
+
+
+def _beneath(places: set[str], *paths: str) -> bool:
+    """Whether one of the paths, or a folder above it, is among `places`."""
+    return bool(places) and any(path in places or not places.isdisjoint(_above(path)) for path in paths)
+
+
+def _above(path: str) -> Iterator[str]:
+    while (folder := os.path.dirname(path)) != path:
+        yield folder
+        path = folder
+
+
+def is_bundled(pattern: str) -> bool:
+    """Whether it names the bundled text, or a part of it: no path, and the same wherever the recipe lies."""
+    return pattern == BUNDLED or pattern.startswith(f"{BUNDLED}/")
+
+
+def _bundled(pattern: str) -> list[SourceFile]:
+    wanted = pattern.removeprefix(BUNDLED).removeprefix("/") or "*"
+    names = {path.name.removesuffix(".zst"): path for path in sorted(BUNDLED_FOLDER.glob("*.txt.zst"))}
+    found = fnmatch.filter(names, wanted)
+    if not found:
+        raise MissingSource(f"{pattern}: no such text; there are: {', '.join(names)}")
+    return [SourceFile(names[name], f"{BUNDLED}/{name}") for name in found]
+
+
+def _hint(folder: str, found: Iterable[SourceFile]) -> str:
+    """How to name the code that a folder holds the most of; empty where there is none."""
+    code = Counter(file.format for file in found if file.format in ALSO_PLAIN).most_common(1)
+    return "".join(f"; for its {count:,} {kind} files write {folder}/**/*{kind}" for kind, count in code)
+
+
+def _shown(path: Path, base: Path) -> str:
+    return printable(path.relative_to(base) if path.is_relative_to(base) else path)
+
+
+def printable(path: str | Path) -> str:
+    """A path for messages: a file's name can be bytes that are no text, which are shown as \\xe9."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

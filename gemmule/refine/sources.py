@@ -1,0 +1,209 @@
+"""Source files to documents: the first step of the flow, text in.
+
+- txt, md, jsonl, parquet, csv, tsv and json, each plain, .gz or .zst, and source code (`files.py` finds them).
+- Read in a stream: a file may be larger than memory. A text of more than 64 KiB, be it a file or a record, is cut into
+  documents (`plain_text.py`).
+- Text is taken as it is, byte for byte: no newline translation, no normalisation; only a byte-order mark is no text.
+- What can't be read exactly is refused, naming file and line, or skipped and counted where the recipe says so
+  (`data.bad_records`); never repaired. Documents without text are passed over, and counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from gemmule.base.encodings import BYTE_ORDER_MARK, BadRecord, EmptyFile, nul_byte, text_blocks, wrong_bytes
+from gemmule.base.errors import WorkError
+from gemmule.refine import records
+from gemmule.refine.compressed import SUFFIXES, read_blocks, unreadable
+from gemmule.refine.files import BUNDLED, RECORDS, MissingSource, SourceFile, absolute, is_bundled, printable, resolve
+from gemmule.refine.json_records import read_json
+from gemmule.refine.plain_text import LONGEST, cut
+
+__all__ = [
+    "BUNDLED", "Document", "MissingSource", "SourceFile", "Tally", "absolute", "fingerprint", "is_bundled", "printable",
+    "read_documents", "resolve", "seekable", "texts_in",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text and where it stands: `position` is the byte offset in the (decompressed) file for plain text, the line
+    number from 1 for jsonl and csv, the record's number from 1 for json, the row from 0 for parquet. The documents
+    that a long record is cut into have the same."""
+
+    text: str
+    source: str
+    position: int
+
+
+@dataclass
+class Tally:
+    """What was not taken as it stands, and how far reading is."""
+
+    empty: int = 0  # documents without text
+    cut: int = 0  # records that were cut into several documents
+    bad: int = 0  # records that were skipped, or files that are no text
+    empty_files: int = 0  # that were skipped
+    first_bad: str = ""  # what was wrong with the first of them
+    stored_bytes: int = 0  # of the file that is being read: how many, as stored, are behind
+
+    def skip(self, error: BadRecord) -> None:
+        self.empty_files += isinstance(error, EmptyFile)
+        self.bad += not isinstance(error, EmptyFile)
+        self.first_bad = self.first_bad or str(error)
+
+
+def fingerprint(
+    file: SourceFile, known: Mapping[str, Any] | None = None, on_read: Callable[[int], object] = int
+) -> dict[str, Any]:
+    """What tells whether a source changed: {"name", "size", "mtime_ns", "sha256"}.
+
+    The sha256 is taken from `known`, an earlier fingerprint of the file, where size and time of change are the same;
+    else the file is read, and `on_read` told how far that is.
+    """
+    try:
+        status = file.path.stat()
+        if known and (known.get("size"), known.get("mtime_ns")) == (status.st_size, status.st_mtime_ns):
+            sha256 = known["sha256"]
+        else:
+            sha256 = _sha256(file.path, on_read)
+    except OSError as error:
+        raise unreadable(file.name, error) from None
+    return {"name": file.name, "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256}
+
+
+def _sha256(path: Path, on_read: Callable[[int], object]) -> str:
+    whole = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            whole.update(block)
+            on_read(file.tell())
+    return whole.hexdigest()
+
+
+def read_documents(
+    file: SourceFile, field: str = "text", tally: Tally | None = None, *, skip_bad: bool = False
+) -> Iterator[Document]:
+    """The documents in a file, in order. `field` is the one that holds the text in records.
+
+    Documents of nothing but white space are passed over; `tally` counts them, and what else is not as it stands there.
+
+    Raises BadRecord, a RequestError, naming file and line (row, in parquet) for what isn't UTF-8, or no record whose
+    `field` is a text, unless `skip_bad`; WorkError naming the file for an archive that is cut short or damaged.
+    """
+    tally = tally if tally is not None else Tally()
+    try:
+        for position, text in _texts(file, field, tally):
+            if isinstance(text, BadRecord):
+                if not skip_bad:
+                    raise text
+                tally.skip(text)
+                continue
+            if file.format in RECORDS:
+                parts = _parts_of(position, text)
+            else:
+                assert isinstance(text, str)
+                parts = iter([(position, text)])
+            del text
+            for number, (place, part) in enumerate(parts):
+                tally.cut += number == 1
+                if part.strip():
+                    yield Document(part, file.name, place)
+                else:
+                    tally.empty += 1
+    except BadRecord as error:
+        if not skip_bad:
+            raise
+        tally.skip(error)
+
+
+def _parts_of(position: int, text: str | bytes) -> Iterator[tuple[int, str]]:
+    """A record's text: in one, or cut into documents if it is long."""
+    if isinstance(text, str) and len(text) <= LONGEST and (len(text) <= LONGEST // 4 or len(text.encode()) <= LONGEST):
+        yield position, text
+        return
+    content = memoryview(text.encode() if isinstance(text, str) else text)
+    del text
+    blocks = (content[start : start + 2**20] for start in range(0, len(content), 2**20))
+    yield from ((position, part.decode()) for _, part in cut(blocks))
+
+
+def _texts(file: SourceFile, field: str, tally: Tally) -> records.Texts:
+    if file.format == ".parquet":
+        return _read_parquet(file, field, tally)
+
+    def on_read(stored: int) -> None:
+        tally.stored_bytes = stored
+
+    return texts_in(text_blocks(read_blocks(file.path, file.name, on_read), file.name), file.format, file.name, field)
+
+
+def texts_in(blocks: Iterable[bytes], extension: str | None, name: str, field: str) -> records.Texts:
+    """The texts in a file of this kind (but parquet), each with its position."""
+    if extension == ".jsonl":
+        return records.read_jsonl(blocks, name, field)
+    if extension == ".json":
+        return read_json(blocks, name, field)
+    if extension in records.DELIMITERS:
+        return records.read_csv(blocks, name, field, extension)
+    return _read_plain(blocks, name)
+
+
+def _read_plain(blocks: Iterable[bytes], name: str) -> records.Texts:
+    line = 1
+    for offset, content in cut(blocks):
+        if offset == 0 and content.startswith(BYTE_ORDER_MARK):
+            offset, content = len(BYTE_ORDER_MARK), content.removeprefix(BYTE_ORDER_MARK)
+        try:
+            text = content.decode()
+            if (place := content.find(b"\0")) < 0:
+                yield offset, text
+            else:
+                yield offset, nul_byte(_place(name, line, offset, content, place))
+        except UnicodeDecodeError as error:
+            yield offset, wrong_bytes(error, _place(name, line, offset, content, error.start))
+        line += content.count(b"\n")
+
+
+def _place(name: str, line: int, offset: int, content: bytes, place: int) -> str:
+    before = content.count(b"\n", 0, place)
+    return f"{name}, line {line + before} (byte {offset + place})"
+
+
+def _read_parquet(file: SourceFile, field: str, tally: Tally) -> records.Texts:
+    import pyarrow
+
+    def on_share(share: float) -> None:
+        tally.stored_bytes = int(share * size)
+
+    try:
+        size = file.path.stat().st_size
+        with seekable(file) as stream:
+            yield from records.read_parquet(stream, file.name, field, on_share)
+    except pyarrow.ArrowException as error:
+        raise WorkError(f"{file.name}: not parquet, or cut short or damaged ({error})") from None
+    except OSError as error:
+        if error.errno is None:  # pyarrow's own word for pages that can't be decoded
+            raise WorkError(f"{file.name}: damaged ({error})") from None
+        raise unreadable(file.name, error) from None
+
+
+@contextmanager
+def seekable(file: SourceFile) -> Iterator[IO[bytes]]:
+    """The file opened; if it is compressed, a decompressed copy that vanishes when closed: parquet needs to jump."""
+    if file.path.suffix.lower() not in SUFFIXES:
+        with file.path.open("rb") as stream:
+            yield stream
+        return
+    with tempfile.TemporaryFile() as copy:
+        for block in read_blocks(file.path, file.name):
+            copy.write(block)
+        copy.seek(0)
+        yield copy

@@ -1,0 +1,382 @@
+"""Runs a recipe: skips what is already made, resumes what is not, refuses to mix settings.
+
+Before any work the whole plan (`plan.py`) is compared with what lies in the run folder: what matches is skipped; where
+settings changed, it is said what differs and what would be remade. Then each missing step is made (`steps.py`), in
+order, and published whole; the same command after an interruption finishes the rest.
+
+Nothing here imports torch: a run that has nothing to do says so at once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+
+from gemmule import recipe as recipes
+from gemmule.base import artifact, ranks, run_folder, signals
+from gemmule.base.errors import RequestError, WorkError
+from gemmule.base.locks import lock
+from gemmule.base.progress import say
+from gemmule.base.run_folder import FINGERPRINTS, RECIPE
+from gemmule.plan import prerequisites
+from gemmule.plan.plan import Plan, Step
+from gemmule.refine import sources
+from gemmule.run import status
+from gemmule.train.tracking import import_tracker
+
+if TYPE_CHECKING:
+    from gemmule.teach.teaching import Teaching
+
+VERBS = {"refine": "documents", "tokenize": "tokens", "teach": "targets", "train": "model", "evaluate": "evaluation"}
+REPORT, SUMMARY = "report.html", "summary.json"
+OUTSIDE = ("data.sources", ".from", ".start_from")  # keys that name files, which are known by their contents
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Which of several processes this one is, from 1."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Worker:
+        """ "3/16". Raises RequestError."""
+        match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise RequestError(f"--worker {text}: should be NUMBER/COUNT with a number from 1 to the count, as in 3/16")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"worker {self.number}/{self.count}"
+
+
+def report(folder: Path) -> Path:
+    """Writes `report.html` of a run folder, finished or not, and gives its path. Takes no lock: a run may go on."""
+    if not (folder / RECIPE).is_file():
+        raise RequestError(f"{folder}: not a run folder: it has no {RECIPE}")
+    if not run_folder.is_run(folder):
+        raise RequestError(f"{folder}: not a run folder: gemmule made nothing in it")
+    artifact.check_writable(folder / REPORT)
+    from gemmule.run.summary import write_report_so_far
+
+    write_report_so_far(Plan(recipes.read(folder / RECIPE), folder / RECIPE, folder))
+    return folder / REPORT
+
+
+class Family:
+    """A recipe's models and the folder that they are made in."""
+
+    def __init__(self, raw: dict[str, Any], origin: Path, out: Path | None = None) -> None:
+        """`raw` is the recipe's TOML, read from `origin`. Raises RequestError for what can't be run as it is."""
+        self.raw, self.origin = raw, origin
+        self.plan = Plan(raw, origin, out)
+        self.out = self.plan.out
+
+    @classmethod
+    def from_file(cls, path: Path, overrides: Iterable[str] = (), out: Path | None = None) -> Family:
+        return cls(recipes.read(path, overrides), path, out)
+
+    def chosen(self, verb: str | None, models: Iterable[str] = ()) -> list[Step]:
+        """The steps of one verb (all for None) for some models (all if none are named), and all that they need."""
+        wanted = set(models)
+        for name in wanted:
+            if name not in self.plan.recipe.models:
+                raise RequestError(f"--model {name}: no such model; there are: {', '.join(self.plan.recipe.models)}")
+        if verb is None:
+            return list(self.plan.steps)
+        ends = [step for step in self.plan.steps if step.kind == VERBS[verb]]
+        if wanted and verb == "teach":
+            taught_by = {recipes.join_names(self.plan.recipe.models[name].teachers) for name in wanted}
+            ends = [step for teachers, step in self.plan.targets.items() if teachers in taught_by]
+        elif wanted:
+            ends = [step for step in ends if step.model is None or step.model in wanted]
+        if not ends:
+            raise RequestError(f"{verb}: this recipe has nothing to {verb}" + _teach_hint(verb))
+        needed: set[Step] = set()
+        queue = list(ends)
+        while queue:
+            step = queue.pop()
+            if step not in needed:
+                needed.add(step)
+                queue += step.inputs.values()
+        return [step for step in self.plan.steps if step in needed]
+
+    def compare(
+        self, steps: Iterable[Step], found: Mapping[Step, list[str]] = {}
+    ) -> tuple[list[Step], dict[Step, list[str]]]:
+        """Which steps have nothing made yet; and which, beside those found before, must be remade, and why."""
+        missing: list[Step] = []
+        stale = dict(found)
+        for step in steps:
+            follows = [role for role, source in step.inputs.items() if source in stale]
+            known = all(source.path.exists() for source in step.inputs.values())
+            there = step.path if step.path.exists() else next(iter(reversed(step.checkpoints)), None)
+            if there is None:
+                missing.append(step)
+                continue
+            kind = step.kind if there == step.path else "checkpoint"
+            try:
+                made = artifact.read(there)
+            except WorkError:
+                if kind == step.kind:
+                    raise
+                missing.append(step)  # a damaged checkpoint: training sets it aside and takes the one before
+                continue
+            hashes = (
+                {role: source.artifact.hash for role, source in step.inputs.items()} if known else made.manifest.inputs
+            )
+            reasons = artifact.differences(made, kind, step.settings, made.manifest.inputs if follows else hashes)
+            if reasons or follows:
+                stale[step] = [reason + self._moved(reason) for reason in reasons] or [
+                    f"its {', '.join(follows)} would be remade"
+                ]
+            elif there != step.path:
+                missing.append(step)
+        return missing, stale
+
+    def run(
+        self, verb: str | None = None, models: Iterable[str] = (), remake: bool = False, force: bool = False
+    ) -> None:
+        """Makes what is missing. Raises RequestError where settings changed and `remake` is not given; and, without
+        `force`, where that can't fit into this machine.
+        """
+        if ranks.rank():
+            self._take_part()
+            return
+        steps = self.chosen(verb, models)
+        self._check_folder()
+        self._check_machine(steps, remake, force)
+        with lock(self.out), status.kept(self.out):
+            missing, stale = self.compare(steps)
+            if stale:  # and what was made from it, asked for or not
+                others = [step for step in self.plan.steps if step not in steps and _made_from(step, stale)]
+                _, stale = self.compare(others, stale)
+            if stale and not remake:
+                raise RequestError(self._explain(stale))
+            if (missing_text := self.plan.missing_text) is not None:
+                if self.plan.documents in stale:
+                    raise missing_text
+                say(f"{missing_text}; going on with {self.plan.documents.path}, which was made from it")
+            for step in stale:
+                self._retire(step)
+            if stale:
+                self._retire_results()
+            self._write_recipe()
+            if missing or stale:
+                self._make(steps)
+            if verb is None:
+                self._report(force=bool(missing or stale))
+            elif not (missing or stale):
+                say(f"{verb}: nothing to do; it is made in {self.out}")
+
+    def _check_machine(self, steps: list[Step], remake: bool = False, force: bool = False) -> None:
+        """Raises RequestError where what is still to be made needs what this machine lacks: an extra, a device, room.
+
+        Several processes share a model, so whether it fits is not judged then; nor with `force`.
+        """
+        missing, stale = self.compare(steps)
+        if not (missing or stale) or (stale and not remake):
+            return
+        prerequisites.check([*missing, *stale], self.plan)
+        if ranks.size() == 1 and not force:
+            from gemmule.estimate import fits
+
+            fits.check(self.plan, [*missing, *stale])
+
+    def _take_part(self) -> None:
+        """Another process than the first does its part of what the first one calls for, to the end."""
+        with signals.deferred():
+            from gemmule.plan import making as making  # imports torch
+
+        for path in ranks.calls():
+            making.take_part(next(step for step in self.plan.steps if str(step.path) == path), self.plan)
+
+    def teach(self, worker: Worker, models: Iterable[str] = (), force: bool = False) -> None:
+        """One worker's share of the targets.
+
+        That is what comes before them, if nobody has made it; its own segments, at the same time as other workers; and
+        if these were the last, the finished targets.
+        """
+        steps = self.chosen("teach", models)
+        needed = {source for step in steps for source in step.inputs.values()}
+        targets = [step for step in steps if step not in needed]
+        self._check_folder()
+        self._check_machine(steps, force=force)
+        with lock(self.out, shared=True, wait=say):
+            _, stale = self.compare(steps)
+            ready = not stale and all(self._prepared(step) for step in targets)
+        if not ready:
+            with lock(self.out, wait=say):
+                _, stale = self.compare(steps)
+                if stale:
+                    raise RequestError(self._explain(stale))
+                self._write_recipe()
+                self._make([step for step in steps if step in needed])
+                for step in targets:
+                    if not step.path.exists():
+                        self._teaching(step).prepare()
+        for step in targets:
+            with lock(self.out, shared=True, wait=say):
+                if step.path.exists():
+                    say(f"targets of {step.path.name}: made")
+                    continue
+                teaching = self._teaching(step)
+                teaching.teach(worker.number - 1, worker.count)
+                left = teaching.parts.absent
+            if left:
+                say(
+                    f"targets of {step.path.name}: {worker}'s share is done; other workers' {left} segments are not yet"
+                )
+                continue
+            with lock(self.out, wait=say):
+                if not step.path.exists():
+                    teaching.publish()
+
+    def _prepared(self, step: Step) -> bool:
+        """Whether these targets are made, or nothing but teaching is left to do."""
+        if step.path.exists():
+            return True
+        return all(source.path.exists() for source in step.inputs.values()) and self._teaching(step).parts.prepared
+
+    def _teaching(self, step: Step) -> Teaching:
+        with signals.deferred():
+            from gemmule.plan import making as making  # imports torch
+
+        return making.teaching(step, self.plan)
+
+    def _make(self, steps: list[Step]) -> None:
+        track = self.plan.recipe.machine.track
+        if track != "none" and any(step.kind == "model" and not step.path.exists() for step in steps):
+            import_tracker(track)  # whether it is there, before any work
+        with signals.deferred():
+            from gemmule.plan import making as making  # imports torch
+        from gemmule.run.outlook import Outlook
+
+        outlook = Outlook(self.plan, steps)
+        for step in steps:
+            signals.check()
+            _, stale = self.compare([step])  # its inputs may have come out otherwise than when it was made
+            if stale:
+                raise RequestError(self._explain(stale))
+            if not step.path.exists():
+                with outlook.making(step):
+                    making.make(step, self.plan)
+
+    def _report(self, force: bool) -> None:
+        report = self.out / REPORT
+        if not force and report.exists() and (self.out / SUMMARY).exists():
+            say(f"nothing to do: everything in {self.out} is made. Open {report}")
+            return
+        from gemmule.run.summary import write_summary_and_report
+
+        write_summary_and_report(self.plan)
+        say(f"done. Open {report}")
+
+    def _explain(self, stale: dict[Step, list[str]]) -> str:
+        lines = [f"{self.out} was made by other settings:"]
+        for step, reasons in stale.items():
+            lines += [f"  {step.path.relative_to(self.out)}: {reason}" for reason in reasons]
+        lines.append("Nothing was touched. --remake moves these to old/ and makes them anew; --out runs elsewhere.")
+        return "\n".join(lines)
+
+    def _moved(self, reason: str) -> str:
+        """Of a difference in something from outside, known by its contents: where it was, and where it is now."""
+        key = reason.partition(": ")[0]
+        try:
+            before = _value(tomllib.loads((self.out / RECIPE).read_text(encoding="utf-8")), key)
+        except (OSError, ValueError):
+            return ""
+        now = _value(self._as_it_runs(), key)
+        return f" ({before} -> {now})" if key.endswith(OUTSIDE) and before and now and before != now else ""
+
+    def _retire(self, step: Step) -> None:
+        place = step.path.parent if step.kind == "model" else step.path  # a model goes with all that led to it
+        if place.exists():
+            moved = artifact.retire(place, self.out / "old" / place.relative_to(self.out).parent)
+            say(f"moved {place} to {moved}")
+
+    def _retire_results(self) -> None:
+        """The report and the summary tell of what went to old/."""
+        for path in (self.out / REPORT, self.out / SUMMARY):
+            if path.exists():
+                artifact.retire(path, self.out / "old")
+
+    def _write_recipe(self) -> None:
+        """The recipe as it ran, overrides included, runnable from where it lies.
+
+        A file that is not as gemmule writes it is its user's: it stays, if it is the recipe that was given (it says
+        what runs, or `_check_folder` refused), and moves to old/ else.
+        """
+        path, text = self.out / RECIPE, tomli_w.dumps(self._as_it_runs())
+        artifact.write_json(self.out / FINGERPRINTS, self.plan.fingerprints)
+        if _is_users(path):
+            if self._is_given(path):
+                return
+            moved = artifact.retire(path, self.out / "old")
+            say(f"moved {path}, which was changed by hand, to {moved}")
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            artifact.replace_file(path, text.encode("utf-8"))
+
+    def _check_folder(self) -> None:
+        """Raises RequestError where something that gemmule did not make would have to be written to."""
+        run_folder.check_free(self.out)
+        path = self.out / RECIPE
+        if self._is_given(path) and _is_users(path) and recipes.read(path) != self.raw:
+            raise RequestError(
+                f"{path}: changed by hand, so that --set can't be written into it: write the keys into it, or give a "
+                "recipe from outside the run folder"
+            )
+
+    def _is_given(self, path: Path) -> bool:
+        """Whether the recipe in the run folder is the one that was given, by whatever name."""
+        return path.exists() and self.origin.exists() and path.samefile(self.origin)
+
+    def _as_it_runs(self) -> dict[str, Any]:
+        """The recipe's TOML with every path in it absolute."""
+        raw: dict[str, Any] = json.loads(json.dumps(self.raw))
+        for key in ("sources", "exclude"):
+            if key in raw["data"]:
+                raw["data"][key] = [sources.absolute(pattern, self.plan.base) for pattern in raw["data"][key]]
+        for section in [raw["tokenizer"], *raw["models"].values()]:
+            for key in ("from", "start_from"):
+                named = section.get(key)
+                if named and named not in self.plan.recipe.models and self.plan.locate(named).exists():
+                    section[key] = str(self.plan.locate(named).resolve())
+        return raw
+
+
+def _is_users(path: Path) -> bool:
+    """Whether a recipe in a run folder is not as gemmule writes it: it has comments, another form, or is a link."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return path.is_symlink() or tomli_w.dumps(tomllib.loads(text)) != text
+    except FileNotFoundError:
+        return path.is_symlink()
+    except ValueError:
+        return True
+
+
+def _value(raw: dict[str, Any], key: str) -> Any:
+    """That of a dotted key in a recipe's TOML; None where it is not there. A model's name may hold dots."""
+    section: Any = raw
+    first, _, rest = key.partition(".")
+    name, _, last = rest.rpartition(".")
+    for part in (first, name, last) if name else (first, last):
+        section = section.get(part) if isinstance(section, dict) else None
+    return section
+
+
+def _made_from(step: Step, roots: Iterable[Step]) -> bool:
+    return step in roots or any(_made_from(source, roots) for source in step.inputs.values())
+
+
+def _teach_hint(verb: str) -> str:
+    return " (no student has distill.targets)" if verb == "teach" else ""

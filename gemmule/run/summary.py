@@ -1,0 +1,200 @@
+"""summary.json and report.html of a run, from what its steps have left: all of them, or those that are finished.
+
+While a run goes on nothing here imports torch: looking at it takes no time from it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shlex
+import sys
+from typing import Any
+
+from gemmule import recipe as recipes
+from gemmule.base import artifact
+from gemmule.base.run_folder import RECIPE
+from gemmule.plan.plan import Plan, Step
+from gemmule.report import write_report
+from gemmule.report.contents import ModelReport, Progress, ReportData, Role
+from gemmule.run import status
+from gemmule.tokenize.shards import TokenShards
+from gemmule.train import metrics, pace
+
+FIGURES = (
+    "perplexity", "bits_per_byte", "ece", "accuracy", "kl_to_teacher", "agreement", "parameters", "embedding_parameters"
+)  # fmt: skip
+
+
+def write_summary_and_report(plan: Plan) -> None:
+    """summary.json and report.html of a run whose steps are all finished."""
+    models = _models(plan)
+    artifact.write_json(plan.out / "summary.json", {"models": {name: model.figures for name, model in models.items()}})
+    command = shlex.join(["gemmule", *sys.argv[1:]])
+    _write(plan, models, datetime.date.today().isoformat(), command)
+
+
+def write_report_so_far(plan: Plan) -> None:
+    """report.html of a run that may go on meanwhile, or have stopped."""
+    now = datetime.datetime.now().isoformat(" ", "minutes")
+    found = status.read(plan.out)
+    running = found is not None and found.state == "running"
+    command = shlex.join(["gemmule", "run", str(plan.out / RECIPE)])
+    _write(plan, _models(plan, running), now, command, running, _standing(found))
+
+
+def _standing(found: status.Status | None) -> str:
+    """How a run stands that stopped before its end; empty where it did not."""
+    if found is None or found.state not in ("failed", "resume"):
+        return ""
+    when = datetime.datetime.fromisoformat(found.time).astimezone().isoformat(" ", "minutes")[:16]
+    said = f": {found.message}" if found.message else ""
+    resume = f". Resume with: {found.resume_with}" if found.resume_with else ""
+    return f"{'Failed' if found.state == 'failed' else 'Interrupted'}, {when}{said}{resume}"
+
+
+def _write(
+    plan: Plan,
+    models: dict[str, ModelReport],
+    created: str,
+    command: str,
+    running: bool = False,
+    standing: str = "",
+) -> None:
+    report = ReportData(
+        name=plan.recipe.name,
+        created=created,
+        command=command,
+        machine="" if any(model.progress for model in models.values()) else _machine(plan),
+        text=_text(plan),
+        models=models,
+        recipe=(plan.out / RECIPE).read_text(encoding="utf-8"),
+        running=running,
+        standing=standing,
+    )
+    write_report(report, plan.out / "report.html")
+
+
+def _machine(plan: Plan) -> str:
+    import torch
+
+    from gemmule.base.device import choose_device
+
+    device = choose_device(plan.recipe.machine.device)
+    return f"{os.cpu_count()} CPU cores, {device.type}, torch {torch.__version__}"
+
+
+def _models(plan: Plan, running: bool = False) -> dict[str, ModelReport]:
+    evaluations = {
+        step.model: json.loads((step.path / "evaluation.json").read_text(encoding="utf-8"))
+        for step in plan.steps
+        if step.kind == "evaluation" and step.path.exists()
+    }
+    return {name: _model(name, plan, evaluations, running) for name in plan.recipe.models}
+
+
+def _model(name: str, plan: Plan, evaluations: dict[str | None, dict[str, Any]], running: bool = False) -> ModelReport:
+    model, step, evaluation = plan.recipe.models[name], plan.model_step(name), evaluations.get(name, {})
+    records = metrics.read(plan.out / "models" / name)
+    steps = [record for record in records if "loss" in record]
+    tokens = steps[-1]["tokens"] if steps else None
+    taught, teachers_of = bool(model.teachers), plan.teachers_of(name)
+    teachers = {teacher for other in plan.recipe.models.values() for teacher in other.teachers}
+    role: Role = "teacher" if name in teachers else "student" if taught else "control" if model.like else "model"
+    made = step.path.exists()
+    own = evaluation.get("flops_per_token")
+    asked: list[Any] = [evaluations.get(teacher, {}).get("flops_per_token") for teacher in model.teachers]
+    figures = {key: evaluation.get(key) for key in FIGURES} | {
+        "train_tokens": tokens,
+        "train_tokens_asked": model.train.tokens if model.train is not None else None,
+        "train_flops": 3 * own * tokens if own and tokens else None,
+        "teacher_flops": sum(asked) * tokens if taught and tokens and None not in asked else None,
+        "seconds": steps[-1]["seconds"] if steps else None,
+    }
+    return ModelReport(
+        role=role,
+        progress=None if made or model.train is None else _progress(step, plan, steps, running),
+        learn_from=recipes.join_names(model.teachers) if taught else None,
+        start_from=model.start_from,
+        cut=_cut(step) if made and model.start_from is not None else "",
+        like=model.like,
+        origin=model.from_,
+        figures=figures,
+        curve=[
+            {"tokens": r["tokens"], "loss": r["validation_loss"]}
+            for r in records
+            if r.get("validation_loss") is not None
+        ],
+        objective=metrics.objective(model.distill, taught),
+        training=[{"tokens": record["tokens"], "loss": record["loss"]} for record in steps],
+        calibration=evaluation.get("calibration", []),
+        against=next(iter(teachers_of)) if len(teachers_of) == 1 else None,
+        agreement=evaluation.get("agreement_by_entropy", []),
+        samples=evaluation.get("samples", []),
+        settings=step.settings,
+        lineage=[{"hash": key, **entry} for key, entry in step.artifact.manifest.ancestry.items()] if made else [],
+        warnings=_warnings(plan, steps, figures["train_tokens_asked"] if made else None),
+    )
+
+
+def _cut(step: Step) -> str:
+    from gemmule.model import weights
+    from gemmule.plan.making import describe_own_cut
+
+    return describe_own_cut(step, weights.read_config(step.path))
+
+
+def _progress(step: Step, plan: Plan, records: list[dict[str, Any]], running: bool) -> Progress:
+    """How far the training of a step's model is, from the records of its steps; what is left, while it goes on."""
+    assert step.model is not None
+    train = plan.recipe.models[step.model].train
+    assert train is not None
+    length = plan.recipe.data.sequence_length
+    if not records:
+        return Progress(train.steps(length))
+    last, speed = records[-1], records[-1]["tokens_per_second"]
+    left = (train.steps(length) - last["step"]) * last["tokens"] / last["step"]
+    written = (step.path.parent / metrics.METRICS).stat().st_mtime
+    return Progress(
+        steps=train.steps(length),
+        step=last["step"],
+        loss=last["loss"],
+        tokens_per_second=speed,
+        seconds_left=left / speed if speed and running else None,
+        last_step=datetime.datetime.fromtimestamp(written).isoformat(" ", "seconds"),
+        checkpoints=[pace.step_of(path) for path in step.checkpoints],
+    )
+
+
+def _text(plan: Plan) -> dict[str, Any]:
+    """What the report says of the text, as far as it is made."""
+    text: dict[str, Any] = {"sources": [file.name for file in plan.files]}
+    if plan.documents.path.exists():
+        documents = json.loads((plan.documents.path / "summary.json").read_text(encoding="utf-8"))
+        text["documents"] = documents["train_documents"] + documents["validation_documents"]
+    if all(step.path.exists() for step in plan.tokens.values()):
+        train, validation = (TokenShards(plan.tokens[split].path) for split in ("train", "validation"))
+        text |= {
+            "train_tokens": len(train),
+            "validation_tokens": len(validation),
+            "validation_bytes": validation.text_bytes,
+            "vocabulary_size": train.vocabulary_size,
+            "bytes_per_token": train.text_bytes / len(train),
+        }
+    return text
+
+
+def _warnings(plan: Plan, records: list[dict[str, Any]], asked: int | None) -> list[str]:
+    """What a reader of the figures should know; `asked` is the recipe's `train.tokens`."""
+    if not records:
+        return []
+    warnings = []
+    tokens, available = records[-1]["tokens"], len(TokenShards(plan.tokens["train"].path))
+    if tokens > 1.5 * available:
+        warnings.append(f"read the text {tokens / available:.1f} times: more text would help more than more tokens")
+    if asked is not None and abs(tokens - asked) > asked / 100:
+        warnings.append(f"trained on {tokens:,} tokens, where train.tokens = {asked:,}")
+    if damaged := sum(record.get("damaged_windows", 0) for record in records):
+        warnings.append(f"skipped {damaged:,} windows whose tokens or stored targets were damaged")
+    return warnings

@@ -1,0 +1,208 @@
+"""Approximate likelihood matching: a teacher with another tokenizer (Minixhofer et al., arXiv 2503.20083; tokenkit).
+
+Two tokenizers cut the same text differently, but every so often both end a token at the same byte. Between two such
+ends lies a chunk, and of a chunk both models say how likely it is: the product over their tokens of it. The student is
+to find each chunk as likely as its teacher does.
+
+Chunk by chunk that is the KL between two events, "this chunk" and "any other", with probabilities p^(1/t) and q^(1/t),
+times t, in the limit of a large t (the paper takes 100; "binary_kl_temp_limit" in tokenkit). With the chunk's losses
+a = -log p and b = -log q in nats this is
+
+    a log(a / b) + b - a,      derivative in b:  1 - a / b
+
+so the next-token loss of a chunk counts the less the closer the student is to its teacher, and nothing where both
+agree.
+
+The student's own windows are read by both: the teacher's tokenizer cuts the text of a window anew, after its `<bos>`.
+What the teacher says of a window is one number a chunk, so it is kept: later epochs don't ask again.
+B windows of T tokens, N = B * T, C chunks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gemmule.base.errors import RequestError
+from gemmule.losses.fused_head import fused_loss
+from gemmule.losses.head import DenseTeacher, token_losses
+from gemmule.model.transformer import Gemma2
+from gemmule.teach.teachers.teachers import Teacher
+from gemmule.tokenize.tokenizer import Tokenizer, byte_level_bytes
+from gemmule.tokenize.windows import Batch
+
+END = b"\xff"  # stands for <eos>: no text holds this byte
+LARGEST_LOGITS = 2**24  # numbers in a chunk of logits
+SMALLEST_LOSS = 1e-4  # nats: of a chunk that a model is sure of
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """What a teacher thinks of the chunks of a batch."""
+
+    of_token: Tensor  # [N] int64: the chunk of each of the student's targets; C where it is in none
+    losses: Tensor  # [C] float32: the teacher's, nats
+
+
+class ByteAligned:
+    """A teacher with its own tokenizer, asked about windows in the student's tokens."""
+
+    def __init__(self, teacher: Teacher, theirs: Tokenizer, ours: Tokenizer) -> None:
+        """Raises RequestError for a tokenizer whose tokens are not pieces of the text."""
+        self.teacher, self.tokenizer = teacher, theirs
+        self.their_bytes, self.our_bytes = token_bytes(theirs), token_bytes(ours)
+
+        self._known: dict[tuple[int, int], tuple[NDArray[np.int32], Tensor]] = {}  # by start, and tokens learned
+
+    def chunks(self, batch: Batch) -> Chunks:
+        """The chunks of a batch of the student's windows."""
+        windows = list(zip(batch.starts.tolist(), batch.mask.sum(axis=1).tolist(), strict=True))
+        unknown = [row for row, window in enumerate(windows) if window not in self._known]
+        if unknown:
+            asked = self._ask([batch.targets[row][batch.mask[row]] for row in unknown])
+            self._known |= {windows[row]: answer for row, answer in zip(unknown, asked, strict=True)}
+        losses = torch.cat([self._known[window][1] for window in windows])
+        of_token = np.full(batch.targets.shape, len(losses))
+        first = 0
+        for row, window in enumerate(windows):
+            numbers, own = self._known[window]
+            of_token[row, batch.mask[row]] = np.where(numbers < 0, len(losses), numbers + first)
+            first += len(own)
+        device = self.teacher.device
+        return Chunks(torch.from_numpy(of_token).flatten().to(device), losses.to(device))
+
+    @torch.no_grad()
+    def _ask(self, windows: list[NDArray[np.int64]]) -> list[tuple[NDArray[np.int32], Tensor]]:
+        """For each window of the student's tokens the chunk of each, or -1, and the teacher's losses of the chunks."""
+        aligned = [self._align(tokens) for tokens in windows]
+        opening = (self.tokenizer.opening or [self.tokenizer.eos_id])[0]  # or the first token would have no loss
+        length = max(len(ids) for ids, _, _ in aligned)
+        inputs = np.full((len(windows), length), self.tokenizer.pad_id)
+        targets = inputs.copy()
+        for row, (ids, _, _) in enumerate(aligned):
+            inputs[row, : len(ids)] = [opening, *ids[:-1]]
+            targets[row, : len(ids)] = ids
+        device = self.teacher.device
+        expected = self.teacher.expect(torch.from_numpy(inputs).to(device))
+        if not isinstance(expected, DenseTeacher):
+            raise RequestError("alm needs one teacher that gives whole distributions")
+        losses = next_token_losses(expected, torch.from_numpy(targets).to(device).flatten()).view(targets.shape).cpu()
+        answers = []
+        for row, (ids, theirs, ours) in enumerate(aligned):
+            inside = torch.from_numpy(theirs >= 0)
+            sums = torch.zeros(int(theirs.max(initial=-1)) + 1)
+            sums.index_add_(0, torch.from_numpy(theirs)[inside], losses[row, : len(ids)][inside])
+            answers.append((ours.astype(np.int32), sums))
+        return answers
+
+    def _align(self, tokens: NDArray[np.int64]) -> tuple[list[int], NDArray[np.int64], NDArray[np.int64]]:
+        """The teacher's ids of a window's text, and the chunk of each of them and of the student's tokens, or -1.
+
+        A window may begin or end within a character. These bytes are in no chunk.
+        """
+        pieces = [self.our_bytes[token] for token in tokens.tolist()]
+        whole = b"".join(pieces)
+        start = first_character(whole)
+        ids = encode_text(whole[start:], self.tokenizer) or [self.tokenizer.eos_id]
+        theirs = start + np.cumsum([len(self.their_bytes[token]) for token in ids])
+        ours = np.cumsum([len(piece) for piece in pieces])
+        read = b"".join(self.their_bytes[token] for token in ids)
+        if not whole[start:].startswith(read):  # its tokenizer changed the text, as Gemma's does with U+2581
+            return ids, np.full(len(ids), -1), np.full(len(ours), -1)
+        ends = np.intersect1d(theirs, ours)
+        return ids, _chunk_of(theirs, start, ends), _chunk_of(ours, start, ends)
+
+
+def _chunk_of(token_ends: NDArray[np.int64], start: int, ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The number of the chunk that each token lies in, -1 after the last end; the first chunk begins at `start`."""
+    numbers = np.searchsorted(ends, token_ends, side="left")
+    begins = np.concatenate([[0], token_ends[:-1]])
+    return np.where((numbers < len(ends)) & (begins >= start), numbers, -1)
+
+
+def first_character(text: bytes) -> int:
+    """Where the first character begins in text that may have been cut within one; `END` counts as a character."""
+    return next((place for place, byte in enumerate(text) if byte & 0xC0 != 0x80 or byte == END[0]), len(text))
+
+
+def encode_text(text: bytes, tokenizer: Tokenizer) -> list[int]:
+    """The ids of text with `END` for each `<eos>`; what is left of a character at the end is left out."""
+    ids: list[int] = []
+    for encoded in tokenizer.encode_batch([part.decode(errors="ignore") for part in text.split(END)]):
+        ids += [*encoded, tokenizer.eos_id]
+    return ids[:-1]
+
+
+def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
+    """The bytes of text that each token stands for; `END` for `<eos>`, none for other control tokens."""
+    inner = tokenizer.inner
+    pieces = [b""] * tokenizer.vocabulary_size
+    added = inner.get_added_tokens_decoder()
+    model = str(inner.pre_tokenizer)
+    byte_level = "ByteLevel" in model
+    if not byte_level and inner.token_to_id("<0x00>") is None:
+        raise RequestError(f"{tokenizer.folder or 'this tokenizer'}: its tokens can't be aligned with others by bytes")
+    for name, number in inner.get_vocab(with_added_tokens=True).items():
+        if number in added:
+            pieces[number] = b"" if added[number].special else name.encode()
+        elif byte_level:
+            pieces[number] = byte_level_bytes(name)
+        elif len(name) == 6 and name.startswith("<0x"):
+            pieces[number] = bytes.fromhex(name[3:5])
+        else:
+            pieces[number] = name.replace("▁", " ").encode()
+    pieces[tokenizer.eos_id] = END
+    return pieces
+
+
+def chunk_losses(teacher: Tensor, student: Tensor) -> Tensor:
+    """a log(a / b) + b - a of losses a, b [C] in nats: 0 where they are equal."""
+    a, b = teacher.clamp(min=SMALLEST_LOSS), student.clamp(min=SMALLEST_LOSS)
+    return a * (a / b).log() + b - a
+
+
+def alm_loss(
+    model: Gemma2,
+    inputs: dict[str, Tensor],
+    targets: Tensor,
+    chunks: Chunks,
+    *,
+    mask: Tensor,
+    denominator: float,
+    next_token_weight: float = 0.0,
+) -> Tensor:
+    """The sum of the chunks' losses over `denominator`; a scalar. `next_token_weight` is the next-token loss's share.
+
+    The chunks' losses depend on the model only through its tokens' losses, so their gradient is that of a weighted sum
+    of these: the fused head takes it, and no logits are kept.
+
+    Args:
+        targets: [B, T], the next tokens.
+        mask: [B, T], True where a token is learned.
+    """
+
+    def loss(hidden: Tensor, weight: Tensor, cap: float | None) -> Tensor:  # hidden [B, T, D]
+        with torch.no_grad():
+            losses = next_token_losses(DenseTeacher(hidden.flatten(0, 1), weight, cap), targets.flatten())  # [N]
+        with torch.enable_grad():
+            leaf = losses.requires_grad_()
+            count = len(chunks.losses)
+            ours = leaf.new_zeros(count + 1).index_add(0, chunks.of_token, leaf)[:count]  # [C]
+            plain = leaf[mask.flatten()].sum()
+            total = (1 - next_token_weight) * chunk_losses(chunks.losses, ours).sum() + next_token_weight * plain
+            (counts,) = torch.autograd.grad(total, leaf)  # [N]: what a nat of each token's loss counts
+        surrogate = fused_loss(hidden, weight, cap, targets, mask=counts.view_as(targets), denominator=denominator)
+        return surrogate + (total.detach() / denominator - surrogate.detach())
+
+    return model(**inputs, targets=loss)
+
+
+def next_token_losses(expected: DenseTeacher, targets: Tensor) -> Tensor:
+    """The loss of each target, [N], of which the logits are made some rows at a time."""
+    rows = max(1, LARGEST_LOGITS // (expected.hidden.shape[-1] if expected.weight is None else len(expected.weight)))
+    parts = (slice(first, first + rows) for first in range(0, len(expected), rows))
+    return torch.cat([token_losses(expected[part].logits(), targets[part]) for part in parts])

@@ -1,0 +1,164 @@
+"""Teachers of any architecture that transformers knows, from a folder, the hub or a GGUF file.
+
+- Code from a checkpoint is never run, and weights are safetensors or GGUF, never pickle.
+- Hidden states and head wherever these make the model's own logits, which is tried out once, on a few tokens; so the
+  teacher's [tokens, vocabulary] exists only a chunk at a time, in the student's fused head. A model whose head is no
+  such product gives its logits as they are, a micro-batch at a time.
+- Documents are kept apart by positions that begin anew with each of them: transformers takes such a batch for a packed
+  one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gemmule.base import host
+from gemmule.base.errors import RequestError, WorkError, first_line
+from gemmule.losses.head import DenseTeacher
+from gemmule.model.weights import check_finite
+
+TRIED = 8  # tokens on which the head is tried out
+
+
+class HuggingFaceTeacher:
+    """Any causal language model of transformers."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model.eval()
+        self.device: torch.device = model.device
+        head = model.get_output_embeddings()
+        self.vocabulary_size: int = len(head.weight) if head is not None else model.config.get_text_config().vocab_size
+        self.has_plain_head = head is not None and self._plain_head_is_exact()
+
+    @torch.no_grad()
+    def expect(self, ids: Tensor, documents: Tensor | None = None) -> DenseTeacher:
+        read: dict[str, Any] = {"input_ids": ids, "use_cache": False}
+        if documents is not None:
+            read["position_ids"] = positions_in(documents)
+        if not self.has_plain_head:
+            return DenseTeacher(self.model(**read).logits, None).flatten()
+        return self._plain_head(self.model.base_model(**read).last_hidden_state).flatten()
+
+    def _plain_head(self, hidden: Tensor) -> DenseTeacher:
+        """cap(scale · hidden · weight + bias), the scale multiplied into the hidden states."""
+        head, config = self.model.get_output_embeddings(), self.model.config.get_text_config()
+        scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+        bias = getattr(head, "bias", None)
+        return DenseTeacher(
+            hidden if scale == 1 else hidden * scale,
+            head.weight.detach(),
+            getattr(config, "final_logit_softcapping", None),
+            None if bias is None else bias.detach(),
+        )
+
+    @torch.no_grad()
+    def _plain_head_is_exact(self) -> bool:
+        ids = torch.arange(TRIED, device=self.device)[None] % self.vocabulary_size
+        own = self.model(input_ids=ids, use_cache=False).logits.float()
+        try:
+            ours = self._plain_head(self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state).logits()
+        except (AttributeError, RuntimeError):  # a backbone of another kind
+            return False
+        tolerance = 1e-4 if self.model.dtype == torch.float32 else 2e-2
+        return ours.shape == own.shape and bool((ours - own).abs().max() <= tolerance * own.abs().max())
+
+
+def positions_in(documents: Tensor) -> Tensor:
+    """Of each token in its document, from 0: [B, T]."""
+    places = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
+    begins = torch.ones_like(documents, dtype=torch.bool)
+    begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    return places - torch.where(begins, places, 0).cummax(dim=1).values
+
+
+def load(source: Path, device: torch.device) -> HuggingFaceTeacher:
+    """The model in a folder or a GGUF file; float32 on a CPU, elsewhere in the type that it is stored in.
+
+    Raises RequestError where transformers can't read it without code from the checkpoint or a weight is no number,
+    WorkError where the weights are incomplete.
+    """
+    transformers = _transformers()
+    where = {"gguf_file": source.name} if source.is_file() else {"use_safetensors": True}
+    try:
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            str(source.parent if source.is_file() else source),
+            dtype=torch.float32 if device.type == "cpu" or source.is_file() else "auto",
+            trust_remote_code=False,
+            output_loading_info=True,
+            **where,
+        )
+    except ImportError as error:
+        raise RequestError(f"{source}: {first_line(error)}; pip install 'gemmule[gguf]'") from error
+    except Exception as error:  # transformers raises what it comes across
+        raise RequestError(
+            f"{source}: transformers can't read it as a causal language model: {first_line(error)}"
+        ) from (error)
+    lacking = sorted(info["missing_keys"]) + [str(key) for key in info["mismatched_keys"]]
+    if lacking:
+        raise WorkError(f"{source}: its weights lack {lacking[0]}{' and others' if len(lacking) > 1 else ''}")
+    for name, weight in model.named_parameters():
+        check_finite(source, name, weight)
+    teacher = HuggingFaceTeacher(model.to(device))
+    host.give_back()
+    return teacher
+
+
+def sizes(teacher: HuggingFaceTeacher, sequence_length: int) -> dict[str, int | float]:
+    """Parameters, those of its embeddings, and the forward pass's FLOPs per token.
+
+    The FLOPs are 2 for each weight of a matrix and 2 · layers · width · T for attention over T / 2 tokens in the mean
+    (Kaplan et al. 2020, arXiv 2001.08361, table 1).
+    """
+    config = teacher.model.config.get_text_config()
+    parameters = sum(weight.numel() for weight in teacher.model.parameters())
+    table = teacher.model.get_input_embeddings().weight
+    head = teacher.model.get_output_embeddings().weight
+    tied = head.data_ptr() == table.data_ptr()
+    matrices = sum(weight.numel() for weight in teacher.model.parameters() if weight.dim() > 1)
+    multiplied = matrices - (0 if tied else table.numel())
+    attention = 2 * config.num_hidden_layers * config.hidden_size * sequence_length
+    return {
+        "parameters": parameters,
+        "embedding_parameters": table.numel() + (0 if tied else head.numel()),
+        "flops_per_token": 2.0 * multiplied + attention,
+    }
+
+
+def write_on(
+    teacher: HuggingFaceTeacher, ids: list[int], *, max_new_tokens: int, temperature: float, seed: int
+) -> list[int]:
+    """The ids that the model writes after `ids`, by transformers' own sampling.
+
+    Of ids that leave no room within the longest text that the model reads, the last ones.
+    """
+    longest = getattr(teacher.model.config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(longest, int) and len(ids) + max_new_tokens > longest:
+        ids = ids[max_new_tokens - longest :]
+    torch.manual_seed(seed)
+    sampling = (
+        {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        if temperature > 0
+        else {"do_sample": False}
+    )
+    with torch.no_grad():
+        whole = teacher.model.generate(
+            torch.tensor([ids], device=teacher.device), max_new_tokens=max_new_tokens, **sampling
+        )
+    written: list[int] = whole[0, len(ids) :].tolist()
+    return written
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise RequestError(
+            "a teacher that is no Gemma 2 is run by transformers: pip install 'gemmule[huggingface]'"
+        ) from None
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers

@@ -1,0 +1,105 @@
+"""`gemmule report`: the page of a run that is not finished, and of one that goes on meanwhile."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def page_of(out):
+    """The report's text, a line an element, without the recipe and the style."""
+    html = re.sub(r"(?s)<(style|pre|svg|title).*?</\1>", "", (out / "report.html").read_text(encoding="utf-8"))
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+
+
+@pytest.fixture
+def half(copy):
+    """A run in which the student is half trained; those after it are not begun, and nothing is evaluated."""
+    out = copy / "run"
+    for name in ("teacher", "student", "cached", "control"):
+        shutil.rmtree(out / "models" / name / "evaluation")
+    for name in ("cached", "control"):
+        shutil.rmtree(out / "models" / name)
+    shutil.rmtree(out / "targets")
+    shutil.rmtree(out / "models" / "student" / "final")
+    log = out / "models" / "student" / "metrics.jsonl"
+    log.write_text("".join(line for line in log.open() if int(re.search(r'"step": (\d+)', line)[1]) <= 4) + '{"st')
+    for path in (out / "report.html", out / "summary.json"):
+        path.unlink()
+    return copy
+
+
+def test_a_run_half_done(run, half, contents):
+    out = half / "run"
+    before = contents(out)
+    assert run("report", out) == 0
+    after = contents(out)
+    assert after.pop("report.html")
+    assert after == before  # nothing else is written: no lock, no summary
+    page = page_of(out)
+    assert "student is not finished: step 4 of 8" in page
+    assert re.search(r"student 4 of 8 forward KL \d\.\d{3} [\d.]+k? .* \d{4}-\d\d-\d\d \d\d:\d\d:\d\d 8 ", page)
+    assert re.search(r"cached not begun: 8 steps control not begun: 8 steps", page)
+    assert (
+        "teacher, learned from text alone" in page.replace("teacher teacher,", "teacher,")
+        or "learned from text" in page
+    )
+    assert "validation loss" in (out / "report.html").read_text()
+    assert f"gemmule run {out / 'recipe.toml'}" in page
+
+
+def test_looking_at_a_run_that_goes_on_needs_no_torch(half):
+    code = (
+        "import sys; from pathlib import Path; from gemmule.run import runner; runner.report(Path(sys.argv[1]));"
+        "assert not {'torch', 'transformers', 'tensorboard'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code, str(half / "run")], check=True)
+
+
+def test_the_same_command_then_finishes_and_writes_it_anew(run, half, finished, contents):
+    out = half / "run"
+    assert run("report", out) == 0
+    assert run("run", half / "tiny.toml", "--out", out) == 0
+    assert "In training" not in page_of(out)
+    assert "ratio" in page_of(out)
+    assert (out / "summary.json").exists()
+
+
+def test_nothing_made_yet_and_no_run_at_all(run, tmp_path, recipe, capsys):
+    assert run("report", tmp_path) == 2
+    assert f"{tmp_path}: not a run folder: it has no recipe.toml" in capsys.readouterr().err
+    assert run("refine", recipe, "--out", tmp_path / "run") == 0
+    assert run("report", tmp_path / "run") == 0
+    page = page_of(tmp_path / "run")
+    assert "No model of this run has been evaluated yet" in page
+    assert re.search(r"teacher not begun: 16 steps student not begun: 8 steps", page)
+
+
+def test_while_the_run_goes_on(run, recipe, capsys):
+    """The run holds the folder's lock, and neither notices the other; a second run is refused, naming the first."""
+    out = recipe.parent / "run"
+    command = [sys.executable, "-m", "gemmule", "run", str(recipe), "--out", str(out), "--set",
+               "models.teacher.train.tokens=40M"]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    log = out / "models" / "teacher" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.read_text().count("\n") >= 2):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert run("report", out) == 0
+    lines = log.read_text().count("\n")
+    assert run("run", recipe, "--out", out) == 2
+    assert f"{out} is in use by process {process.pid}" in capsys.readouterr().err
+    while log.read_text().count("\n") <= lines:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert re.search(r"teacher is in training: step \d+ of 156,250", page_of(out))
