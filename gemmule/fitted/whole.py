@@ -25,7 +25,7 @@ from gemmule.fitted.sizes import VOCABULARIES, Means, Sizes, fit, shapes, stores
 from gemmule.fitted.telling import decisions
 from gemmule.fitted.writing import OutsideTeacher, header, write
 from gemmule.plan import Plan
-from gemmule.progress import say
+from gemmule.progress import say_once
 from gemmule.report.units import count, plain
 from gemmule.report.units import size as as_bytes
 from gemmule.tokenizer.train import VocabularyTooLarge
@@ -100,7 +100,7 @@ def fit_recipe(
         fingerprints = plan.fingerprints
         if size is not None:
             _check_memory(size, plan, sizes.vocabulary_size)
-        say(f"trying a student of {sizes.student.layers} layers of width {sizes.student.width} on this machine")
+        say_once(f"trying a student of {sizes.student.layers} layers of width {sizes.student.width} on this machine")
         try:
             known = estimate(plan)
         except VocabularyTooLarge as error:
