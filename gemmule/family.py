@@ -151,6 +151,9 @@ class Family:
             return
         steps = self.chosen(verb, models)
         self._check_folder()
+        if run_folder.is_run(self.out):
+            with lock(self.out):
+                status.correct(self.out)
         self._check_machine(steps, remake, force)
         with lock(self.out), status.kept(self.out):
             missing, stale = self.compare(steps)
@@ -209,6 +212,7 @@ class Family:
         self._check_folder()
         self._check_machine(steps, force=force)
         with lock(self.out, shared=True, wait=say):
+            status.correct(self.out)
             _, stale = self.compare(steps)
             ready = not stale and all(self._prepared(step) for step in targets)
         if not ready:

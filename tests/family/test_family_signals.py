@@ -204,6 +204,26 @@ def test_a_killed_run_is_known_to_be_dead(run, finished, recipe, capsys):
     assert (out / FINAL).read_bytes() == (finished / "run" / FINAL).read_bytes()
 
 
+def test_a_worker_corrects_what_a_dead_run_said_and_is_stopped_as_any(monkeypatch, run, recipe, capsys):
+    out = recipe.parent / "run"
+    assert run("tokenize", recipe, "--out", out) == 0
+    told = json.loads((out / "status.json").read_text())
+    (out / "status.json").write_text(json.dumps(told | {"state": "running"}))
+    struck(monkeypatch, checkpoint.Checkpoints, "save", signal.SIGTERM)
+    assert run("teach", recipe, "--out", out, "--worker", "1/2") == 143
+    assert "Resume with: gemmule teach" in capsys.readouterr().err
+    assert json.loads((out / "status.json").read_text())["state"] == "resume"
+
+
+def test_a_command_that_is_refused_before_its_work_corrects_it_too(monkeypatch, run, recipe):
+    out = recipe.parent / "run"
+    assert run("refine", recipe, "--out", out) == 0
+    told = json.loads((out / "status.json").read_text())
+    (out / "status.json").write_text(json.dumps(told | {"state": "running"}))
+    assert run("train", recipe, "--out", out, "--set", "machine.device=cuda") == 2
+    assert json.loads((out / "status.json").read_text())["state"] == "resume"
+
+
 def test_a_process_that_has_the_number_of_a_dead_one_changes_nothing(run, recipe):
     """Whether a run goes on is asked of its lock: this test's own number lives."""
     out = recipe.parent / "run"
