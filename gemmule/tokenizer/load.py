@@ -30,10 +30,8 @@ FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
     "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
-NAMING = (
-    "special_tokens_map.json",
-    "tokenizer_config.json",
-)  # say which tokens are control tokens; the last one counts
+# Of these, those that say which tokens are control tokens; the last one counts.
+NAMING = ("special_tokens_map.json", "tokenizer_config.json")
 CONTROL_NAMES = {"bos_token", "eos_token", "pad_token"}
 TURNS = ["<start_of_turn>", "<end_of_turn>"]
 # Control tokens by their looks, beside those that a folder's files name: <|im_start|>, DeepSeek's <｜User｜>, Gemma's.
