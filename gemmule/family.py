@@ -166,11 +166,12 @@ class Family:
                 if self.plan.documents in stale:
                     raise missing_text
                 say(f"{missing_text}; going on with {self.plan.documents.path}, which was made from it")
-            for step in stale:
-                self._retire(step)
-            if stale:
-                self._retire_results()
-            self._write_recipe()
+            with signals.deferred():  # the recipe first: what it no longer makes is never made anew by an older one
+                self._write_recipe()
+                for step in stale:
+                    self._retire(step)
+                if stale:
+                    self._retire_results()
             if missing or stale:
                 self._make(steps)
             if verb is None:

@@ -93,12 +93,13 @@ def _of_the_dead(status: Status, out: Path) -> Status:
 
 def _now(out: Path, state: State, message: str | None = None) -> Status:
     command = shlex.join(["gemmule", "run", str((out / RECIPE).absolute()), "--out", str(out.absolute())])
+    resumable = state == "running" or (state == "resume" and (out / RECIPE).is_file())
     return Status(
         state=state,
         message=message,
         process=os.getpid(),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
-        resume_with=command if state in ("running", "resume") else None,
+        resume_with=command if resumable else None,
     )
 
 

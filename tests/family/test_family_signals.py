@@ -76,6 +76,22 @@ def test_a_signal_in_any_step_ends_it_saved(monkeypatch, run, recipe, capsys, nu
         assert list(out.glob("models/*/checkpoints/step-00000001"))
 
 
+@pytest.mark.parametrize("place", ["retire", "write_json"])
+def test_a_signal_while_old_artifacts_are_moved_leaves_the_recipe_of_the_new_ones(monkeypatch, run, copy, place):
+    out = copy / "run"
+    change = ("--set", "models.control.train.clip=0.5")
+    arguments = ("train", copy / "tiny.toml", "--out", out, "--model", "control", *change)
+    with monkeypatch.context() as patch:
+        struck(patch, artifact, place, signal.SIGTERM)
+        assert run(*arguments, "--remake") == 143
+    moved = (out / "old" / "models" / "control-1").exists()
+    assert moved == (place == "retire")
+    assert ("clip = 0.5" in (out / "recipe.toml").read_text()) == moved
+    assert run("train", out / "recipe.toml", "--model", "control") == 0
+    settings = artifact.read(out / "models" / "control" / "final").settings
+    assert settings["models.control.train.clip"] == (0.5 if moved else 1.0)
+
+
 @pytest.mark.parametrize("second", STATUSES)
 def test_a_second_signal_stops_at_once_and_it_is_said_all_the_same(monkeypatch, run, recipe, second):
     out = recipe.parent / "run"
