@@ -204,7 +204,7 @@ def run(
     remake: Remake = False,
     force: Force = False,
 ) -> None:
-    """Runs a recipe; the same command goes on where it stopped."""
+    """Runs a recipe; the same command resumes where it stopped."""
     from gemmule.run.runner import Family
 
     Family.from_file(recipe, overrides or (), out).run(remake=remake, force=force)
@@ -242,7 +242,7 @@ def teach(
     models: Models = None,
     worker: Annotated[str | None, typer.Option(metavar="N/COUNT", help="one of many at once: 1/16, 2/16, ...")] = None,
 ) -> None:
-    """One step of a recipe: a teacher's answers, stored."""
+    """One step of a recipe: a teacher's distributions, cached."""
     from gemmule.run.runner import Family, Worker
 
     if worker is None:
@@ -255,14 +255,14 @@ def teach(
 
 
 train = _verb("train", "models, trained")
-evaluate = _verb("evaluate", "figures of its models")
+evaluate = _verb("evaluate", "metrics of its models")
 
 
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", parser=_named, help="a run folder, finished or not")],
 ) -> None:
-    """Writes a run's report.html, while the run goes on too."""
+    """Writes a run's report.html, whether the run is finished, going on or interrupted."""
     from gemmule.run import runner as family
 
     show(f"Open {family.report(folder)}")

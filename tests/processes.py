@@ -11,7 +11,7 @@ from typing import Any
 
 from torch.distributed import TCPStore
 
-TIMEOUT = 60  # seconds
+TIMEOUT = 100  # seconds, less than a test has
 HOST = "127.0.0.1"
 
 

@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task
+from rich.text import Text
 
 from gemmule.base.streams import printable
 
+WIDE = 140  # columns of a terminal: then there is a bar beside the text
 PLAIN_EVERY = 10.0  # seconds between lines without a terminal
 SCALES = ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "B"), (1e12, "T"))
 
@@ -69,6 +71,13 @@ def say_once(text: str) -> None:
     say(text)
 
 
+class _Line(ProgressColumn):
+    """A line of text, cut off at a terminal's width."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+
 class Meter:
     """Shows how far `title` is, how fast, and how long it will take; `done` of `total` are tokens, or what `unit` says.
 
@@ -85,14 +94,9 @@ class Meter:
         self.speed = 0.0  # per second
         self.live: Progress | None = None
         if console.is_terminal:
-            self.live = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                TaskProgressColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=console,
-            )
-            self.task = self.live.add_task(title, total=total, completed=done, note="")
+            bar = [BarColumn(bar_width=24)] if console.width >= WIDE else []
+            self.live = Progress(*bar, _Line(), console=console)
+            self.task = self.live.add_task(title, total=total, completed=done)
 
     def __enter__(self) -> Meter:
         if self.live is not None:
@@ -108,12 +112,13 @@ class Meter:
         now = time.monotonic()
         elapsed = running_seconds() - self.started
         self.speed = ((done if counted is None else counted) - self.first_counted) / elapsed if elapsed > 0 else 0.0
-        note = f"{note}  {human(self.speed)} {self.unit}/s  {self._left(done, elapsed)}".strip()
-        if self.live is not None:
-            self.live.update(self.task, completed=done, note=note)
+        place, left = f"{self.title}: {done / self.total:.0%}", self._left(done, elapsed)
+        how = [*([note] if note else []), f"{human(self.speed)} {self.unit}/s"]
+        if self.live is not None:  # what comes last goes first where a terminal is narrow
+            self.live.update(self.task, completed=done, description="  ".join([place, left, *how]))
         elif not console.quiet and (now - self.last_line >= PLAIN_EVERY or done >= self.total):
             self.last_line = now
-            print(f"{self.title}: {done / self.total:.0%}  {note}", file=sys.stderr, flush=True)
+            print("  ".join([place, *how, left]), file=sys.stderr, flush=True)
 
     def _left(self, done: int, elapsed: float) -> str:
         """The time left for this and, as far as it is known, for all that the run makes after it."""

@@ -122,7 +122,8 @@ def _phases(plan: Plan, steps: Iterable[Step], known: Mapping[str, Shape | None]
             teachers = [shape for teacher in plan.recipe.models[name].teachers if (shape := known[teacher]) is not None]
             if teachers:
                 weights = sum(teacher.parameters for teacher in teachers) * memory.NUMBER
-                yield Phase(f"storing targets of {step.path.name}", memory.of_teaching(teachers, length), weights, step)
+                bytes_held = memory.of_teaching(teachers, vocabulary_size(plan), length)
+                yield Phase(f"storing targets of {step.path.name}", bytes_held, weights, step)
         elif step.kind == "evaluation" and (shape := known[name]) is not None:
             bytes_held = evaluation(plan, name, known, vocabulary_size(plan))
             yield Phase(f"evaluating {name}", bytes_held, shape.parameters * memory.NUMBER, step)

@@ -37,6 +37,8 @@ from gemmule.train.optimizer import Optimizer
 SECONDS = 10.0  # for everything
 LARGEST_MODEL = 2 * 10**9  # bytes of weights, gradients and moments that are tried whole
 LARGEST_TRIED = 2 * 10**8  # parameters of two layers and a table
+DEEPEST_TRIED = 64  # layers: a thin one takes its time whatever it computes
+A_SCORE = 50  # FLOPs for which a score of attention stands in time, beside its own product: its softmax
 ENTRY_BYTES = 1.2  # of a stored target, about: a byte if it was drawn, two if it is exact
 
 
@@ -89,7 +91,7 @@ class _Machine:
             flops = 3 * shape.flops_per_token * windows * self.length
             return flops / (OF_PRODUCT * self.product), 7 * shape.parameters * memory.NUMBER / BANDWIDTH
         if key not in self._known:
-            tried = self._affordable(3 * shape.flops_per_token, windows)
+            tried = self._affordable(3 * self._weighted(shape.config, shape.flops_per_token), windows)
             whole = self._whole(shape, model.train, tried)
             times = _in_layers(shape.config, whole, lambda c: self._step(c, model, widths, tried))
             self._known[key] = (times[0] * windows / tried, times[1])
@@ -102,9 +104,11 @@ class _Machine:
         if config is None or self._beyond(shape):
             return shape.body_flops / (OF_PRODUCT * self.product)
         if config not in self._known:
-            tried = self._affordable(shape.body_flops, 16)
+            tried = self._affordable(self._weighted(config, shape.body_flops), 16)
             self._known[config] = _in_layers(
-                config, shape.parameters * memory.NUMBER < LARGEST_MODEL, lambda c: (self._reading(c, tried),)
+                config,
+                shape.parameters * memory.NUMBER < LARGEST_MODEL and config.layers <= DEEPEST_TRIED,
+                lambda c: (self._reading(c, tried),),
             )
         return self._known[config][0]
 
@@ -112,7 +116,12 @@ class _Machine:
         """Whether even two of a model's layers, with its table, are too much to try: then its FLOPs are counted."""
         assert shape.config is not None
         two = replace(shape.config, layers=2)
-        return shape.flops_per_token * self.length > 10 * self.share * self.product or two.parameters > LARGEST_TRIED
+        slow = self._weighted(shape.config, shape.flops_per_token) * self.length > 10 * self.share * self.product
+        return slow or two.parameters > LARGEST_TRIED
+
+    def _weighted(self, config: Gemma2Config, flops: float) -> float:
+        """A token's FLOPs, and what attention's softmax takes beside them: most of a thin model's time."""
+        return flops + A_SCORE * config.layers * config.heads * self.length / 2
 
     def _affordable(self, flops: float, windows: int) -> int:
         """How many windows can be tried four times in the time there is."""
@@ -124,7 +133,7 @@ class _Machine:
         assert shape.config is not None
         held = memory.of_training(shape.config, train, windows * self.length).total
         slow = 3 * shape.flops_per_token * windows * self.length > self.share * self.product
-        return held < LARGEST_MODEL and not slow
+        return held < LARGEST_MODEL and not slow and shape.config.layers <= DEEPEST_TRIED
 
     def _step(self, config: Gemma2Config, model: Model, widths: tuple[int, ...], windows: int) -> tuple[float, float]:
         train = model.train

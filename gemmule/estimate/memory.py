@@ -19,7 +19,7 @@ NUMBER = 4  # bytes
 CHUNK = 2**24  # numbers in a chunk of logits, as `model/fused_head.py` cuts them
 JUDGED_TOKENS = 4096  # that an evaluation reads at once, at most, as `evaluate/figures.py` has it
 TAUGHT, TAUGHT_TOKENS, TAUGHT_WINDOWS = 2**25, 4096, 8  # numbers of logits, tokens, windows at once, as in `distill/`
-TAUGHT_COPIES = 3  # logits, their softmax, and what is drawn by
+TAUGHT_COPIES = 5  # of these logits, as measured: what is drawn from them, and coded
 GAPS = 2  # times its tensors' size is what a forward pass takes, as measured: memory lies idle between them
 
 
@@ -92,13 +92,13 @@ def of_evaluation(shape: Shape, teachers: Iterable[Shape | None], vocabulary_siz
     return (held + len(models) * min(rows, tokens) * vocabulary_size) * NUMBER
 
 
-def of_teaching(teachers: Iterable[Shape], sequence_length: int) -> int:
+def of_teaching(teachers: Iterable[Shape], vocabulary_size: int, sequence_length: int) -> int:
     """While targets are made: some windows at a time, and some rows of their logits."""
     teachers = list(teachers)
     held = sum(teacher.parameters for teacher in teachers)
     tokens = min(_whole_windows(TAUGHT_TOKENS, sequence_length), TAUGHT_WINDOWS * sequence_length)
     held += GAPS * max((forward(teacher, tokens) for teacher in teachers), default=0)
-    return (held + TAUGHT_COPIES * TAUGHT) * NUMBER
+    return (held + TAUGHT_COPIES * min(TAUGHT, tokens * vocabulary_size)) * NUMBER
 
 
 def _whole_windows(tokens: int, sequence_length: int) -> int:

@@ -131,6 +131,8 @@ def teaching(plan: Plan, shapes: dict[str, Shape | None], text: Text, measured: 
             bytes_per_token=size,
             flops=sum(shape.flops_per_token for shape, _ in known) * text.train_tokens if whole else None,
             seconds=positions * a_token if whole else None,
-            memory=memory.of_teaching([shape for shape, _ in known], plan.recipe.data.sequence_length),
+            memory=memory.of_teaching(
+                [shape for shape, _ in known], text.vocabulary_size, plan.recipe.data.sequence_length
+            ),
         )
     return list(found.values())

@@ -12,7 +12,7 @@ from typing import Any
 
 from gemmule.base import addresses
 from gemmule.base.errors import RequestError, WorkError
-from gemmule.base.progress import say
+from gemmule.base.progress import say_once
 from gemmule.base.units import count, plain
 from gemmule.base.units import size as as_bytes
 from gemmule.convert.tokenizers import read_tokenizer
@@ -67,7 +67,7 @@ def fit_recipe(
         check_size(size)
     if teacher is not None:
         addresses.refuse_secrets(teacher, "--teacher")
-        if addresses.is_url(teacher):
+        if outside.is_url(teacher):
             addresses.check_address(teacher, "--teacher")
     base = file.absolute().parent
     sources = [_relative(text, base) for text in texts]
@@ -101,7 +101,7 @@ def fit_recipe(
         fingerprints = plan.fingerprints
         if size is not None:
             _check_memory(size, plan, sizes.vocabulary_size)
-        say(f"trying a student of {sizes.student.layers} layers of width {sizes.student.width} on this machine")
+        say_once(f"trying a student of {sizes.student.layers} layers of width {sizes.student.width} on this machine")
         try:
             known = estimate(plan)
         except VocabularyTooLarge as error:
@@ -189,7 +189,7 @@ def _wrapped(text: str, width: int = 110) -> list[str]:
 
 def _teacher(origin: str, base: Path, found: Found) -> tuple[OutsideTeacher, int]:
     """A teacher from outside as the recipe names it, and about how many tokens its students have."""
-    if addresses.is_url(origin):
+    if outside.is_url(origin):
         return _server(origin)
     place = Path(origin).expanduser()
     longest = None

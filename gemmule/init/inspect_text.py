@@ -13,7 +13,7 @@ from gemmule.base.units import plain, size
 from gemmule.estimate.text import sample
 from gemmule.init.fields import text_fields
 from gemmule.recipe.errors import unknown_name
-from gemmule.refine.sources import SourceFile, read_documents, resolve
+from gemmule.refine.sources import SourceFile, Tally, read_documents, resolve
 
 LEAST = 50_000  # bytes: below, there is nothing to learn from and nothing to validate on
 
@@ -27,6 +27,7 @@ class Found:
     other_fields: list[str]  # of records, with text too
     bytes: int
     documents: int
+    left_out: str = ""  # bad records and empty files that were come across: how many, and the first
 
     @property
     def kinds(self) -> str:
@@ -41,7 +42,8 @@ def look(sources: list[str], base: Path, field: str | None = None) -> Found:
 
     Raises RequestError for what can't be read, for records without text, and for too little text.
     """
-    files = resolve(sources, base, tell=say)
+    named = all((base / source).is_file() for source in sources)
+    files = resolve(sources, base, tell=say, skip_empty=not named)
     fields = text_fields(files)
     if field is not None:
         if field not in fields:
@@ -52,14 +54,17 @@ def look(sources: list[str], base: Path, field: str | None = None) -> Found:
     with tempfile.TemporaryDirectory(prefix="gemmule-init-") as folder:
         some, share = sample(files, chosen or "text", Path(folder))
         lengths: list[int] = []
+        tally = Tally()
         with PatientMeter("looking at the text", len(some), "files") as meter:
             for number, file in enumerate(some, start=1):
-                lengths += (len(document.text.encode()) for document in read_documents(file, chosen or "text"))
+                documents = read_documents(file, chosen or "text", tally, skip_bad=True)
+                lengths += (len(document.text.encode()) for document in documents)
                 meter.update(number)
     total = round(sum(lengths) / share)
     if total < LEAST:
         raise RequestError(
             f"{', '.join(sources)}: {plain(size(total))} of text is too little to learn from: {plain(size(LEAST))} are "
             "needed at least, and 200 kB or more are better"
+            + (f"; left out: {tally.left_out}" if tally.left_out else "")
         )
-    return Found(files, chosen, fields[1:], total, round(len(lengths) / share))
+    return Found(files, chosen, fields[1:], total, round(len(lengths) / share), tally.left_out)

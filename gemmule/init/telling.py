@@ -29,6 +29,7 @@ def decisions(
     rows = [
         ("text", f"{named}: {found.kinds}, {about}{size(found.bytes)} in {found.documents:,} documents"),
         *(("field", line) for line in _field(found)),
+        *([("left out", found.left_out)] if found.left_out else []),
         ("tokenizer", f"{_tokenizer(teacher)}: a vocabulary of {text.vocabulary_size:,}, "
                       f"{text.bytes_per_token:.1f} bytes a token"),
         ("tokens", f"{about}{count(text.train_tokens)} to train on, {count(text.validation_tokens)} to validate on"),

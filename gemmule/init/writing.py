@@ -88,10 +88,12 @@ def _data(sources: Sequence[str], found: Found, sizes: Sizes, validation_fractio
     if found.field is not None and found.field != "text":
         others = f"; there are also: {', '.join(map(shown, found.other_fields))}" if found.other_fields else ""
         field = [_line(f"field = {_text(found.field)}", f"of each record{others}")]
+    skip = [_line('bad_records = "skip"', shown(found.left_out))] if found.left_out else []
     return [
         "[data]",
         *listed,
         *field,
+        *skip,
         _line(f"validation_fraction = {validation_fraction:g}", "of the documents, held out to measure on"),
         _line(f"sequence_length = {sizes.sequence_length}", "tokens that a model sees at once"),
     ]

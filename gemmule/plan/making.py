@@ -95,8 +95,8 @@ def _documents(step: Step, plan: Plan) -> None:
         f"documents: {summary.train_documents:,} to train on ({human(summary.train_bytes)}B), "
         f"{summary.validation_documents:,} to validate on ({human(summary.validation_bytes)}B){summary.remarks}"
     )
-    if summary.first_bad:
-        say(f"skipped: {summary.left_out}; the first: {summary.first_bad}")
+    if summary.left_out:
+        say(f"skipped: {summary.left_out}")
 
 
 def _tokenizer(step: Step, plan: Plan) -> None:

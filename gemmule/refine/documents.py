@@ -64,9 +64,8 @@ class DocumentsSummary:
 
     @property
     def left_out(self) -> str:
-        """What was skipped, counted."""
-        counts = {"bad record": self.bad_records, "empty file": self.empty_files}
-        return ", ".join(f"{count:,} {what}{'s' * (count > 1)}" for what, count in counts.items() if count)
+        """What was skipped, counted, and the first of it; empty if nothing."""
+        return Tally(bad=self.bad_records, empty_files=self.empty_files, first_bad=self.first_bad).left_out
 
     def as_json(self) -> dict[str, int | str]:
         counts = dataclasses.asdict(self)
@@ -123,7 +122,7 @@ def _too_few(summary: DocumentsSummary, files: int) -> str:
         f"{found} document{'' if found == 1 else 's'} found in {files} file{'' if files == 1 else 's'}"
         f"{'' if found < 2 else ', all the same'}: at least 2 different ones are needed, one to validate on; add text "
         "(a text is cut into documents if it is longer than 64 kB)"
-        + (f"; skipped: {summary.left_out}; the first: {summary.first_bad}" if summary.first_bad else "")
+        + (f"; skipped: {summary.left_out}" if summary.left_out else "")
     )
 
 

@@ -54,6 +54,13 @@ class Tally:
     first_bad: str = ""  # what was wrong with the first of them
     stored_bytes: int = 0  # of the file that is being read: how many, as stored, are behind
 
+    @property
+    def left_out(self) -> str:
+        """What was skipped, counted, and the first of it; empty if nothing."""
+        counts = {"bad record": self.bad, "empty file": self.empty_files}
+        named = ", ".join(f"{count:,} {what}{'s' * (count > 1)}" for what, count in counts.items() if count)
+        return f"{named}; the first: {self.first_bad}" if named else ""
+
     def skip(self, error: BadRecord) -> None:
         self.empty_files += isinstance(error, EmptyFile)
         self.bad += not isinstance(error, EmptyFile)
@@ -103,7 +110,7 @@ def read_documents(
         for position, text in _texts(file, field, tally):
             if isinstance(text, BadRecord):
                 if not skip_bad:
-                    raise text
+                    raise BadRecord(f'{text}\nTo leave such records out, counted: data.bad_records = "skip"')
                 tally.skip(text)
                 continue
             if file.format in RECORDS:

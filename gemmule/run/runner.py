@@ -153,6 +153,9 @@ class Family:
             return
         steps = self.chosen(verb, models)
         self._check_folder()
+        if run_folder.is_run(self.out):
+            with lock(self.out):
+                status.correct(self.out)
         self._check_machine(steps, remake, force)
         with lock(self.out), status.kept(self.out):
             missing, stale = self.compare(steps)
@@ -165,11 +168,12 @@ class Family:
                 if self.plan.documents in stale:
                     raise missing_text
                 say(f"{missing_text}; going on with {self.plan.documents.path}, which was made from it")
-            for step in stale:
-                self._retire(step)
-            if stale:
-                self._retire_results()
-            self._write_recipe()
+            with signals.deferred():  # the recipe first: what it no longer makes is never made anew by an older one
+                self._write_recipe()
+                for step in stale:
+                    self._retire(step)
+                if stale:
+                    self._retire_results()
             if missing or stale:
                 self._make(steps)
             if verb is None:
@@ -194,7 +198,7 @@ class Family:
     def _take_part(self) -> None:
         """Another process than the first does its part of what the first one calls for, to the end."""
         with signals.deferred():
-            from gemmule.plan import making as making  # imports torch
+            from gemmule.plan import making  # imports torch
 
         for path in ranks.calls():
             making.take_part(next(step for step in self.plan.steps if str(step.path) == path), self.plan)
@@ -211,6 +215,7 @@ class Family:
         self._check_folder()
         self._check_machine(steps, force=force)
         with lock(self.out, shared=True, wait=say):
+            status.correct(self.out)
             _, stale = self.compare(steps)
             ready = not stale and all(self._prepared(step) for step in targets)
         if not ready:
@@ -248,7 +253,7 @@ class Family:
 
     def _teaching(self, step: Step) -> Teaching:
         with signals.deferred():
-            from gemmule.plan import making as making  # imports torch
+            from gemmule.plan import making  # imports torch
 
         return making.teaching(step, self.plan)
 
@@ -257,7 +262,7 @@ class Family:
         if track != "none" and any(step.kind == "model" and not step.path.exists() for step in steps):
             import_tracker(track)  # whether it is there, before any work
         with signals.deferred():
-            from gemmule.plan import making as making  # imports torch
+            from gemmule.plan import making  # imports torch
         from gemmule.run.outlook import Outlook
 
         outlook = Outlook(self.plan, steps)

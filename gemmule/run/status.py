@@ -68,6 +68,13 @@ def kept(out: Path) -> Iterator[None]:
     _end(out, _now(out, "done"))
 
 
+def correct(out: Path) -> None:
+    """Of a process that is no more it isn't said any longer that it runs; for a command that keeps no status itself."""
+    status = _parse(out)
+    if status is not None and status.state == "running":
+        _end(out, _of_the_dead(status, out))
+
+
 def read(out: Path) -> Status | None:
     """What is true of a run, going on or not; None where nothing was said yet. Takes no lock."""
     status = _parse(out)
@@ -86,12 +93,13 @@ def _of_the_dead(status: Status, out: Path) -> Status:
 
 def _now(out: Path, state: State, message: str | None = None) -> Status:
     command = shlex.join(["gemmule", "run", str((out / RECIPE).absolute()), "--out", str(out.absolute())])
+    resumable = state == "running" or (state == "resume" and (out / RECIPE).is_file())
     return Status(
         state=state,
         message=message,
         process=os.getpid(),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
-        resume_with=command if state in ("running", "resume") else None,
+        resume_with=command if resumable else None,
     )
 
 

@@ -30,6 +30,8 @@ FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
     "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
+# Of these, those that say which tokens are control tokens; the last one counts.
+NAMING = ("special_tokens_map.json", "tokenizer_config.json")
 CONTROL_NAMES = {"bos_token", "eos_token", "pad_token"}
 TURNS = ["<start_of_turn>", "<end_of_turn>"]
 # Control tokens by their looks, beside those that a folder's files name: <|im_start|>, DeepSeek's <｜User｜>, Gemma's.
@@ -174,7 +176,7 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
         raise RequestError(f"{source}: no tokenizer there: it has no tokenizer.json")
     if file.stat().st_size > LARGEST_FILE:
         raise RequestError(f"{file}: {file.stat().st_size:,} bytes: no tokenizer has more than {LARGEST_FILE:,}")
-    verify_files(folder, FILES)
+    verify_files(folder, ("tokenizer.json", *NAMING))
     try:
         inner = tokenizers.Tokenizer.from_file(str(file))
     except BaseException as error:  # tokenizers raises nothing narrower; PanicException where Rust stumbles
@@ -209,7 +211,7 @@ def _control_names(folder: Path) -> tuple[dict[str, str | None], set[str]]:
     """
     names: dict[str, str | None] = {}
     more: set[str] = set()
-    for file in ("special_tokens_map.json", "tokenizer_config.json"):
+    for file in NAMING:
         if not (folder / file).is_file():
             continue
         content = _read_json(folder / file)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gemmule.base.artifact import writing
 from gemmule.base.errors import RequestError, first_line
 from gemmule.base.progress import say
 from gemmule.recipe import Tracking
@@ -68,6 +69,7 @@ def start_tracking(track: Tracking, folder: Path, settings: dict[str, Any]) -> T
 def _identity(folder: Path) -> str:
     file = folder / IDENTITY
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(secrets.token_hex(4), encoding="utf-8")
+        with writing(file):
+            folder.mkdir(parents=True, exist_ok=True)
+            file.write_text(secrets.token_hex(4), encoding="utf-8")
     return file.read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,6 +91,16 @@ def test_a_live_line_stays_when_it_is_done(monkeypatch):
         meter.update(100, "forward KL 0.4")
     last = shown.getvalue()[shown.getvalue().rindex("forward KL 0.4") :]
     assert "\x1b[2K" not in last  # which wipes the line
+
+
+def test_a_narrow_terminal_shows_what_and_how_far_and_how_long(monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=shown, force_terminal=True, width=50))
+    with Meter("student", 100) as meter:
+        meter.update(50, "forward KL 0.444  validation next-token loss 4.321")
+    last = shown.getvalue()[shown.getvalue().rindex("student") :]
+    assert re.match(r"student: 50%  \d:\d\d left  forward KL 0\.444", last)
+    assert "…" in last
 
 
 @pytest.mark.parametrize(

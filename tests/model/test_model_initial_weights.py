@@ -75,7 +75,8 @@ def test_parameters_have_the_names_of_hugging_face():
 
 
 @pytest.mark.parametrize(
-    ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+    ("cuda", "mps", "expected"),
+    [(True, True, "cuda"), (False, True, "cpu"), (False, False, "cpu")],  # mps only if asked for
 )
 def test_auto_device(monkeypatch, cuda, mps, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
@@ -83,6 +84,8 @@ def test_auto_device(monkeypatch, cuda, mps, expected):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert choose_device() == torch.device(expected)
     assert choose_device("cpu") == torch.device("cpu")
+    if mps:
+        assert choose_device("mps") == torch.device("mps")
     if cuda:
         assert choose_device("cuda:1") == torch.device("cuda", 1)
         with pytest.raises(RequestError, match="cuda:2"):

@@ -158,7 +158,10 @@ def test_signs_that_are_part_of_a_name(tmp_path: Path) -> None:
 
 def test_names_with_newlines_and_bytes_that_are_no_text(tmp_path: Path) -> None:
     make(tmp_path, "texts/a\nb.txt")
-    Path(os.fsdecode(os.fsencode(tmp_path) + b"/texts/caf\xe9.txt")).write_text("x")
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/texts/caf\xe9.txt")).write_text("x")
+    except OSError:
+        pytest.skip("this file system keeps names in UTF-8")
     assert sorted(found(tmp_path, "texts")) == ["texts/a\nb.txt", r"texts/caf\xe9.txt"]
     with pytest.raises(RequestError, match=r"caf\\xe9/a.txt: its name is not UTF-8, and a recipe can hold no other"):
         absolute("a.txt", Path(os.fsdecode(b"/caf\xe9")))

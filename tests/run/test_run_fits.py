@@ -83,7 +83,7 @@ def test_a_full_disk_is_seen_beforehand(run, recipe, there, capsys):
 def test_of_a_gpu_the_states_must_fit(run, recipe, there, capsys, monkeypatch):
     there(10**6, device="cuda")  # where the machine's own memory does not matter
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80 * 10**9))
-    large = ("--set", "models.teacher.architecture={layers = 100, width = 8192}", "--set", "machine.device=cuda")
+    large = ("--set", "models.teacher.architecture={layers = 100, width = 8192}", "--set", "machine.device=auto")
     assert run("run", recipe, "--out", recipe.parent / "out", *large) == 2
     assert re.search(r"training teacher takes [0-9.]+ (GB|TB) and more, and the GPU has 80", capsys.readouterr().err)
 

@@ -203,6 +203,16 @@ def test_other_verbs_replace_nothing(run, finished, tmp_path, capsys, verb, ther
     assert everything(tmp_path) == before
 
 
+@pytest.mark.parametrize("verb", ["init", "import", "export", "report", "inspect", "run"])
+def test_an_empty_path_is_not_the_working_directory(run, project, finished, capsys, verb):
+    final = finished / "run" / "models" / "control" / "final"
+    arguments = {"init": ["texts", "--out", ""], "import": [final, ""], "export": [final, ""]}
+    before = everything(project)
+    assert run(verb, *arguments.get(verb, [""]), *(["--format", "hf"] if verb == "export" else [])) == 2
+    assert "an empty path names no file or folder" in capsys.readouterr().err
+    assert everything(project) == before
+
+
 def test_what_lies_beside_an_export_stays(run, finished, tmp_path):
     final = finished / "run" / "models" / "control" / "final"
     (tmp_path / ".out.tmp").mkdir()

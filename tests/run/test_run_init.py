@@ -109,6 +109,17 @@ def test_of_records_the_field_with_most_text_and_what_was_decided_is_said(run, f
     assert not (folder / "b.toml").exists()
 
 
+def test_a_bad_record_and_an_empty_file_are_left_out_and_said(run, folder, capsys):
+    records = [json.dumps({"text": line}) for line in lines(1, 1500)]
+    (folder / "texts" / "a.jsonl").write_text("\n".join([*records[:10], '{"text": "cut', *records[10:]]))
+    (folder / "texts" / "b.txt").touch()
+    assert run("init", "texts") == 0
+    said = "1 bad record, 1 empty file; the first: texts/a.jsonl, line 11: not JSON"
+    assert f"left out   {said}" in capsys.readouterr().out
+    assert f'bad_records = "skip"                     # {said}' in (folder / "recipe.toml").read_text()
+    assert recipes.load(folder / "recipe.toml").data.bad_records == "skip"
+
+
 def test_a_text_of_few_words_gets_the_vocabulary_that_it_supports(run, folder):
     (folder / "texts" / "numbers.txt").write_text("".join(f"row {number}\n" for number in range(10_000)))
     assert run("init", "texts") == 0

@@ -8,7 +8,6 @@ import sys
 import pytest
 import torch
 
-from gemmule.base.device import choose_device
 from gemmule.convert.exporting import export_model
 
 RECIPE = """
@@ -142,12 +141,3 @@ def test_a_finished_run_needs_neither(run, copy, capsys, monkeypatch):
     recipe = copy / "tiny.toml"
     assert run("run", recipe, "--out", copy / "run", "--set", "machine.device=cuda") == 0
     assert "nothing to do" in capsys.readouterr().err
-
-
-def test_mps_is_not_taken_unasked(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert choose_device("auto") == torch.device("cpu")
-    assert choose_device("mps") == torch.device("mps")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device("auto") == torch.device("cuda")

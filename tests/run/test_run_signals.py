@@ -78,6 +78,22 @@ def test_a_signal_in_any_step_ends_it_saved(monkeypatch, run, recipe, capsys, nu
         assert list(out.glob("models/*/checkpoints/step-00000001"))
 
 
+@pytest.mark.parametrize("place", ["retire", "write_json"])
+def test_a_signal_while_old_artifacts_are_moved_leaves_the_recipe_of_the_new_ones(monkeypatch, run, copy, place):
+    out = copy / "run"
+    change = ("--set", "models.control.train.clip=0.5")
+    arguments = ("train", copy / "tiny.toml", "--out", out, "--model", "control", *change)
+    with monkeypatch.context() as patch:
+        struck(patch, artifact, place, signal.SIGTERM)
+        assert run(*arguments, "--remake") == 143
+    moved = (out / "old" / "models" / "control-1").exists()
+    assert moved == (place == "retire")
+    assert ("clip = 0.5" in (out / "recipe.toml").read_text()) == moved
+    assert run("train", out / "recipe.toml", "--model", "control") == 0
+    settings = artifact.read(out / "models" / "control" / "final").settings
+    assert settings["models.control.train.clip"] == (0.5 if moved else 1.0)
+
+
 @pytest.mark.parametrize("second", STATUSES)
 def test_a_second_signal_stops_at_once_and_it_is_said_all_the_same(monkeypatch, run, recipe, second):
     out = recipe.parent / "run"
@@ -204,6 +220,26 @@ def test_a_killed_run_is_known_to_be_dead(run, finished, recipe, capsys):
     assert run(*arguments) == 0
     assert json.loads((out / "status.json").read_text())["state"] == "done"
     assert (out / FINAL).read_bytes() == (finished / "run" / FINAL).read_bytes()
+
+
+def test_a_worker_corrects_what_a_dead_run_said_and_is_stopped_as_any(monkeypatch, run, recipe, capsys):
+    out = recipe.parent / "run"
+    assert run("tokenize", recipe, "--out", out) == 0
+    told = json.loads((out / "status.json").read_text())
+    (out / "status.json").write_text(json.dumps(told | {"state": "running"}))
+    struck(monkeypatch, checkpoint.Checkpoints, "save", signal.SIGTERM)
+    assert run("teach", recipe, "--out", out, "--worker", "1/2") == 143
+    assert "Resume with: gemmule teach" in capsys.readouterr().err
+    assert json.loads((out / "status.json").read_text())["state"] == "resume"
+
+
+def test_a_command_that_is_refused_before_its_work_corrects_it_too(monkeypatch, run, recipe):
+    out = recipe.parent / "run"
+    assert run("refine", recipe, "--out", out) == 0
+    told = json.loads((out / "status.json").read_text())
+    (out / "status.json").write_text(json.dumps(told | {"state": "running"}))
+    assert run("train", recipe, "--out", out, "--set", "machine.device=cuda") == 2
+    assert json.loads((out / "status.json").read_text())["state"] == "resume"
 
 
 def test_a_process_that_has_the_number_of_a_dead_one_changes_nothing(run, recipe):
