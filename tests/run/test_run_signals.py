@@ -49,7 +49,7 @@ def struck(monkeypatch, owner, name, *numbers):
 
 PLACES = {
     "documents": (steps, "write_documents"),
-    "tokenizer": (steps.tokenizer, "train"),
+    "tokenizer": (steps.tokenize, "train"),
     "tokens": (steps, "write_shards"),
     "training": (metrics.MetricsLog, "write"),
     "checkpoint": (checkpoint.Checkpoints, "save"),
