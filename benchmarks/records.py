@@ -40,6 +40,14 @@ architecture = {{ layers = 2, width = 16 }}
 train = {{ tokens = 512 }}
 """
 
+# in a small process between: what Linux calls a process's peak begins with that of the one that it was forked from
+MEASURED = """
+import os, subprocess, sys
+_, status, usage = os.wait4(subprocess.Popen(sys.argv[1:], stderr=subprocess.DEVNULL).pid, 0)
+assert status == 0
+print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+"""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -94,17 +102,16 @@ def write(folder: Path, name: str, text: str) -> Path:
     return recipe
 
 
-def start(recipe: Path) -> subprocess.Popen[bytes]:
+def command(recipe: Path) -> list[str]:
     run = recipe.with_suffix(f".run{time.monotonic_ns()}")
-    arguments = [sys.executable, "-m", "gemmule", "tokenize", str(recipe), "--out", str(run)]
-    return subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+    return [sys.executable, "-m", "gemmule", "tokenize", str(recipe), "--out", str(run)]
 
 
 def tokenize(recipe: Path) -> tuple[float, int]:
     """Seconds of the processor, and the peak memory of the process in bytes."""
-    _, status, usage = os.wait4(start(recipe).pid, 0)
-    assert status == 0
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+    arguments = [sys.executable, "-c", MEASURED, *command(recipe)]
+    seconds, peak = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()
+    return float(seconds), int(peak) * 1024
 
 
 def add(table: Table, what: str, size: int, base: int, recipe: Path) -> None:
@@ -120,7 +127,8 @@ def interrupts(recipe: Path, count: int) -> list[tuple[float, float, float, int]
     whole, _ = tokenize(recipe)
     found = []
     for number in range(count):
-        process, at = start(recipe), whole * (number + 0.5) / count
+        process = subprocess.Popen(command(recipe), stderr=subprocess.DEVNULL)
+        at = whole * (number + 0.5) / count
         while used(process.pid) < at:
             time.sleep(0.02)
         before, sent = used(process.pid), time.perf_counter()

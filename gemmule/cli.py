@@ -333,8 +333,6 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Streams a prompt and what a model makes of it."""
-    with signals.deferred():
-        import gemmule.model.weights  # imports torch
     from gemmule.recipe import generation as settings
 
     wishes: dict[str, Any] = {
@@ -348,6 +346,8 @@ def generate(
     }
     for name, value in wishes.items():  # before a model is loaded
         settings.check(name, value, settings.option(name))
+    with signals.deferred():
+        import gemmule.model.weights  # imports torch
     wishes["stop"] = stop or []
     words, weights = gemmule.load_tokenizer(model), gemmule.load(model)
     if as_json:

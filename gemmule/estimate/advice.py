@@ -123,7 +123,8 @@ def for_training(plan: Plan, name: str, shape: Shape, held: Memory, over: float)
     states = held.weights + held.gradients + held.moments
     if states > held.total // 2:
         fits = max(0.0, 1 - over / states)
-        yield f"Weights, gradients and moments alone take {size(states)}: a model of {fits:.0%} of its size would fit."
+        smaller = f"a model of {fits:.0%} of its size" if fits >= 0.01 else "a far smaller model"
+        yield f"Weights, gradients and moments alone take {size(states)}: {smaller} would fit."
 
 
 def _for_disk(plan: Plan, estimate: Estimate) -> Iterator[str]:

@@ -19,7 +19,8 @@ NUMBER = 4  # bytes
 CHUNK = 2**24  # numbers in a chunk of logits, as `model/fused_head.py` cuts them
 JUDGED_TOKENS = 4096  # that an evaluation reads at once, at most, as `evaluate/figures.py` has it
 TAUGHT, TAUGHT_TOKENS, TAUGHT_WINDOWS = 2**25, 4096, 8  # numbers of logits, tokens, windows at once, as in `distill/`
-TAUGHT_COPIES = 5  # of these logits, as measured: what is drawn from them, and coded
+TAUGHT_COPIES = 3  # of these logits
+TAUGHT_BESIDE = 7 * 10**7  # numbers: a segment of draws on its way into bytes, as measured
 GAPS = 2  # times its tensors' size is what a forward pass takes, as measured: memory lies idle between them
 
 
@@ -98,7 +99,7 @@ def of_teaching(teachers: Iterable[Shape], vocabulary_size: int, sequence_length
     held = sum(teacher.parameters for teacher in teachers)
     tokens = min(_whole_windows(TAUGHT_TOKENS, sequence_length), TAUGHT_WINDOWS * sequence_length)
     held += GAPS * max((forward(teacher, tokens) for teacher in teachers), default=0)
-    return (held + TAUGHT_COPIES * min(TAUGHT, tokens * vocabulary_size)) * NUMBER
+    return (held + TAUGHT_COPIES * min(TAUGHT, tokens * vocabulary_size) + TAUGHT_BESIDE) * NUMBER
 
 
 def _whole_windows(tokens: int, sequence_length: int) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +20,9 @@ from typing import Any
 from gemmule import recipe as recipes
 from gemmule.base import addresses, artifact
 from gemmule.base.artifact import Artifact, Settings
-from gemmule.base.errors import RequestError
+from gemmule.base.errors import RequestError, WorkError
 from gemmule.base.progress import PatientMeter
-from gemmule.base.run_folder import FINGERPRINTS, run_of
+from gemmule.base.run_folder import FINGERPRINTS, RECIPE, run_of
 from gemmule.model.config import Gemma2Config, check_cut
 from gemmule.recipe import Recipe, flatten
 from gemmule.refine import sources
@@ -298,9 +299,22 @@ class Plan:
                 if file.read(4) != b"GGUF":
                     raise RequestError(f"{key} = {origin!r}: not a GGUF file; name a folder, a GGUF file or a hub id")
             return place, self._digest(model_files(place))
+        if (recorded := self._recorded(key, place)) is not None:  # gone since, which matters once it is loaded again
+            return place, recorded
         if origin.count("/") != 1 or origin.startswith((".", "/", "~")):
             raise RequestError(f"{key} = {origin!r}: no such folder or file (looked in {self.base})")
         return origin, f"hub: {origin}"
+
+    def _recorded(self, key: str, place: Path) -> str | None:
+        """What identified the files that this run began with, if it is `place` where they were."""
+        kind, _, name = key.removesuffix(".from").removesuffix(".start_from").partition(".")
+        made = self.out / kind / name / ("start" if key.endswith(".start_from") else "source" if name else "")
+        try:
+            began = tomllib.loads((self.out / RECIPE).read_text(encoding="utf-8"))
+            named = [section.get("from") for section in (began["tokenizer"], *began["models"].values())]
+            return str(artifact.read(made).settings[key]) if str(place) in named else None
+        except (OSError, ValueError, KeyError, AttributeError, WorkError):
+            return None
 
     def _outside_shape(self, origin: str) -> dict[str, Any] | None:
         """The architecture of a Gemma 2 folder, in the recipe's words; None where there is no folder to read."""

@@ -10,8 +10,9 @@ import struct
 import pytest
 
 from gemmule.base import artifact
+from gemmule.base import hub as gemmule_hub
 from gemmule.base.errors import WorkError
-from gemmule.plan import loading
+from gemmule.plan import loading, prerequisites
 from gemmule.plan import making as steps
 
 RECIPE = """
@@ -139,9 +140,13 @@ def test_a_hub_model_of_another_revision_is_refused(run, two, monkeypatch, capsy
     recipe.write_text(RECIPE.replace('[models.big]\nfrom = "A"', '[models.big]\nfrom = "some/one"'))
     (two / "w1" / "A").rename(hub)
     (two / "w1" / "A").symlink_to(hub)
-    for module in (steps, loading):
-        monkeypatch.setattr(module, "find_source", lambda source: hub)
-    monkeypatch.setattr(loading.weights, "find_folder", lambda source: hub)
+    find = gemmule_hub.find_folder
+
+    def found(source, *arguments, **named):
+        return hub if source == "some/one" else find(source, *arguments, **named)
+
+    monkeypatch.setattr(gemmule_hub, "find_folder", found)
+    monkeypatch.setattr(prerequisites, "find_folder", found)
     assert run("train", recipe, "--model", "small", "--out", out) == 0
     shutil.rmtree(out / "models" / "small")
     shutil.copytree(hub, two / "revision")
@@ -162,6 +167,28 @@ def test_the_same_model_may_have_moved(run, two, monkeypatch):
     (two / "w1" / "A").rename(two / "w2" / "A")
     monkeypatch.chdir(two / "w2")
     assert run("run", "r.toml", "--out", out) == 0
+
+
+def test_a_model_that_is_gone_is_needed_only_where_it_is_loaded(run, two, capsys):
+    """A run that was copied to another machine is reported, and goes on with what needs no teacher."""
+    out, recipe = two / "run", two / "run" / "recipe.toml"
+    text = RECIPE.replace('[models.longer]\nstart_from = "A"', '[models.longer]\nlike = "small"\nlearn_from = "none"')
+    (two / "w1" / "r.toml").write_text(text)
+    assert run("teach", "r.toml", "--out", out) == 0
+    (two / "w1" / "A").rename(two / "gone")
+    assert run("report", out) == 0
+    for model in ("cached", "longer"):
+        assert run("train", recipe, "--model", model) == 0
+    capsys.readouterr()
+    assert run("train", recipe, "--model", "small") == 2
+    assert f"{two / 'w1' / 'A'}: no such folder" in capsys.readouterr().err
+    for other in ("B", "some/one"):  # never read by this run
+        (two / "w1" / "r.toml").write_text(text.replace('"A"', f'"{other}"'))
+        assert run("train", "r.toml", "--out", out) == 2
+        said = capsys.readouterr().err
+        assert "no such folder" in said or '-> "hub: some/one"' in said
+    (two / "gone").rename(two / "w1" / "A")
+    assert run("run", recipe) == 0
 
 
 def test_a_model_of_the_recipe_is_no_folder_that_has_its_name(run, two):
