@@ -83,11 +83,11 @@ RecipePath = Annotated[
     ),
 ]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the recipe")]
-Out = Annotated[
-    Path | None, typer.Option(parser=_named, metavar="DIR", help="the run folder itself; runs/<name> if left out")
+Out = Annotated[Path | None, typer.Option(parser=_named, metavar="DIR", help="the run folder; default: runs/<name>")]
+Remake = Annotated[
+    bool, typer.Option("--remake", help="move artifacts made with other settings to old/ and remake them")
 ]
-Remake = Annotated[bool, typer.Option("--remake", help="move what other settings made to old/, and make it anew")]
-Force = Annotated[bool, typer.Option("--force", help="go on where it can't fit into memory or onto the disk")]
+Force = Annotated[bool, typer.Option("--force", help="run even where memory or disk is too small by the estimate")]
 Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", help="only this model; may be repeated")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON when done")]
 
@@ -126,7 +126,7 @@ def _message(error: GemmuleError | OSError | UnicodeEncodeError) -> str:
     if isinstance(error, GemmuleError):
         return str(error)
     if isinstance(error, UnicodeEncodeError):  # of a path that a library is given
-        return f"{error.object}: holds what is no UTF-8; the libraries that read and write files take nothing else"
+        return f"{error.object}: not valid UTF-8, which the libraries that read and write files need"
     return f"{error.filename or 'input or output'}: {error.strerror or error}"
 
 
@@ -171,12 +171,12 @@ def demo(
 def init(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="files, folders or globs")],
     teacher: Annotated[str | None, typer.Option(help="a folder, hub id, GGUF file or http://server/v1")] = None,
-    size: Annotated[str | None, typer.Option(help="the student's parameters, the embedding included, as 5M")] = None,
+    size: Annotated[str | None, typer.Option(help="the student's parameters, embedding included, such as 5M")] = None,
     minutes: Annotated[
         float, typer.Option(parser=_minutes, metavar="MINUTES", help="how long it may take on this machine")
     ] = 12.0,
     field: Annotated[
-        str | None, typer.Option(help="of jsonl, csv, json, parquet: the field that holds the text")
+        str | None, typer.Option(help="for jsonl, csv, json, parquet: the field that holds the text")
     ] = None,
     out: Annotated[Path, typer.Option(parser=_named, metavar="FILE", help="the recipe to write")] = DEFAULT_RECIPE,
 ) -> None:
@@ -240,7 +240,9 @@ def teach(
     remake: Remake = False,
     force: Force = False,
     models: Models = None,
-    worker: Annotated[str | None, typer.Option(metavar="N/COUNT", help="one of many at once: 1/16, 2/16, ...")] = None,
+    worker: Annotated[
+        str | None, typer.Option(metavar="N/COUNT", help="this worker's number of how many: 1/16, 2/16, ...")
+    ] = None,
 ) -> None:
     """One step of a recipe: a teacher's distributions, cached."""
     from gemmule.run.runner import Family, Worker
@@ -262,7 +264,7 @@ evaluate = _verb("evaluate", "metrics of its models")
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", parser=_named, help="a run folder, finished or not")],
 ) -> None:
-    """Writes a run's report.html, whether the run is finished, going on or interrupted."""
+    """Writes a run's report.html, whether the run is finished, running or interrupted."""
     from gemmule.run import runner as family
 
     show(f"Open {family.report(folder)}")
@@ -273,7 +275,7 @@ def estimate(
     recipe: RecipePath = DEFAULT_RECIPE,
     overrides: Overrides = None,
     out: Out = None,
-    on: Annotated[list[str] | None, typer.Option("--on", metavar="GPU", help="also on this GPU, as h100")] = None,
+    on: Annotated[list[str] | None, typer.Option("--on", metavar="GPU", help="also on this GPU, such as h100")] = None,
     as_json: AsJson = False,
 ) -> None:
     """What a recipe will take, before anything runs: parameters, FLOPs, memory, disk and time."""
@@ -309,27 +311,35 @@ def inspect(
 @app.command()
 def generate(
     model: Annotated[str, typer.Argument(help="a model folder or hub id")],
-    prompt: Annotated[str, typer.Argument(help="the text to go on from")],
-    max_new_tokens: Annotated[int, typer.Option(parser=_whole, metavar="N", help="stop after so many tokens")] = 100,
+    prompt: Annotated[str, typer.Argument(help="the text to continue")],
+    max_new_tokens: Annotated[
+        int, typer.Option(parser=_whole, metavar="N", help="how many tokens to generate at most")
+    ] = 100,
     temperature: Annotated[
-        float, typer.Option(parser=_number, metavar="X", help="0: always the likeliest token")
+        float, typer.Option(parser=_number, metavar="X", help="0: greedy, always the most likely token")
     ] = 1.0,
     top_k: Annotated[
-        int | None, typer.Option(parser=_whole, metavar="K", help="draw among the k likeliest tokens")
+        int | None, typer.Option(parser=_whole, metavar="K", help="sample from the k most likely tokens")
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(parser=_number, metavar="P", help="draw among the likeliest tokens that make up this mass"),
+        typer.Option(
+            parser=_number, metavar="P", help="sample from the most likely tokens that make up this probability"
+        ),
     ] = None,
     min_p: Annotated[
         float | None,
-        typer.Option(parser=_number, metavar="P", help="draw none below this share of the likeliest's mass"),
+        typer.Option(
+            parser=_number, metavar="P", help="drop tokens below this fraction of the most likely token's probability"
+        ),
     ] = None,
     repetition_penalty: Annotated[
-        float, typer.Option(parser=_number, metavar="X", help="above 1: what was said becomes less likely")
+        float, typer.Option(parser=_number, metavar="X", help="above 1: tokens already in the text become less likely")
     ] = 1.0,
-    stop: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="end before this; may be repeated")] = None,
-    seed: Annotated[int, typer.Option(parser=_whole, metavar="N", help="of the draws")] = 0,
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="stop before this text; may be repeated")
+    ] = None,
+    seed: Annotated[int, typer.Option(parser=_whole, metavar="N", help="random seed of sampling")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Streams a prompt and what a model makes of it."""
@@ -377,7 +387,7 @@ def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="a model folder or hub id")],
     out: Annotated[Path, typer.Argument(metavar="OUT", parser=_named, help="the folder (hf) or file (gguf) to make")],
     format: Annotated[str, typer.Option(help="hf (for transformers, vLLM) or gguf (for llama.cpp, Ollama)")],
-    type: Annotated[str | None, typer.Option(help="f32, f16, bf16; gguf also q8_0, q4_0; else the model's")] = None,
+    type: Annotated[str | None, typer.Option(help="f32, f16, bf16; gguf also q8_0, q4_0; default: the model's")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Writes a model for other programs."""

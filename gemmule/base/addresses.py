@@ -36,9 +36,9 @@ def check_address(url: str, key: str) -> None:
     refuse_secrets(url, key)
     parts = urlsplit(url) if _splits(url) else None
     if parts is None or not parts.hostname or not url.isprintable() or " " in url:
-        raise RequestError(f"{key} = {url!r}: no address of a server, as http://host:8000/v1")
+        raise RequestError(f"{key} = {url!r}: not a server address, such as http://host:8000/v1")
     if parts.query or parts.fragment:
-        raise RequestError(f"{key} = {url!r}: a server's address ends in its path, as http://host:8000/v1")
+        raise RequestError(f"{key} = {url!r}: a server address ends in its path, such as http://host:8000/v1")
 
 
 def _splits(url: str) -> bool:

@@ -149,7 +149,7 @@ def verify_files(folder: Path, names: Iterable[str], hashed_up_to: int = 2**30) 
 def _check_hash(path: Path, manifest: Manifest, name: str) -> None:
     if sha256_file(path / name) != manifest.files[name]["sha256"]:
         raise WorkError(
-            f"{path / name}: its bytes are not those that were written (sha256 differs); if you changed it yourself, "
+            f"{path / name}: changed since it was written (sha256 differs); if you changed it yourself, "
             f"copy {path} without its {MANIFEST}"
         )
 
@@ -185,7 +185,7 @@ def check_writable(path: Path) -> None:
     """Raises RequestError where nothing may be written, as far as can be told before it is tried."""
     parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise RequestError(f"{path}: can't be written: {parent} is no folder that you may write in")
+        raise RequestError(f"{path}: can't be written: {parent} is not a folder that you can write to")
 
 
 def unused_name(path: Path) -> Path:

@@ -19,5 +19,5 @@ def choose_device(name: str = "auto") -> torch.device:
     if kind not in available or (index and not index.isdigit()):
         raise RequestError(f"device {name!r}: must be auto, cpu, mps, cuda or cuda:NUMBER")
     if not available[kind] or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
-        raise RequestError(f"device {name!r}: this machine has none; auto takes what there is")
+        raise RequestError(f"device {name!r}: not available on this machine; auto takes what is")
     return torch.device(name)

@@ -23,13 +23,13 @@ MARKS = {  # those of UTF-32 first: one of them begins as one of UTF-16 does
 KINDS = {
     b"PK\x03\x04": "a zip archive, as docx, xlsx, odt and epub are too: export its text, or unpack it",
     b"%PDF-": "a PDF: export its text, as by pdftotext",
-    b"\x1f\x8b": "compressed by gzip: let its name end in .gz",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd: let its name end in .zst",
-    b"BZh": "compressed by bzip2: unpack it",
-    b"\xfd7zXZ\0": "compressed by xz: unpack it",
+    b"\x1f\x8b": "compressed with gzip: rename it to end in .gz",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd: rename it to end in .zst",
+    b"BZh": "compressed with bzip2: unpack it",
+    b"\xfd7zXZ\0": "compressed with xz: unpack it",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it",
-    b"PAR1": "parquet: let its name end in .parquet",
-    b"SQLite format 3\0": "a database of SQLite: export its text",
+    b"PAR1": "parquet: rename it to end in .parquet",
+    b"SQLite format 3\0": "an SQLite database: export its text",
     b"\x89PNG": "an image",
     b"\xff\xd8\xff": "an image",
     b"\x7fELF": "a program",
@@ -71,7 +71,9 @@ def wrong_bytes(error: UnicodeDecodeError, where: str) -> BadRecord:
 
 def nul_byte(where: str) -> BadRecord:
     """What to say of a NUL byte, at `where`."""
-    return BadRecord(f"{where}: a NUL byte, which text has none of: UTF-16, or binary data? Stray ones: tr -d '\\000'")
+    return BadRecord(
+        f"{where}: a NUL byte, which text does not contain: UTF-16, or binary data? Stray ones: tr -d '\\000'"
+    )
 
 
 def what_it_is(beginning: bytes) -> str | None:

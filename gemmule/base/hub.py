@@ -35,7 +35,7 @@ def find_folder(source: str | Path, patterns: Sequence[str], *, download: bool =
         )
     except Exception as error:  # offline, refused, unknown: its errors share no narrower ancestor
         raise RequestError(
-            f"{source}: no such folder here, and not to be had from the hub ({first_line(error)})"
+            f"{source}: no such folder here, and could not be downloaded from the hub ({first_line(error)})"
         ) from error
 
 

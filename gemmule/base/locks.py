@@ -1,4 +1,4 @@
-"""Locks of folders: by the kernel (flock), or by the library filelock where that is not to be had (Windows).
+"""Locks of folders: by the kernel (flock), or by the library filelock where that is not available (Windows).
 
 A kernel lock dies with its process, whatever ended it: whether a folder is held says whether its run goes on, where
 a process's number could be another's by now.
@@ -49,7 +49,7 @@ def lock(folder: Path, *, shared: bool = False, wait: Callable[[str], None] | No
             handle.seek(0)
             holder = f"{folder} is in use by process {handle.read().decode().strip() or 'unknown'}"
             if wait is None:
-                raise RequestError(f"{holder}; wait for it, or give another folder with --out")
+                raise RequestError(f"{holder}; wait for it, or choose another folder with --out")
             wait(f"{holder}; waiting for it")
             release = _take(handle, folder, shared, waiting=True)
             assert release is not None

@@ -35,20 +35,20 @@ def check_free(folder: Path) -> None:
         str(folder.absolute()).encode("utf-8")
     except UnicodeEncodeError:
         raise RequestError(
-            f"{folder}: a name that is not UTF-8, or a locale that is not: the libraries that write there take no other"
+            f"{folder}: a name that is not UTF-8, or a locale that is not: the libraries that write there need UTF-8"
         ) from None
     try:
         if folder.is_symlink() and not folder.exists():
-            raise RequestError(f"{folder}: a link to {os.readlink(folder)}, which is not there")
+            raise RequestError(f"{folder}: a link to {os.readlink(folder)}, which does not exist")
         if folder.exists() and not folder.is_dir():
-            raise RequestError(f"{folder}: a file, where the run's folder would be; give another --out")
+            raise RequestError(f"{folder}: a file, not a folder; choose another --out")
         names = set(os.listdir(folder)) if folder.exists() else set()
     except OSError as error:
         raise cannot_write(folder, error) from None
     if names and not is_run(folder) and not (LOCK in names and names <= BEGUN):
         raise RequestError(
-            f"{folder.absolute() if str(folder) == '.' else folder}: has files that gemmule did not make "
-            f"({_some(names)}); a run needs a folder of its own: give another --out"
+            f"{folder.absolute() if str(folder) == '.' else folder}: contains files that gemmule did not make "
+            f"({_some(names)}); a run needs a folder of its own: choose another --out"
         )
 
 

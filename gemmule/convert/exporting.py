@@ -77,19 +77,19 @@ def _export_gguf(checkpoint: Checkpoint, words: Tokenizer, folder: Path, kind: s
     notes = []
     if spared:
         names = ", ".join(to_gguf(tensor.name) for tensor in spared)
-        notes.append(f"kept in f16, as their rows are no multiples of the type's blocks of 32: {names}")
+        notes.append(f"kept in f16, because their rows are not multiples of the type's blocks of 32: {names}")
     if query_factor(config) != 1:
         notes.append(f"attn_q holds the query scale, which llama.cpp does not read: times {query_factor(config):.6g}")
     off = [cap for cap in ("attention_cap", "final_cap") if getattr(config, cap) is None]
     if off:
-        notes.append(f"{' and '.join(off)} off: written too large to be felt, as llama.cpp always caps")
+        notes.append(f"{' and '.join(off)} off: written as caps too large to matter, because llama.cpp always caps")
     if words.inner.normalizer is not None and "NFC" in repr(words.inner.normalizer):
         notes.append(
             "its tokenizer composes characters first (NFC), which llama.cpp does not: e + U+0301 differs there"
         )
     unused = config.vocabulary_size - words.vocabulary_size
     if unused:
-        notes.append(f"{unused} rows are beyond its tokenizer: marked as unused and never drawn")
+        notes.append(f"{unused} rows are beyond its tokenizer: marked as unused and never sampled")
     return Written(str(out), config.parameters, kind, out.stat().st_size, notes)
 
 

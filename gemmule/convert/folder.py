@@ -75,7 +75,9 @@ def publish_folder(
             if rows > words.vocabulary_size:
                 # transformers never draws these; gemmule knows by itself
                 generation["suppress_tokens"] = list(range(words.vocabulary_size, rows))
-                notes.append(f"{rows - words.vocabulary_size} rows are beyond its tokenizer: these ids are never drawn")
+                notes.append(
+                    f"{rows - words.vocabulary_size} rows are beyond its tokenizer: these ids are never sampled"
+                )
         write_json(folder / GENERATION_CONFIG, generation)
         if (origin / "README.md").is_file():
             shutil.copyfile(origin / "README.md", folder / "README.md")

@@ -65,7 +65,7 @@ class Reader(gguf.GGUFReader):
 
     def _get(self, offset: int, dtype: Any, count: Any = 1, *order: Any, **named: Any) -> Any:
         if offset + np.dtype(dtype).itemsize * int(count) > len(self.data):
-            raise ValueError("it ends before what its header claims")
+            raise ValueError("it is shorter than its header says")
         return super()._get(offset, dtype, count, *order, **named)
 
     def _get_field_parts(self, orig_offs: int, raw_type: Any) -> Any:
@@ -101,7 +101,7 @@ def open_reader(file: Path) -> Reader:
     if architecture != ARCHITECTURE:
         raise RequestError(f"{file}: its architecture is {architecture!r}; only {ARCHITECTURE!r} can be read")
     if reader.byte_order != "I":
-        raise RequestError(f"{file}: written for machines of the other byte order")
+        raise RequestError(f"{file}: has the wrong byte order (big-endian)")
     parts = value(reader, "split.count", 1)
     if parts != 1:
         raise RequestError(f"{file}: one of {parts} parts; join them with llama-gguf-split --merge")
@@ -114,7 +114,7 @@ def check_places(file: Path, reader: Reader) -> None:
     for tensor in sorted(reader.tensors, key=lambda tensor: int(tensor.data_offset)):
         start = int(tensor.data_offset)
         if start < end or start % reader.alignment or start + int(tensor.n_bytes) > len(reader.data):
-            raise WorkError(f"{file}: damaged: {tensor.name} lies where none can, after {before}")
+            raise WorkError(f"{file}: damaged: {tensor.name} has an impossible offset, after {before}")
         end, before = start + int(tensor.n_bytes), tensor.name
 
 
@@ -177,12 +177,12 @@ def _read_config(file: Path, reader: Reader, shapes: dict[str, list[int]]) -> Ge
     for ours, key, default in FIELDS:
         fields[ours] = value(reader, f"{ARCHITECTURE}.{key}", default)
         if fields[ours] is None:
-            raise RequestError(f"{file}: its metadata lack {ARCHITECTURE}.{key}")
+            raise RequestError(f"{file}: its metadata lacks {ARCHITECTURE}.{key}")
     for cap in ("attention_cap", "final_cap"):
         if fields[cap] == NO_CAP:
             fields[cap] = None
     if EMBEDDING not in shapes or len(shapes[EMBEDDING]) != 2:
-        raise RequestError(f"{file}: the weights lack token_embd.weight, or it is no table")
+        raise RequestError(f"{file}: token_embd.weight is missing, or not a matrix")
     for key in [name for name in reader.fields if name.startswith(f"{ARCHITECTURE}.rope.scaling.")]:
         if value(reader, key) not in ("none", False, 0):
             raise RequestError(f"{file}: rotary positions scaled, {key} = {value(reader, key)!r}: none can be read")

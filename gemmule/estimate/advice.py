@@ -34,12 +34,14 @@ def teaching_costs(plan: Plan, estimate: Estimate) -> list[str]:
             stored = None
         answers = training.teacher_flops if stored is None else stored.flops
         if answers is None:
-            lines.append(f"{model.name}: what {model.learn_from}'s answers cost is not known: it is not here.")
+            lines.append(
+                f"{model.name}: what {model.learn_from}'s forward passes cost is not known: it is not on this machine."
+            )
             continue
-        kept = "" if stored is None else f", stored once in {size(stored.disk)} for all of its students,"
+        kept = "" if stored is None else f", cached once in {size(stored.disk)} for all of its students,"
         lines.append(
-            f"{model.name}: {model.learn_from}'s answers{kept} cost {flops(answers)}, {answers / training.flops:.0%} "
-            f"of the student's own training. The same operations would train it alone on "
+            f"{model.name}: {model.learn_from}'s forward passes{kept} cost {flops(answers)}, "
+            f"{answers / training.flops:.0%} of the student's own training. The same operations would train it alone on "
             f"{count(answers / training.flops * training.tokens)} tokens more."
         )
         here = [trained[name] for name in plan.recipe.models[model.name].teachers if name in trained]
@@ -58,7 +60,7 @@ def warnings(plan: Plan, estimate: Estimate) -> list[str]:
     lines = []
     if estimate.peak_memory > SPARE * estimate.free_memory:
         lines.append(
-            f"Memory: {size(estimate.peak_memory)} are needed at the most, {size(estimate.free_memory)} are free. "
+            f"Memory: {size(estimate.peak_memory)} are needed at most, {size(estimate.free_memory)} are free. "
             + " ".join(_for_memory(plan, estimate))
         )
     if estimate.disk > SPARE * estimate.free_disk:
@@ -67,7 +69,7 @@ def warnings(plan: Plan, estimate: Estimate) -> list[str]:
             + " ".join(_for_disk(plan, estimate))
         )
     lines += [
-        f"{model.name} reads the text {training.epochs:.1f} times: beyond {OVERFITTING} times it may learn it by heart "
+        f"{model.name} trains for {training.epochs:.1f} epochs: beyond {OVERFITTING} epochs it may overfit "
         f"instead. More text, or models.{model.name}.train.tokens = {round(OVERFITTING * estimate.text.train_tokens)}"
         for model, training, _ in estimate.trained
         if training.epochs > 1.5 * OVERFITTING
@@ -105,13 +107,13 @@ def for_training(plan: Plan, name: str, shape: Shape, held: Memory, over: float)
         return held.total - teacher - memory.of_training(config, train, fewer * length).total
 
     if fewer := bisect_left(range(1, windows), True, key=lambda fewer: saved(fewer) < over):
-        yield f"{key}.train.micro_batch_tokens = {fewer * length} saves {size(saved(fewer))}, at no loss but time."
+        yield f"{key}.train.micro_batch_tokens = {fewer * length} saves {size(saved(fewer))} and costs only time."
         return
     if windows == 1 and held.activations > over:
         shorter = int(length * (1 - over / held.activations))
         yield f"data.sequence_length = {shorter} would fit: one window takes {size(held.activations)}."
     if windows > 1:
-        yield f"{key}.train.micro_batch_tokens = {length} saves most of {size(held.activations)}, and is not enough."
+        yield f"{key}.train.micro_batch_tokens = {length} saves most of {size(held.activations)}, which is not enough."
     if not train.recompute_activations:
         again = train.model_copy(update={"recompute_activations": True})
         less = held.activations - memory.activations(config, again, length) * memory.NUMBER

@@ -193,4 +193,4 @@ def _check_disk(plan: Plan, steps: Iterable[Step], known: Mapping[str, Shape | N
 
 
 def _refusal(lines: list[str]) -> str:
-    return plain("\n".join([lines[0], " ".join([*lines[1:], "gemmule estimate says more; --force runs it anyway"])]))
+    return plain("\n".join([lines[0], " ".join([*lines[1:], "gemmule estimate has the details; --force runs anyway"])]))

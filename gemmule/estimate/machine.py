@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BANDWIDTH = 10e9  # bytes a second of memory, where it was not measured
-OF_PRODUCT = 0.6  # of a large product's speed: what products within a model reach, where they were not measured
+OF_PRODUCT = 0.6  # of a large matmul's speed: what matmuls within a model reach, where they were not measured
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
   A live teacher's forward pass is measured by itself, and added.
 - A model too large to be tried whole is tried with two and with four of its layers: the rest follows in a straight
   line. A micro-batch too large is tried in part. Where even that is too much, FLOPs are counted, as below.
-- A teacher that is no Gemma 2 is not loaded: its FLOPs take as long as a large product's, at a stated share.
+- A teacher that is no Gemma 2 is not loaded: its FLOPs take as long as a large matmul's, at a stated share.
 """
 
 from __future__ import annotations

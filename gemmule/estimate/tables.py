@@ -78,14 +78,14 @@ def _text(estimate: Estimate) -> Iterator[str]:
 
 def _time(estimate: Estimate) -> Iterator[str]:
     measured = estimate.measured
-    answers = [f", {e.name}'s answers {duration(e.seconds)}" for e in estimate.teaching if e.seconds is not None]
+    answers = [f", {e.name}'s forward passes {duration(e.seconds)}" for e in estimate.teaching if e.seconds is not None]
     yield (
         f"Time here: {duration(estimate.seconds)}, of which training {duration(estimate.training_seconds)}"
         f"{''.join(answers)}. Measured on {measured.threads} thread{'s' * (measured.threads > 1)}, where a large "
         f"product ran at {measured.product / 1e9:.0f} GFLOP/s; on a busier machine it takes longer."
     )
     if len(answers) < len(estimate.teaching):
-        yield "A server's time to answer is not in it."
+        yield "A server's response time is not included."
 
 
 def _elsewhere(estimate: Estimate, on: list[Accelerator]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""How a model agrees with its teacher, by how sure the teacher is: one mean over all tokens hides where it fails.
+"""How a model agrees with its teacher, by the teacher's entropy: one mean over all tokens hides where it fails.
 
 Tokens are sorted into buckets by the entropy of what the teacher expects there. At low entropy there is one answer to
 get right; at high entropy there is a whole distribution to match, and which token comes first says little.

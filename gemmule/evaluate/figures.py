@@ -98,7 +98,7 @@ def measure(model: Teacher, windows: Windows, text_bytes: int, teacher: Teacher 
                 agreement.add(looks.entropy[counted], looks.divergence[counted], looks.same[counted])
             meter.update(min(len(windows), first + at_once) * length)
     if not tokens:
-        raise RequestError("the validation text has no token to predict: all of it is masked")
+        raise RequestError("the validation text has no token to evaluate: all of it is masked")
     return {
         "perplexity": math.exp(min(loss / tokens, 700)),  # exp overflows above
         "bits_per_byte": loss / math.log(2) / max(1, text_bytes),

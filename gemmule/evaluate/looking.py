@@ -49,7 +49,7 @@ class Looking:
         Raises RequestError if the model gives no whole distributions.
         """
         if isinstance(expected, SparseDistributions):
-            raise RequestError("a model that gives only its top k can't be measured")
+            raise RequestError("a model that provides only its top k can't be evaluated")
         model = _Logits(expected)
         dense = _Logits(teacher) if isinstance(teacher, DenseTeacher | Mixture) else None
         sides = [model] if dense is None else [model, dense]

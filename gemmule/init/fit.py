@@ -32,7 +32,7 @@ from gemmule.teach.teachers import outside
 from gemmule.tokenize.training import VocabularyTooLarge
 
 MINUTES = 12.0  # of a run on this machine
-SPEED = 0.45  # of a large product's, of a whole run: at first; then what was measured
+SPEED = 0.45  # of a large matmul's, of a whole run: at first; then what was measured
 TRIES = 3
 LARGE = 2**15  # tokens of a vocabulary that is pruned
 BYTES_PER_TOKEN = 3.0  # of English at a vocabulary of 2,048: at first
@@ -143,7 +143,7 @@ def _check_memory(size: int, plan: Plan, vocabulary_size: int) -> None:
             raise RequestError(
                 plain(
                     f"--size {count(size)}: training {name}, of {count(shape.parameters)} parameters, takes "
-                    f"{as_bytes(held)} of memory, and {as_bytes(free)} are to be had here: about --size {fits} fits"
+                    f"{as_bytes(held)} of memory, and {as_bytes(free)} are available here: about --size {fits} fits"
                 )
             )
 
@@ -164,11 +164,9 @@ def _remarks(sizes: Sizes, known: Estimate, minutes: float, plan: Plan) -> list[
     """Why it is as it is, and what would be better."""
     lines = []
     if sizes.limited_by == "text":
-        lines.append("The text is what limits it: larger models would overfit. More text is what helps most.")
+        lines.append("Limited by the text: larger models would overfit. More text helps most.")
     elif sizes.limited_by == "time" and known.seconds < 1.5 * 60 * minutes:
-        lines.append(
-            f"The time is what limits it: gemmule init --minutes {minutes * 10:g} makes larger models, better ones."
-        )
+        lines.append(f"Limited by the time: gemmule init --minutes {minutes * 10:g} makes larger, better models.")
     if sizes.limited_by == "size" and sizes.student.tokens < 5 * sizes.student.weights:
         lines.append(
             "So large a student learns best from 20 tokens a parameter or more; this is what time and text allow."
@@ -216,7 +214,9 @@ def _server(url: str) -> tuple[OutsideTeacher, int]:
     try:
         words = read_tokenizer(name).vocabulary_size
     except (RequestError, WorkError) as error:
-        raise RequestError(f"--teacher {url}: it serves {name!r}, whose tokenizer is not to be had: {error}") from None
+        raise RequestError(
+            f"--teacher {url}: it serves {name!r}, whose tokenizer could not be loaded: {error}"
+        ) from None
     return OutsideTeacher(url, name, prune=False, top_k=TOP_K), words
 
 
@@ -242,7 +242,7 @@ def write_file(file: Path, text: str) -> None:
         with file.open("x", encoding="utf-8") as out:
             out.write(text)
     except FileExistsError:
-        raise RequestError(f"{file}: exists already; nothing is overwritten: give another --out") from None
+        raise RequestError(f"{file}: exists already and is not overwritten: choose another --out") from None
     except OSError as error:
         raise RequestError(f"{file}: can't be written: {error.strerror}") from None
 
@@ -250,6 +250,6 @@ def write_file(file: Path, text: str) -> None:
 def check_free(file: Path) -> None:
     """Before any work: whether a recipe can be written there. Raises RequestError."""
     if os.path.lexists(file):
-        raise RequestError(f"{file}: exists already; nothing is overwritten: give another --out")
+        raise RequestError(f"{file}: exists already and is not overwritten: choose another --out")
     if not file.absolute().parent.is_dir() or not os.access(file.absolute().parent, os.W_OK):
-        raise RequestError(f"{file}: can't be written: {file.absolute().parent} is no folder that you may write in")
+        raise RequestError(f"{file}: can't be written: {file.absolute().parent} is not a folder that you can write to")

@@ -47,7 +47,7 @@ def look(sources: list[str], base: Path, field: str | None = None) -> Found:
     fields = text_fields(files)
     if field is not None:
         if field not in fields:
-            none = "--field: these files are plain text, and have no fields: leave it out"
+            none = "--field: these files are plain text without fields: leave it out"
             raise RequestError(f"--field {field}: {unknown_name(field, fields, 'field of text')}" if fields else none)
         fields = [field, *(name for name in fields if name != field)]
     chosen = fields[0] if fields else None
@@ -63,8 +63,7 @@ def look(sources: list[str], base: Path, field: str | None = None) -> Found:
     total = round(sum(lengths) / share)
     if total < LEAST:
         raise RequestError(
-            f"{', '.join(sources)}: {plain(size(total))} of text is too little to learn from: {plain(size(LEAST))} are "
-            "needed at least, and 200 kB or more are better"
-            + (f"; left out: {tally.left_out}" if tally.left_out else "")
+            f"{', '.join(sources)}: {plain(size(total))} of text is too little to train on: {plain(size(LEAST))} are "
+            "needed at least, 200 kB or more are better" + (f"; left out: {tally.left_out}" if tally.left_out else "")
         )
     return Found(files, chosen, fields[1:], total, round(len(lengths) / share), tally.left_out)

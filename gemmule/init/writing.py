@@ -65,10 +65,10 @@ def header(file: str, found: Found, estimate: Estimate, remarks: Sequence[str]) 
     ]
     threads = estimate.measured.threads
     return [
-        f"Fitted by gemmule init to {size(found.bytes)} of text in {found.documents:,} documents, and to this machine.",
+        f"Written by gemmule init for {size(found.bytes)} of text in {found.documents:,} documents on this machine.",
         "",
-        f"    gemmule run {file}          makes all of it; the same command goes on after Ctrl-C",
-        f"    gemmule estimate {file}     what it will take, anew, after you changed something",
+        f"    gemmule run {file}          makes everything; after Ctrl-C the same command resumes",
+        f"    gemmule estimate {file}     what it will take, after a change of yours",
         "",
         f"It will take {duration(estimate.seconds)} here ({threads} thread{'s' * (threads > 1)}), "
         f"{size(estimate.peak_memory)} of memory and {size(estimate.disk)} of disk:",
@@ -95,7 +95,7 @@ def _data(sources: Sequence[str], found: Found, sizes: Sizes, validation_fractio
         *field,
         *skip,
         _line(f"validation_fraction = {validation_fraction:g}", "of the documents, held out to measure on"),
-        _line(f"sequence_length = {sizes.sequence_length}", "tokens that a model sees at once"),
+        _line(f"sequence_length = {sizes.sequence_length}", "tokens in a window"),
     ]
 
 
@@ -106,7 +106,7 @@ def _tokenizer(sizes: Sizes, teacher: OutsideTeacher | None) -> list[str]:
         return ["[tokenizer]", _line(f"vocabulary_size = {words}", why)]
     lines = ["[tokenizer]", _line(f"from = {_text(teacher.tokenizer)}", "teacher and student read the same tokens")]
     if teacher.prune:
-        lines.append(_line("prune = true", f"keep the words that this text uses: about {count(words)}"))
+        lines.append(_line("prune = true", f"keep the tokens that this text uses: about {count(words)}"))
     return lines
 
 
@@ -116,7 +116,7 @@ def _teacher(sizes: Sizes, teacher: OutsideTeacher | None) -> list[str]:
         return [*lines, f"top_k = {teacher.top_k}"] if teacher.top_k else lines
     assert sizes.teacher is not None
     return [
-        _line("[models.teacher]", "reads the text itself; larger than its student, and trained for longer"),
+        _line("[models.teacher]", "trained on the text; larger than its student, and for longer"),
         _architecture(sizes.teacher, sizes),
         _train(sizes.teacher, sizes),
     ]
@@ -126,9 +126,11 @@ def _student(sizes: Sizes, teacher: OutsideTeacher | None) -> list[str]:
     learn = ['learn_from = "teacher"']
     if teacher is not None and teacher.targets:
         kept = f'kind = "top-k", k = {teacher.top_k}' if teacher.top_k else "bytes_per_token = 30"
-        learn.append(_line(f"distill = {{ targets = {{ {kept} }} }}", "it is asked once, and its answers are stored"))
+        learn.append(
+            _line(f"distill = {{ targets = {{ {kept} }} }}", "the teacher runs once; its distributions are cached")
+        )
     return [
-        _line("[models.student]", "the model that you want: it learns what its teacher expects at every token"),
+        _line("[models.student]", "the model that you want: it learns its teacher's distribution at every token"),
         _architecture(sizes.student, sizes),
         *learn,
         _train(sizes.student, sizes),

@@ -247,7 +247,9 @@ def check_target(target: OneTarget, tokens: int, divergence: Divergence, beta: f
     if not 0 <= beta <= 1:
         raise ValueError(f"beta = {beta}: must be from 0 to 1")
     if isinstance(target, SparseDistributions) and divergence != "forward_kl":
-        raise ValueError(f"{divergence} needs whole distributions: a sample of one is unbiased for the forward KL only")
+        raise ValueError(
+            f"{divergence} needs whole distributions: sampled targets are unbiased for the forward KL only"
+        )
 
 
 def limit(divergence: Divergence, beta: float) -> Divergence:

@@ -126,7 +126,7 @@ class Backbone(nn.Module):
     ) -> Tensor:
         """`run_layer` calls a layer with its arguments: as it is, or compiled."""
         if cache is not None and documents is not None:
-            raise ValueError("documents are told apart within whole sequences, without a cache")
+            raise ValueError("documents can be kept apart in whole sequences only, without a cache")
         config, tokens = self.config, ids.shape[1]
         embedding = self.embed_tokens(ids)
         dtype = embedding.dtype

@@ -176,16 +176,16 @@ def check_tensors(place: Path, config: Gemma2Config, found: Mapping[str, list[in
     try:
         expected = parameter_shapes(config)
     except (RuntimeError, TypeError, OverflowError):  # what PyTorch says of sizes past 2^63
-        raise RequestError(f"{place}: no machine holds the sizes that its configuration claims") from None
+        raise RequestError(f"{place}: its configuration claims sizes that fit no machine") from None
     for name, shape in found.items():
         if name not in expected:
-            raise RequestError(f"{place}: {name} is no tensor of the Gemma 2 that its configuration describes")
+            raise RequestError(f"{place}: {name} is not a tensor of the Gemma 2 that its configuration describes")
         if shape != expected[name]:
             raise RequestError(f"{place}: {name} has shape {shape}; its configuration says {expected[name]}")
     missing = [name for name in expected if name not in found]
     if missing:
         others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise RequestError(f"{place}: the weights lack {missing[0]}{others}")
+        raise RequestError(f"{place}: its weights are missing {missing[0]}{others}")
 
 
 def row_ranges(shape: list[int]) -> Iterator[tuple[int, int]]:
@@ -276,7 +276,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RequestError(f"{file.parent}: has no {file.name}, so it is no model folder") from None
+        raise RequestError(f"{file.parent}: has no {file.name}, so it is not a model folder") from None
     except (OSError, ValueError, RecursionError) as error:
         raise WorkError(f"{file}: can't be read: {error}") from error
     if not isinstance(value, dict):

@@ -173,5 +173,5 @@ def _try_out(name: str, teacher: Teacher | ByteAligned, step: Step, plan: Plan) 
             f"{what}: there is nothing to learn from it. Has it another tokenizer, lacks it its <bos>, or is its file "
             f'damaged? To learn from it all the same: models.{name}.worse_than_unigram = "allow"'
         )
-    say(f"{what}; training goes on with it" if found.failed else what)
+    say(f"{what}; training continues with it" if found.failed else what)
     _tried.add((name, text.path))

@@ -92,8 +92,8 @@ def _documents(step: Step, plan: Plan) -> None:
         skip_bad = data.bad_records == "skip"
         summary = write_documents(plan.files, data.field, data.validation_fraction, folder, skip_bad=skip_bad)
     say(
-        f"documents: {summary.train_documents:,} to train on ({human(summary.train_bytes)}B), "
-        f"{summary.validation_documents:,} to validate on ({human(summary.validation_bytes)}B){summary.remarks}"
+        f"documents: {summary.train_documents:,} for training ({human(summary.train_bytes)}B), "
+        f"{summary.validation_documents:,} for validation ({human(summary.validation_bytes)}B){summary.remarks}"
     )
     if summary.left_out:
         say(f"skipped: {summary.left_out}")
@@ -110,7 +110,7 @@ def _tokenizer(step: Step, plan: Plan) -> None:
             made = tokenize.train(texts, wanted)
         if plan.recipe.tokenizer.prune:
             made, whole = prune(made, used_ids(_all_text(step.inputs["documents"].path), made), folder), made
-            kept = f", of {whole.vocabulary_size:,}: those that the text uses, and what they need"
+            kept = f", of {whole.vocabulary_size:,}: those that the text uses, and their merges"
         else:
             tokenize.save(made, folder)
             kept = ""
@@ -341,9 +341,9 @@ def _evaluation(step: Step, plan: Plan) -> None:
             figures["samples"] = [{"prompt": prompt, "text": write(prompt)} for prompt in prompts]
         artifact.write_json(folder / "evaluation.json", figures)
     if own_tokens:
-        say(f"{name}: not evaluated: its tokens are its own")
+        say(f"{name}: not evaluated: it has a tokenizer of its own")
     elif isinstance(asked, ServedTeacher):
-        say(f"{name}: not evaluated: a server gives only its top {asked.top_k} at each token")
+        say(f"{name}: not evaluated: a server provides only its top {asked.top_k} at each token")
     else:
         say(f"{name}: perplexity {figures['perplexity']:.2f}")
 

@@ -139,7 +139,7 @@ class Plan:
         origin = section.from_ if model is None or model.from_ is None else model.from_
         if addresses.is_url(origin):
             raise RequestError(
-                f"tokenizer.from = {section.from_!r}: a server gives no tokenizer; name a folder or hub id"
+                f"tokenizer.from = {section.from_!r}: a server provides no tokenizer; name a folder or hub id"
             )
         source, digest = self._locate(origin, "tokenizer.from", ("tokenizer.json",))
         if section.prune:
@@ -161,7 +161,7 @@ class Plan:
                 raise RequestError(f"{key} = {origin!r}: {error}") from None
         elif addresses.is_url(origin):
             if place == "start":
-                raise RequestError(f"{key} = {origin!r}: a server gives no weights")
+                raise RequestError(f"{key} = {origin!r}: a server provides no weights")
             settings[f"models.{name}.top_k"] = self.recipe.models[name].top_k
         if place == "source" and self.recipe.aligned_by_bytes(name):
             settings["vocabulary"] = "its own"

@@ -55,11 +55,11 @@ def check_names(recipe: Recipe, origin: str) -> None:
 def _check_by_bytes(recipe: Recipe, name: str, key: str) -> None:
     if recipe.models[name].is_served or recipe.data.separate_documents:
         raise RequestError(
-            f"{key}.by_bytes: a served model gives no whole distributions, and documents can't be kept apart: "
+            f"{key}.by_bytes: a served model provides no whole distributions, and documents can't be kept apart: "
             "leave it out, or data.separate_documents"
         )
     if recipe.aligned_by_bytes(name):
-        raise RequestError(f'{key}.by_bytes: its students learn by loss = "alm", which needs none of it')
+        raise RequestError(f'{key}.by_bytes: its students learn by loss = "alm", which does not need it')
 
 
 def _check_aligned_by_bytes(recipe: Recipe, student: Model, key: str) -> None:
@@ -72,7 +72,7 @@ def _check_aligned_by_bytes(recipe: Recipe, student: Model, key: str) -> None:
     if any(model.distill.loss != "alm" for model in recipe.models.values() if teacher in model.teachers):
         raise RequestError(
             f'{key}.distill.loss = "alm": {teacher} has students with other losses, which need its tokenizer; '
-            "name the teacher twice"
+            "define the teacher twice"
         )
 
 
@@ -80,18 +80,18 @@ def _check_served(recipe: Recipe, student: Model, teacher: str, key: str) -> Non
     """A server gives its top k at temperature 1: what can be learned from that."""
     if len(student.teachers) > 1:
         raise RequestError(
-            f"{key}.learn_from: {teacher} is served and gives its top k only: it can't be in an ensemble"
+            f"{key}.learn_from: {teacher} is served and provides its top k only: it can't be in an ensemble"
         )
     if student.distill.loss != "forward_kl" or student.distill.temperature != 1:
         raise RequestError(
-            f"{key}.distill: {teacher} is served and gives its top k at temperature 1 only: "
+            f"{key}.distill: {teacher} is served and provides its top k at temperature 1 only: "
             'loss must be "forward_kl" and temperature 1'
         )
     targets, top_k = student.distill.targets, recipe.models[teacher].top_k or 20
     fits = targets is None or (targets.kind == "top-k" and targets.rest == "bucket" and 1 <= (targets.k or 0) <= top_k)
     if not fits:
         raise RequestError(
-            f"{key}.distill.targets: {teacher} is served and gives its top {top_k} only: targets must be "
+            f"{key}.distill.targets: {teacher} is served and provides its top {top_k} only: targets must be "
             f'{{ kind = "top-k", k = ... }} with k up to {top_k}, the rest one bucket'
         )
     if recipe.data.separate_documents:
@@ -100,6 +100,6 @@ def _check_served(recipe: Recipe, student: Model, teacher: str, key: str) -> Non
         )
     if recipe.tokenizer.from_ is None:
         raise RequestError(
-            f"{key}.learn_from: {teacher} is served and has a tokenizer of its own: name it by tokenizer.from = "
+            f"{key}.learn_from: {teacher} is served and has its own tokenizer: set tokenizer.from = "
             '"<folder or hub id>"'
         )

@@ -244,7 +244,7 @@ def _explain_one(problem: _Problem) -> str:
         allowed = _keys(problem.parent)
         return f"{key}: unknown key; {_meant(str(problem.place.key[-1]), allowed)}allowed: {', '.join(allowed)}"
     if problem.kind == "missing":
-        return f"{key}: needed, and not there: {problem.place.allowed}"
+        return f"{key}: missing: {problem.place.allowed}"
     if problem.kind == "value_error" and problem.place.section is not None:
         return f"{key}: {problem.message}"
     return f"{key} = {show(problem.value)}: {_said(problem)}"

@@ -85,7 +85,7 @@ def _text(path: Path, name: str) -> str:
     except OSError as error:
         raise RequestError(f"{name}: can't be read: {error.strerror}") from None
     if len(content) > LARGEST:
-        raise RequestError(f"{name}: larger than {LARGEST // 10**6} MB: not a recipe; text belongs into data.sources")
+        raise RequestError(f"{name}: larger than {LARGEST // 10**6} MB: not a recipe; text belongs in data.sources")
     if (kind := what_it_is(content)) is not None:
         raise RequestError(f"{name}: {kind}")
     try:
@@ -103,7 +103,7 @@ def _toml(text: str, what: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise RequestError(f"{what}: brackets within brackets; a recipe has {DEEPEST} levels at most") from None
+        raise RequestError(f"{what}: nested too deeply; a recipe has {DEEPEST} levels at most") from None
     except tomllib.TOMLDecodeError as error:
         raise RequestError(f"{what}: {error}") from None
     except ValueError:  # Python's limit on the digits of a number
@@ -122,7 +122,7 @@ def _check_depth(raw: Any, origin: str) -> None:
         ]
         if not level:
             return
-    raise RequestError(f"{origin}: tables within tables, too deep; a recipe has {DEEPEST} levels at most")
+    raise RequestError(f"{origin}: nested too deeply; a recipe has {DEEPEST} levels at most")
 
 
 def _override(raw: dict[str, Any], override: str) -> None:
@@ -134,7 +134,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     if len(path) > DEEPEST:
         raise RequestError(f"{said}: too deep a key; a recipe has {DEEPEST} levels at most")
     if len(override) > LONGEST_OVERRIDE:
-        raise RequestError(f"{said}: too long for a command line; write it into the recipe")
+        raise RequestError(f"{said}: too long for the command line; put it in the recipe")
     section = raw
     for part in path[:-1]:
         section = section.setdefault(part, {})
@@ -171,7 +171,9 @@ def _expand_like(models: Any, origin: str) -> Any:
         if not isinstance(model, dict):
             raise RequestError(f"{said} = {show(model)}: must be a section, as in [models.{name}]")
         if (other := names.setdefault(name.lower(), name)) != name:
-            raise RequestError(f"{said}: differs from models.{other} by case alone: on some disks they are one folder")
+            raise RequestError(
+                f"{said}: differs from models.{other} only in case: on some file systems that is one folder"
+            )
     likes = {name: [model["like"]] if isinstance(model.get("like"), str) else [] for name, model in models.items()}
     for name, (*others,) in likes.items():
         for other in others:

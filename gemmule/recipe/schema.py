@@ -222,7 +222,7 @@ class Distill(Section):
     # the next-token loss's share of the whole loss; of two, from the first step's to the last's
     next_token_weight: Annotated[
         Share | Annotated[list[Share], Field(min_length=2, max_length=2)],
-        Field(description="a number, at least 0 and below 1, or two of these, as in [0.5, 0.0]"),
+        Field(description="a number, at least 0 and below 1, or two of these, such as [0.5, 0.0]"),
     ] = 0.0
     token_weights: Literal["equal", "entropy"] = "equal"  # a token counts by the teacher's entropy there
     targets: Targets | None = None  # None: the teacher runs beside its student
@@ -242,7 +242,7 @@ class Distill(Section):
         if self.token_weights == "entropy" and self.targets is None:
             raise ValueError(
                 'token_weights = "entropy" needs stored targets: the entropies of a whole batch must be known before '
-                "its first part is learned; add targets"
+                "its first micro-batch; add targets"
             )
         return self
 
@@ -374,7 +374,7 @@ def in_order(needs: Mapping[str, list[str]], relation: str = "learn from or star
             return
         if name in path:
             cycle = " -> ".join([*path[path.index(name) :], name])
-            raise RequestError(f"models that {relation} each other in a circle: {cycle}")
+            raise RequestError(f"models that {relation} each other in a cycle: {cycle}")
         path.append(name)
         for other in needs[name]:
             visit(other)

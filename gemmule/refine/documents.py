@@ -58,7 +58,7 @@ class DocumentsSummary:
     @property
     def remarks(self) -> str:
         """What else there is to say of the documents; empty if nothing."""
-        empty = f", {self.skipped:,} without text passed over" if self.skipped else ""
+        empty = f", {self.skipped:,} without text skipped" if self.skipped else ""
         cut = f", {self.cut_records:,} long records cut" if self.cut_records else ""
         return empty + cut
 

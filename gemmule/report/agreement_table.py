@@ -1,4 +1,4 @@
-"""The tables of agreement: for each teacher the models held against it, by how sure the teacher is."""
+"""The tables of agreement: for each teacher the models compared with it, by the teacher's entropy."""
 
 from __future__ import annotations
 

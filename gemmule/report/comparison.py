@@ -110,7 +110,7 @@ def headline(data: ReportData) -> str:
     if len(evaluated) == 1:
         return f"{name} reaches perplexity {_perplexity(evaluated[name])}"
     if taught:
-        return f"{name} reaches perplexity {_perplexity(evaluated[name])}, with no control to hold it against"
+        return f"{name} reaches perplexity {_perplexity(evaluated[name])}, with no control to compare it to"
     best = min(evaluated, key=lambda each: evaluated[each].figures["perplexity"] or 0)
     return f"{best} has the lowest perplexity of {len(evaluated)} models: {_perplexity(evaluated[best])}"
 
@@ -125,20 +125,20 @@ def explain(pair: Comparison, models: Models) -> str:
         "behind": f"{pair.student} ends behind {pair.control}, the same model without a teacher: its perplexity is "
         f"{distance:.0%} higher. In this run, learning from {student.learn_from} did not help.",
         "level": f"{pair.student} ends level with {pair.control}, the same model without a teacher. In this run, "
-        f"learning from {student.learn_from} made no difference that two decimals show.",
+        f"learning from {student.learn_from} made no difference in two decimals.",
     }
     sentences = [verdict[pair.verdict]]
     if pair.verdict != "level" and distance < 0.03:
-        sentences.append("That is close: another seed could turn it round.")
+        sentences.append("That is close: another seed could reverse it.")
     sentences += _against_teacher(pair, models)
     if not _same(student, control, "train_tokens"):
         ours, theirs = (units.count(report.figures.get("train_tokens")) for report in (student, control))
-        sentences.append(f"They did not train equally long: {ours} tokens against {theirs}.")
+        sentences.append(f"They did not train for equally long: {ours} tokens against {theirs}.")
     return " ".join(sentences)
 
 
 def paid(data: ReportData) -> list[str]:
-    """Who paid: for every teacher, what its training and what each of its students took. Empty without students."""
+    """Compute cost: for every teacher, what its training and what each of its students took. Empty without students."""
     students: dict[str, list[str]] = {}
     for name, report in data.models.items():
         if report.learn_from is not None and report.figures.get("train_flops") is not None:
@@ -185,17 +185,17 @@ def _against_teacher(pair: Comparison, models: Models) -> list[str]:
         return []
     theirs = models[teacher].figures["perplexity"] or 0
     if pair.student_perplexity < theirs:
-        return [f"It passes {teacher}, at {units.perplexity(theirs)}."]
-    return [f"{teacher} itself stands at {units.perplexity(theirs)}."]
+        return [f"It is ahead of {teacher}, which has {units.perplexity(theirs)}."]
+    return [f"{teacher} itself has {units.perplexity(theirs)}."]
 
 
 def _bill(teacher: str, students: list[str], models: Models) -> list[str]:
     """The sentences about one teacher and its students."""
     cost = models[teacher].figures.get("train_flops") if teacher in models else None
     if cost is None:
-        sentences = [f"{teacher} was not trained in this run, so what its training cost is not known here."]
+        sentences = [f"{teacher} was not trained in this run, so the cost of its training is not known here."]
     else:
-        shared = f", spent once for {len(students)} students" if len(students) > 1 else ""
+        shared = f", paid once for {len(students)} students" if len(students) > 1 else ""
         sentences = [f"Training {teacher} took {units.flops(cost)}{shared}."]
     if len(students) <= 3:
         return sentences + [_took(student, [student], teacher, models) for student in students]
@@ -204,8 +204,8 @@ def _bill(teacher: str, students: list[str], models: Models) -> list[str]:
 
 def _took(whom: str, students: list[str], teacher: str, models: Models) -> str:
     own = sum(models[student].figures["train_flops"] or 0 for student in students)
-    answers = sum(models[student].figures.get("teacher_flops") or 0 for student in students)
-    more = f", and {units.flops(answers)} more for the answers of {teacher}" if answers else ""
+    forward = sum(models[student].figures.get("teacher_flops") or 0 for student in students)
+    more = f", and {units.flops(forward)} more for the forward passes of {teacher}" if forward else ""
     return f"Training {whom} took {units.flops(own)}{more}."
 
 

@@ -52,7 +52,12 @@ COLUMNS = (
         "Bits per byte of text compares models of any tokenizer.",
     ),
     Column(
-        "accuracy", "Accuracy", units.percent, "quality", max, "Accuracy: how often the likeliest next token is right."
+        "accuracy",
+        "Accuracy",
+        units.percent,
+        "quality",
+        max,
+        "Accuracy: how often the most likely next token is right.",
     ),
     Column(
         "ece",
@@ -60,7 +65,7 @@ COLUMNS = (
         units.percent,
         "quality",
         min,
-        "Calibration error: how far confidence and accuracy lie apart on average (ECE, 15 equal bins).",
+        "Calibration error: the mean gap between confidence and accuracy (ECE, 15 equal bins).",
     ),
     Column(
         "kl_to_teacher",
@@ -77,7 +82,7 @@ COLUMNS = (
         "Teacher",
         units.flops,
         "cost",
-        note="Cost, teacher: what it spent on answering for this model.",
+        note="Cost, teacher: its forward passes for this model.",
     ),
     Column("seconds", "Time", units.duration, "cost"),
 )
@@ -164,14 +169,14 @@ def _verdicts(models: Models) -> list[dict[str, Any]]:
 def _description(name: str, report: ModelReport) -> str:
     """Where a model comes from, in a few words under its name."""
     if not report.figures and report.origin is None:
-        return "no figures yet"
+        return "no metrics yet"
     parts: list[str] = [report.role] if report.role not in ("model", name) else []
     if report.progress is not None:
         parts.append(report.progress.words)
     if report.learn_from is not None:
         parts.append(f"learned from {report.learn_from}")
     elif report.origin is None:
-        parts.append("learned from text alone")
+        parts.append("trained on text alone")
     if report.start_from is not None:
         parts.append(
             f"cut from {report.start_from}: {report.cut}" if report.cut else f"started from {report.start_from}"

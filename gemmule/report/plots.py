@@ -112,12 +112,12 @@ def cut_off_above(points: list[Point], top: float) -> list[list[Point]]:
 
 
 def reliability(bins: Mapping[str, Sequence[Mapping[str, Number | None]]], *, side: float) -> Markup:
-    """How often a model is right against how sure it says it is; on the diagonal, it knows what it knows.
+    """Accuracy against confidence; on the diagonal a model is perfectly calibrated.
 
     A dot is a bin of confidences, its area the share of tokens in it. The position in `bins` is the model's style.
     """
     frame = Frame(48, 30, side - 12, side - 44, 0, 1, 0, 1)
-    parts = [_axes(frame, x_title="confidence", y_title="how often right", x_ticks=5, share=True)]
+    parts = [_axes(frame, x_title="confidence", y_title="accuracy", x_ticks=5, share=True)]
     diagonal = path_through([(frame.x(0), frame.y(0)), (frame.x(1), frame.y(1))])
     parts.append(element("path", d=diagonal, class_="diagonal"))
     for index, (name, model_bins) in enumerate(bins.items()):
@@ -134,7 +134,7 @@ def reliability(bins: Mapping[str, Sequence[Mapping[str, Number | None]]], *, si
         parts.append(element("path", d=line, stroke_dasharray=dashes(index), class_=f"curve {style}"))
         for (x, y, share), each in zip(dots, filled, strict=True):
             said, was = units.percent(each["confidence"]), units.percent(each["accuracy"])
-            title = element("title", f"{name}: sure {said}, right {was}, {share:.1%} of tokens")
+            title = element("title", f"{name}: confidence {said}, accuracy {was}, {share:.1%} of tokens")
             parts.append(element("circle", title, cx=x, cy=y, r=1.5 + 7 * share**0.5, class_=f"dot {style}"))
     return picture(side, side, f"Reliability diagram of {', '.join(bins)}", *parts, class_="plot")
 

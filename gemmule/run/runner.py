@@ -167,7 +167,7 @@ class Family:
             if (missing_text := self.plan.missing_text) is not None:
                 if self.plan.documents in stale:
                     raise missing_text
-                say(f"{missing_text}; going on with {self.plan.documents.path}, which was made from it")
+                say(f"{missing_text}; continuing with {self.plan.documents.path}, which was made from it")
             with signals.deferred():  # the recipe first: what it no longer makes is never made anew by an older one
                 self._write_recipe()
                 for step in stale:
@@ -238,7 +238,7 @@ class Family:
                 left = teaching.parts.absent
             if left:
                 say(
-                    f"targets of {step.path.name}: {worker}'s share is done; other workers' {left} segments are not yet"
+                    f"targets of {step.path.name}: {worker}'s segments are done; {left} of other workers are not"
                 )
                 continue
             with lock(self.out, wait=say):
@@ -286,10 +286,10 @@ class Family:
         say(f"done. Open {report}")
 
     def _explain(self, stale: dict[Step, list[str]]) -> str:
-        lines = [f"{self.out} was made by other settings:"]
+        lines = [f"{self.out} was made with other settings:"]
         for step, reasons in stale.items():
             lines += [f"  {step.path.relative_to(self.out)}: {reason}" for reason in reasons]
-        lines.append("Nothing was touched. --remake moves these to old/ and makes them anew; --out runs elsewhere.")
+        lines.append("Nothing was changed. --remake moves these to old/ and remakes them; --out runs elsewhere.")
         return "\n".join(lines)
 
     def _moved(self, reason: str) -> str:

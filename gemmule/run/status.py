@@ -87,7 +87,7 @@ def read(out: Path) -> Status | None:
 
 def _of_the_dead(status: Status, out: Path) -> Status:
     """What is true of a run that says that it goes on, where no process is at work in its folder."""
-    message = f"process {status.process} ended without a word: it was killed, or the machine stopped"
+    message = f"process {status.process} ended without a message: it was killed, or the machine stopped"
     return replace(_now(out, "resume", message), process=status.process, time=status.time)
 
 

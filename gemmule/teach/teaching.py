@@ -137,7 +137,7 @@ class Teaching:
                 taken = self.parts.take_over(store, common_tokens(TokenShards(path), self.windows.shards))
                 break
         left = len(self.windows.shards) - taken
-        say(f"targets of {self.name}: {human(taken)} tokens taken over from {earlier.path}, {human(left)} to be taught")
+        say(f"targets of {self.name}: {human(taken)} tokens reused from {earlier.path}, {human(left)} to be taught")
 
 
 def _newest_first(folder: Path, name: str) -> list[Path]:

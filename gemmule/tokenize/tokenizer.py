@@ -82,7 +82,7 @@ class Tokenizer:
         if self.vocabulary_size > LARGEST_VOCABULARY:
             raise RequestError(
                 f"{folder or 'this tokenizer'}: has a token of the id {self.vocabulary_size - 1:,}; "
-                f"{LARGEST_VOCABULARY:,} tokens are the most that can be"
+                f"{LARGEST_VOCABULARY:,} tokens is the maximum"
             )
         self.eos_id: int = eos_id
         self.pad_id: int = eos_id if pad_id is None else pad_id
@@ -103,8 +103,8 @@ class Tokenizer:
             number = self.inner.token_to_id(name)
             if number is not None and number in self.encode(name):
                 raise RequestError(
-                    f"{self.folder or 'this tokenizer'}: makes its control token {name} of text in which that is "
-                    "written, so any text could end a document: no tokenizer to train with"
+                    f"{self.folder or 'this tokenizer'}: turns text that spells {name} into that "
+                    "control token, so any text could end a document: it can't be trained with"
                 )
         return self
 
@@ -142,7 +142,7 @@ class Tokenizer:
             if type(error).__name__ != "PanicException":  # Rust's, which is no Exception
                 raise
             raise RequestError(
-                f"{self.folder or 'this tokenizer'}: its tokenizer can't cut this text up: {first_line(error)}"
+                f"{self.folder or 'this tokenizer'}: its tokenizer can't encode this text: {first_line(error)}"
             ) from error
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:

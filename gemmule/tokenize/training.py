@@ -59,7 +59,7 @@ class VocabularyTooLarge(RequestError):
         self.largest = largest
         super().__init__(
             f"vocabulary_size {wanted} is larger than this text supports; "
-            f"the largest possible is {largest}: give more text or a smaller vocabulary"
+            f"the maximum is {largest}: give more text or a smaller vocabulary"
         )
 
 
@@ -76,7 +76,7 @@ def train(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     if vocabulary_size < SMALLEST_VOCABULARY:
         raise RequestError(
             f"vocabulary_size {vocabulary_size} is too small: every byte and control token needs an id; "
-            f"the smallest possible is {SMALLEST_VOCABULARY}"
+            f"the minimum is {SMALLEST_VOCABULARY}"
         )
     learner = _pipeline(models.BPE())
     # The trainer would put control tokens at 0 to 5: it learns without them, and _renumber makes room afterwards.

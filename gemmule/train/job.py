@@ -62,7 +62,7 @@ class Job:
         if abs(learned - self.train.tokens) <= self.train.tokens / 100:
             return ""
         reasons = [f"it is rounded to whole batches of {batch:,}"] if self.tokens != self.train.tokens else []
-        reasons += [f"{1 - share:.0%} of what windows hold is padding or not trained on"] if share < 0.995 else []
+        reasons += [f"{1 - share:.0%} of the tokens are padding or masked"] if share < 0.995 else []
         return f"trains on about {learned:,} tokens where train.tokens = {self.train.tokens:,}: {' and '.join(reasons)}"
 
     @property

@@ -233,10 +233,10 @@ class Trainer:
         start = replace(saved, passed_over=self.state.passed_over).go_on_after(trouble)
         if start is None:
             raise WorkError(
-                f"{name}: step {step}: {trouble.reason}, again after data was passed over; training stops here. "
+                f"{name}: step {step}: {trouble.reason}, again after data was skipped; training stops here. "
                 f"{self.report(trouble)} says what was in the batch. {advice(name, self.job.train)}"
             )
-        say(f"{name}: back to step {start.step}; the data from there to step {step} is passed over")
+        say(f"{name}: back to step {start.step}; skipping the data from there to step {step}")
         self.checkpoints.drop_after(start.step)
         return start.passed_over
 

@@ -93,7 +93,7 @@ class Pace:
         if not affordable and not self._said:
             self._said = True
             say(
-                f"{self.name}: a checkpoint takes {self.cost:.2g} s of training's time: about one every "
-                f"{duration(self.cost / SHARE)}, so that they take no more than {SHARE:.0%} of it"
+                f"{self.name}: a checkpoint takes {self.cost:.2g} s of training's time: saving one every "
+                f"{duration(self.cost / SHARE)} or so keeps that below {SHARE:.0%} of it"
             )
         return affordable

@@ -68,8 +68,8 @@ def all_present() -> Iterator[None]:
         if ranks.size() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
         raise WorkError(
-            f"rank {ranks.rank()} of {ranks.size()}: another one is gone, or out of reach ({first_line(error)}). The "
-            "same command resumes from the last checkpoint; torchrun's --max-restarts gives it by itself"
+            f"rank {ranks.rank()} of {ranks.size()}: another process is gone or unreachable ({first_line(error)}). The "
+            "same command resumes from the last checkpoint; torchrun's --max-restarts does that automatically"
         ) from error
 
 

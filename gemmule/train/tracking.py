@@ -1,7 +1,7 @@
 """Experiment trackers: wandb or trackio are told what `metrics.jsonl` is told, if `machine.track` names one.
 
 Training that goes on does so in the same tracked run: what tells it from others is drawn once and kept in the model's
-folder, so that it travels with it. A tracker that fails says why, once, and training goes on without it.
+folder, so that it travels with it. A tracker that fails says why, once, and training continues without it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Tracker:
         try:
             return call()
         except Exception as error:  # whatever it is, it is no reason to stop training
-            say(f"{self.library}: {first_line(error).rstrip('.')}; training goes on without it")
+            say(f"{self.library}: {first_line(error).rstrip('.')}; training continues without it")
             self._run = None
             return None
 

@@ -253,7 +253,7 @@ def test_a_hub_id_is_fetched(theirs, folder, monkeypatch):
 
 def test_a_hub_id_without_a_network(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(RequestError, match="nobody/nothing-at-all: no such folder here, and not to be had") as caught:
+    with pytest.raises(RequestError, match="nobody/nothing-at-all: no such folder here, and could not be") as caught:
         load("nobody/nothing-at-all")
     assert "\n" not in str(caught.value)
 

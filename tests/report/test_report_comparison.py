@@ -26,7 +26,7 @@ def test_a_student_ahead():
     assert pair.verdict == "ahead"
     assert "student ends ahead of control" in explain(pair, models)
     assert "20% lower" in explain(pair, models)
-    assert "teacher itself stands at 50.9" in explain(pair, models)
+    assert "teacher itself has 50.9" in explain(pair, models)
 
 
 def test_a_student_behind_is_said_plainly():
@@ -116,7 +116,7 @@ def test_who_paid_names_both_bills():
     [text] = paid(ReportData("run", models=family(60, 75)))
     text = text.replace(units.SPACE, " ")
     assert "Training teacher took 23.1 TFLOP." in text
-    assert "Training student took 3.2 TFLOP, and 4.6 TFLOP more for the answers of teacher." in text
+    assert "Training student took 3.2 TFLOP, and 4.6 TFLOP more for the forward passes of teacher." in text
 
 
 def test_many_students_are_billed_together():
@@ -125,7 +125,7 @@ def test_many_students_are_billed_together():
     models |= {f"student-{number}": ModelReport(learn_from="teacher", figures=bill) for number in range(4)}
     assert [text.replace(units.SPACE, " ") for text in paid(ReportData("run", models=models))] == [
         "Training teacher took 5 TFLOP, spent once for 4 students. "
-        "Training these 4 together took 4 TFLOP, and 8 TFLOP more for the answers of teacher."
+        "Training these 4 together took 4 TFLOP, and 8 TFLOP more for the forward passes of teacher."
     ]
 
 

@@ -190,14 +190,14 @@ def test_the_mark_goes_to_the_control_where_it_is_better():
 def test_sections_details_and_warnings(html):
     page = Page(html)
     assert page.texts("h2") == [
-        "Who paid",
+        "Compute cost",
         "Warnings",
         "The family",
         "Models",
         "Validation loss while training",
         "Calibration",
-        "Agreement with teacher, by how sure it is",
-        "What they write",
+        "Agreement with teacher, by its entropy",
+        "Samples",
         "Text and machine",
         "How it was made",
     ]

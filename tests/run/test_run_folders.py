@@ -44,7 +44,7 @@ def test_a_folder_that_gemmule_did_not_make_is_refused(run, project, capsys, ver
     given = arguments.get(verb, [verb, "recipe.toml"])
     assert run(*given, "--out", out.format(name=project.name)) == 2
     said = capsys.readouterr().err
-    assert "has files that gemmule did not make (" in said or "an empty path names no file" in said
+    assert "contains files that gemmule did not make (" in said or "an empty path names no file" in said
     assert everything(project) == before
 
 
@@ -60,7 +60,7 @@ def test_a_report_is_written_of_runs_alone(run, project, folder):
     [
         ("file", "a file, where the run's folder would be"),
         ("file/run", "file/run: can't be written: Not a directory"),
-        ("dangling", "a link to nothing, which is not there"),
+        ("dangling", "a link to nothing, which does not exist"),
         ("x" * 300, "File name too long"),
         ("/dev/null", "a file, where"),
         ("run\udcff", "run\\xff: a name that is not UTF-8"),

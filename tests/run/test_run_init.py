@@ -50,7 +50,7 @@ def test_a_recipe_that_parses_plans_and_tells_what_it_will_take(run, folder, cap
     assert recipe.models["control"].like == "student"
     assert recipe.models["student"].teachers == {"teacher": 1.0}
     Plan(tomllib.loads(text), folder / "mine.toml")
-    assert text.startswith("# Fitted by gemmule init to ")
+    assert text.startswith("# Written by gemmule init for ")
     for word in ("It will take", "gemmule run mine.toml", "of memory", "the text "):
         assert word.lower() in text.lower(), word
     assert max(map(len, text.splitlines())) <= 130
@@ -134,7 +134,7 @@ def test_a_size_that_can_not_fit_is_refused_before_any_work(run, folder, capsys,
     monkeypatch.setattr(whole, "free_memory", lambda: 500e6)
     for size, said in [
         ("300M", "--size 300M: training teacher, of "),
-        ("300M", "450 MB are to be had here: about --size "),
+        ("300M", "450 MB are available here: about --size "),
         ("70B", "--size 70B: init makes students of "),
         ("1k", "--size 1k: init makes students of "),
     ]:
@@ -171,4 +171,4 @@ def test_a_server_is_asked_whose_tokenizer_it_has(run, folder, capsys):
     write_text(folder)
     model = Gemma2(Gemma2Config(300, layers=1, width=8, heads=2, kv_heads=1, head_dim=4, ffn_width=8, window=4))
     assert run("init", "texts", "--teacher", FakeServer(model).url) == 2
-    assert "it serves 'tiny', whose tokenizer is not to be had" in capsys.readouterr().err
+    assert "it serves 'tiny', whose tokenizer could not be loaded" in capsys.readouterr().err

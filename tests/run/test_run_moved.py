@@ -28,7 +28,7 @@ def test_it_goes_on_with_its_own_recipe(run, moved, finished, contents, capsys, 
     assert run("run", recipe) == 0
     said = capsys.readouterr().err
     assert "/nowhere/texts: no such file or folder" in said
-    assert f"going on with {moved / 'documents'}" in said
+    assert f"continuing with {moved / 'documents'}" in said
     assert not (tmp_path / "runs").exists()
     for name in ("student", "control"):
         path = f"models/{name}/final/model.safetensors"

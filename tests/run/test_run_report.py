@@ -46,10 +46,7 @@ def test_a_run_half_done(run, half, contents):
     assert "student is not finished: step 4 of 8" in page
     assert re.search(r"student 4 of 8 forward KL \d\.\d{3} [\d.]+k? .* \d{4}-\d\d-\d\d \d\d:\d\d:\d\d 8 ", page)
     assert re.search(r"cached not begun: 8 steps control not begun: 8 steps", page)
-    assert (
-        "teacher, learned from text alone" in page.replace("teacher teacher,", "teacher,")
-        or "learned from text" in page
-    )
+    assert "teacher, trained on text alone" in page.replace("teacher teacher,", "teacher,") or "trained on text" in page
     assert "validation loss" in (out / "report.html").read_text()
     assert f"gemmule run {out / 'recipe.toml'}" in page
 

@@ -196,7 +196,7 @@ def test_where_a_server_names_fewer_than_k_fewer_are_stored(run, write, final, t
 @pytest.mark.parametrize(
     ("teachers", "extra", "words"),
     [
-        ("{ far = 0.5, near = 0.5 }", "", "far is served and gives its top k only: it can't be in an ensemble"),
+        ("{ far = 0.5, near = 0.5 }", "", "far is served and provides its top k only: it can't be in an ensemble"),
         ('"far"', 'distill = { loss = "jsd" }', "models.small.distill: far is served"),
         ('"far"', "distill = { temperature = 2.0 }", "models.small.distill: far is served"),
         ('"far"', "distill = { targets = { bytes_per_token = 30 } }", "far is served and gives its top 20 only"),

@@ -46,7 +46,7 @@ def test_one_long_file_is_enough(run, recipe, texts):
 def test_a_tokenizer_larger_than_the_text_supports(run, recipe, capsys):
     assert run("run", recipe, "--out", recipe.parent / "run", "--set", "tokenizer.vocabulary_size=5000") == 2
     said = capsys.readouterr().err
-    largest = int(said.split("largest possible is ")[1].split(":")[0])
+    largest = int(said.split("the maximum is ")[1].split(":")[0])
     assert 262 < largest < 5000
     assert run("tokenize", recipe, "--out", recipe.parent / "run", "--set", f"tokenizer.vocabulary_size={largest}") == 0
 

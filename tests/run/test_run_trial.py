@@ -64,7 +64,7 @@ def test_it_is_refused_before_it_teaches(run, text_folder, final, nonsense, tmp_
     assert not (out / "targets").exists() or not any((out / "targets").iterdir())
     assert not (out / "models" / "s" / "metrics.jsonl").exists()
     assert run("train", path, "--out", out, "--set", 'models.t.worse_than_unigram="allow"') == 0
-    assert "training goes on with it" in capsys.readouterr().err
+    assert "training continues with it" in capsys.readouterr().err
     manifest = json.loads((out / "models" / "s" / "final" / "manifest.json").read_text())
     assert "worse_than_unigram" not in json.dumps(manifest)  # it changes nothing that is made
     assert run("train", path, "--out", out) == 0

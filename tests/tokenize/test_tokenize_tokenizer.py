@@ -282,5 +282,5 @@ def test_a_pattern_that_gives_up_is_named_and_no_crash(tmp_path: Path) -> None:
     inner.save(str(tmp_path / "tokenizer.json"))
     hostile = load_tokenizer(tmp_path)
     for encode in (hostile.encode, lambda text: hostile.encode_batch([text])):
-        with pytest.raises(RequestError, match=r"its tokenizer can't cut this text up: .*retry-limit"):
+        with pytest.raises(RequestError, match=r"its tokenizer can't encode this text: .*retry-limit"):
             encode("a" * 40 + "!")

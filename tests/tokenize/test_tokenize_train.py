@@ -132,10 +132,10 @@ def test_smallest_vocabulary_is_bytes_and_control_tokens() -> None:
 def test_larger_than_the_text_supports_names_the_largest_possible() -> None:
     # pieces: "aaa", " bbb", " aaa"; "aaa" whole takes 2 merges, " aaa" one more, " bbb" 3
     largest = 262 + 6
-    with pytest.raises(RequestError, match=f"largest possible is {largest}:"):
+    with pytest.raises(RequestError, match=f"the maximum is {largest}:"):
         train(["aaa bbb aaa"], 2048)
     assert train(["aaa bbb aaa"], largest).vocabulary_size == largest
-    with pytest.raises(RequestError, match=f"largest possible is {largest}:"):
+    with pytest.raises(RequestError, match=f"the maximum is {largest}:"):
         train(["aaa bbb aaa"], largest + 1)
 
 

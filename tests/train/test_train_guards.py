@@ -75,7 +75,7 @@ def test_after_several_training_goes_back_and_passes_over_their_data(job, spoil,
     assert same(trained, trained_on(job, [0, 1, 2, 3, 8, 9, 10, 11]))
     passed = [record["step"] for record in metrics.read(job.folder) if "passed_over" in record]
     assert passed == [5, 6, 7, 8]
-    assert "back to step 4; the data from there to step 8 is passed over" in capsys.readouterr().err
+    assert "back to step 4; skipping the data from there to step 8" in capsys.readouterr().err
 
 
 def test_checkpoints_by_time_and_of_interruptions_are_not_gone_back_to(job, spoil, tmp_path, monkeypatch):

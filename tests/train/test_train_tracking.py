@@ -85,7 +85,7 @@ def test_a_tracker_that_fails_is_said_once_and_training_goes_on(library, folder,
     name, recorded = library
     recorded.fails = call
     log_two(name, folder)
-    assert capsys.readouterr().err == f"{name}: no route to host; training goes on without it\n"
+    assert capsys.readouterr().err == f"{name}: no route to host; training continues without it\n"
     assert (folder / "metrics.jsonl").read_text().count("\n") == 2
 
 

@@ -89,7 +89,7 @@ def _user() -> str:
 def _give_up(reason: str) -> None:
     global _given_up
     _given_up = True
-    say(f"torch.compile does not work here ({reason}); going on uncompiled, somewhat slower")
+    say(f"torch.compile does not work here ({reason}); running uncompiled, somewhat slower")
 
 
 def eager_if_it_fails(work: Callable[[], Result]) -> Result:

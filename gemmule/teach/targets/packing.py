@@ -119,7 +119,7 @@ class Coding:
         contexts = _contexts(counts)
         first, widths = _class_starts(classes, self.parameters[contexts], self.doubling[contexts])
         if len(rest) != -(-int(widths.sum()) // 8):
-            raise ValueError("the block is not as long as its tokens take")
+            raise ValueError("the block's length does not match its tokens")
         gaps = first + _unpack_fields(rest, widths)
 
         offsets = np.concatenate([[0], np.cumsum(counts)])

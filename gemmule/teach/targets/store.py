@@ -72,7 +72,7 @@ class TargetStore:
     def __getitem__(self, rows: slice) -> SparseDistributions:
         start, stop, stride = rows.indices(len(self))
         if stride != 1:
-            raise ValueError("targets are read by ranges of consecutive positions")
+            raise ValueError("targets can be read as ranges of consecutive positions only")
         stop = max(start, stop)
         first, last = start // BLOCK, max(start, stop - 1) // BLOCK
         blocks = [self._decode(number) for number in range(first, min(last + 1, len(self._index)))]
@@ -90,7 +90,7 @@ class TargetStore:
         """Which block of the targets start..stop is not what was written; None if all are whole."""
         for number in range(start // BLOCK, -(-min(stop, len(self)) // BLOCK)):
             if zlib.crc32(self._bytes(number).data) != self._index["crc"][number]:
-                return f"{self.path / 'blocks.bin'}: targets {number * BLOCK} and on are not what was written"
+                return f"{self.path / 'blocks.bin'}: targets {number * BLOCK} and after: checksum mismatch"
         return None
 
     def _bytes(self, number: int) -> np.ndarray:
@@ -195,7 +195,7 @@ def bytes_held_once(vocabulary_size: int) -> int:
 
 
 def _cut_short(folder: Path) -> WorkError:
-    return WorkError(f"{folder}: cut short: its files do not have the lengths that they themselves say")
+    return WorkError(f"{folder}: truncated: its files do not have the lengths that its info.json says")
 
 
 def _id_dtype(vocabulary_size: int) -> np.dtype[np.unsignedinteger]:

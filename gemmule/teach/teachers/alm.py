@@ -89,7 +89,7 @@ class ByteAligned:
         device = self.teacher.device
         expected = self.teacher.expect(torch.from_numpy(inputs).to(device))
         if not isinstance(expected, DenseTeacher):
-            raise RequestError("alm needs one teacher that gives whole distributions")
+            raise RequestError("alm needs one teacher with whole distributions")
         losses = next_token_losses(expected, torch.from_numpy(targets).to(device).flatten()).view(targets.shape).cpu()
         answers = []
         for row, (ids, theirs, ours) in enumerate(aligned):

@@ -60,7 +60,7 @@ def read(answer: dict[str, Any], prompts: Sequence[Sequence[int]], k: int, vocab
     """
     choices = answer.get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
-        raise WorkError(f"{url}: answered without choices: {shown(json.dumps(answer))}")
+        raise WorkError(f"{url}: its response has no choices: {shown(json.dumps(answer))}")
     by_index = {choice.get("index"): choice for choice in choices if type(choice.get("index")) is int}
     if len(choices) != len(prompts) or by_index.keys() != set(range(len(prompts))):
         numbers = shown(json.dumps([choice.get("index") for choice in choices]), 80)
@@ -78,13 +78,15 @@ def read(answer: dict[str, Any], prompts: Sequence[Sequence[int]], k: int, vocab
 
 def _places(choice: dict[str, Any], prompt: Sequence[int], url: str) -> list[Any]:
     if "prompt_logprobs" not in choice:
-        raise RequestError(f"{url}: its answers have no prompt_logprobs: vLLM gives them, llama.cpp's server does not")
+        raise RequestError(
+            f"{url}: its responses have no prompt_logprobs: vLLM gives them, llama.cpp's server does not"
+        )
     echoed = choice.get("prompt_token_ids")  # which vLLM gives where it is asked to
     if echoed is not None and echoed != list(prompt):
-        raise WorkError(f"{url}: its answer is for another prompt than was sent: {shown(json.dumps(echoed))}")
+        raise WorkError(f"{url}: its response is for a different prompt than was sent: {shown(json.dumps(echoed))}")
     places = choice["prompt_logprobs"]
     if not isinstance(places, list):
-        raise WorkError(f"{url}: its prompt_logprobs are no list: {shown(json.dumps(places))}")
+        raise WorkError(f"{url}: its prompt_logprobs are not a list: {shown(json.dumps(places))}")
     if len(places) != len(prompt) or not all(places[1:]):
         raise WorkError(
             f"{url}: gave log-probabilities for {sum(map(bool, places))} of a prompt's {len(prompt) - 1} places; "

@@ -154,18 +154,18 @@ class ServedTeacher:
         """An answer's bytes. Raises WorkError where these are too many, too slow or compressed."""
         encoding = response.headers.get("content-encoding", "identity")
         if encoding != "identity":
-            raise WorkError(f"{self.url}: sent its answer compressed ({shown(encoding, 40)}), which was not asked for")
+            raise WorkError(f"{self.url}: sent a compressed response ({shown(encoding, 40)}), which was not asked for")
         started, parts, size = time.monotonic(), [], 0
         for part in response.iter_raw():
             parts.append(part)
             size += len(part)
             if size > largest:
                 raise WorkError(
-                    f"{self.url}: its answer is larger than {largest:,} bytes, which no answer needs; it begins "
+                    f"{self.url}: its response is larger than {largest:,} bytes, the most that is needed; it begins "
                     f"{shown(b''.join(itertools.islice(parts, 4)))}"
                 )
             if time.monotonic() - started > TIMEOUT:
-                raise WorkError(f"{self.url}: sent {size:,} bytes of its answer in {TIMEOUT:.0f} s: given up")
+                raise WorkError(f"{self.url}: sent {size:,} bytes of its response in {TIMEOUT:.0f} s: giving up")
         return b"".join(parts)
 
     def _give_in(self, response: Any, body: bytes) -> None:
@@ -188,7 +188,7 @@ class ServedTeacher:
 def _authorization() -> dict[str, str]:
     key = os.environ.get(API_KEY, "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise RequestError(f"{API_KEY}: holds characters that no key has")
+        raise RequestError(f"{API_KEY}: contains characters that are not allowed in a key")
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
@@ -213,5 +213,5 @@ def _library() -> Any:
     try:
         import httpx2
     except ImportError:
-        raise RequestError("a served teacher is asked through httpx2: pip install 'gemmule[served]'") from None
+        raise RequestError("a served teacher needs httpx2: pip install 'gemmule[served]'") from None
     return httpx2

@@ -81,5 +81,5 @@ def load_teacher(folder: Path, device: torch.device) -> Teacher:
 def probabilities(expected: Expected, temperature: float = 1.0) -> Tensor:
     """Whole distributions [N, V] (float32). The temperature divides the logits (arXiv 1503.02531)."""
     if isinstance(expected, SparseDistributions):
-        raise RequestError("this teacher gives only its top k: whole distributions can't be had from it")
+        raise RequestError("this teacher provides its top k only, not whole distributions")
     return torch.softmax(expected.logits() / temperature, dim=-1)

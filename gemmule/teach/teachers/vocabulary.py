@@ -61,7 +61,7 @@ class Restricted:
     def _whole(self, ids: Tensor, documents: Tensor | None) -> DenseTeacher | SparseDistributions:
         whole = self.teacher.expect(self.teacher_ids[ids], documents)
         if isinstance(whole, Mixture):
-            raise RequestError("an ensemble can't be restricted to some tokens; its members can")
+            raise RequestError("an ensemble can't be pruned; its members can")
         return whole
 
     def _kept(self, top: SparseDistributions) -> tuple[SparseDistributions, Tensor]:
@@ -121,7 +121,7 @@ def say_lost_mass(name: str, teacher: Teacher, windows: Windows) -> None:
     lost = torch.cat(parts)
     often = lost.quantile(0.99)
     say(
-        f"{name}: of its probability {lost.mean():.2%} lies on tokens that the student lacks, over {often:.1%} at one "
+        f"{name}: {lost.mean():.2%} of its probability is on tokens that the student lacks, over {often:.1%} at one "
         "position in a hundred; the rest is scaled up to 1"
     )
 

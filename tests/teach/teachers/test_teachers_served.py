@@ -263,7 +263,7 @@ def test_tls_and_names_that_fail_stay_so(scripted, url, capsys):
 
 def test_a_key_that_is_none(scripted, monkeypatch):
     monkeypatch.setenv(served.API_KEY, "a\nb")
-    with pytest.raises(RequestError, match=r"^GEMMULE_API_KEY: holds characters that no key has$"):
+    with pytest.raises(RequestError, match=r"^GEMMULE_API_KEY: contains characters that are not allowed in a key$"):
         ServedTeacher("http://127.0.0.1:9/v1", V, CPU)
 
 

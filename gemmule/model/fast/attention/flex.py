@@ -72,6 +72,9 @@ def works(head_dim: int, dtype: torch.dtype, device: int) -> bool:
         with torch.enable_grad():
             flex(x, x, x, window=64, scale=1.0, cap=50.0).sum().backward()
     except Exception as error:  # no Triton, an old GPU, an unsupported shape: each has an error of its own
-        say(f"FlexAttention does not work here ({first_line(error)}); attention goes on by the plain formulas, slower")
+        say(
+            f"FlexAttention does not work here ({first_line(error)}); "
+            "falling back to the plain formulas, which are slower"
+        )
         return False
     return True
