@@ -41,8 +41,8 @@ def teaching_costs(plan: Plan, estimate: Estimate) -> list[str]:
         kept = "" if stored is None else f", cached once in {size(stored.disk)} for all of its students,"
         lines.append(
             f"{model.name}: {model.learn_from}'s forward passes{kept} cost {flops(answers)}, "
-            f"{answers / training.flops:.0%} of the student's own training. The same operations would train it alone on "
-            f"{count(answers / training.flops * training.tokens)} tokens more."
+            f"{answers / training.flops:.0%} of the student's own training. The same operations would train it alone "
+            f"on {count(answers / training.flops * training.tokens)} tokens more."
         )
         here = [trained[name] for name in plan.recipe.models[model.name].teachers if name in trained]
         if here:

@@ -326,7 +326,7 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
         file.writestr("a.txt", "text")
     for content, message in [
         (archive.getvalue(), "not text but a zip archive"),
-        (gzip.compress(b"text"), r"not text but compressed by gzip: let its name end in \.gz"),
+        (gzip.compress(b"text"), r"not text but compressed with gzip: rename it to end in \.gz"),
         (b"%PDF-1.7\n", "not text but a PDF"),
         (bytes(range(256)) * 20, "not text: binary data"),
         (tarred("text"), "not text: binary data"),

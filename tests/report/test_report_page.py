@@ -202,7 +202,7 @@ def test_sections_details_and_warnings(html):
         "How it was made",
     ]
     assert page.texts("summary")[:5] == [
-        "What student and control differ in",
+        "Settings that differ between student and control",
         "Training objectives",
         "Settings and lineage of teacher",
         "settings",
