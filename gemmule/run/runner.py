@@ -237,9 +237,7 @@ class Family:
                 teaching.teach(worker.number - 1, worker.count)
                 left = teaching.parts.absent
             if left:
-                say(
-                    f"targets of {step.path.name}: {worker}'s segments are done; {left} of other workers are not"
-                )
+                say(f"targets of {step.path.name}: {worker}'s segments are done; {left} of other workers are not")
                 continue
             with lock(self.out, wait=say):
                 if not step.path.exists():
