@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -52,18 +53,23 @@ def worker(recipe, out, share):
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
+def wait_for(process, there):
+    while not there.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+
+
 def test_workers_at_once_one_of_them_killed_write_what_one_process_does(taught, recipe, run, contents, capsys):
     out, whole = taught
     first, second = worker(recipe, out, "1/2"), worker(recipe, out, "2/2")
     folder = out / "targets" / ".teacher.parts"
-    deadline = time.monotonic() + 60
-    while not (folder / "segment-00000003").exists():  # of the second's, its second
-        assert time.monotonic() < deadline
-        assert second.poll() is None, second.stderr.read()
-        time.sleep(0.01)
+    wait_for(first, folder / "segment-00000000")
+    first.send_signal(signal.SIGSTOP)  # so that it is still at work, however long the others take
+    wait_for(second, folder / "segment-00000003")  # its second
     second.kill()
-    assert run("teach", recipe, "--out", out) == 2  # the first is still at work
+    assert run("teach", recipe, "--out", out) == 2
     assert re.search(r"in use by process \d+", capsys.readouterr().err)
+    first.send_signal(signal.SIGCONT)
     said = first.communicate(timeout=60)[1] + second.communicate(timeout=60)[1]
     assert first.returncode == 0
     assert "worker 1/2's shards are done; other workers'" in said
