@@ -42,6 +42,11 @@ def test_links_lead_to_files(page):
         assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
+def test_readme_links_every_page_of_docs():
+    linked = set(re.findall(r"\]\((docs/[^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert linked == {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
+
+
 def readme_section(title: str) -> str:
     return (ROOT / "README.md").read_text(encoding="utf-8").split(f"\n## {title}\n")[1].split("\n## ")[0]
 

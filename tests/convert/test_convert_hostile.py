@@ -104,11 +104,11 @@ def test_a_gguf_that_claims_too_much(content, tmp_path, place, name, skip, size,
     ("old", "new", "kind", "match"),
     [
         (b"blk.0.attn_k.weight", b"blk.0.attn_v.weight", WorkError, "duplicate.*attn_v"),
-        (b"blk.0.attn_k.weight", b"blk.0.attn_x.weight", RequestError, "blk.0.attn_x.weight is no tensor"),
-        (b"blk.0.attn_k.weight", b"blk.9.attn_k.weight", RequestError, "model.layers.9.*is no tensor"),
-        (b"token_embd.weight", b"token_embx.weight", RequestError, "lack token_embd.weight"),
+        (b"blk.0.attn_k.weight", b"blk.0.attn_x.weight", RequestError, "blk.0.attn_x.weight is not a tensor"),
+        (b"blk.0.attn_k.weight", b"blk.9.attn_k.weight", RequestError, "model.layers.9.*is not a tensor"),
+        (b"token_embd.weight", b"token_embx.weight", RequestError, "token_embd.weight is missing"),
         (b"\x06\0\0\0\0\0\0\0gemma2", b"\x06\0\0\0\0\0\0\0gemma3", RequestError, "architecture is 'gemma3'"),
-        (b"gemma2.block_count", b"gemma2.block_coun_", RequestError, "lack gemma2.block_count"),
+        (b"gemma2.block_count", b"gemma2.block_coun_", RequestError, "lacks gemma2.block_count"),
         (b"gemma2.context_length", b"gemma2.context_lengt\xff", WorkError, "damaged"),
         (b"GGUF\x03", b"GGUF\x04", WorkError, "version 4"),
         (b"GGUF\x03\0\0\0", b"GGUF\0\0\0\x03", GemmuleError, r"\S"),
@@ -239,7 +239,7 @@ def test_an_artifact_that_is_not_as_it_was_written_is_not_used(folder, tmp_path,
     place = content.rindex(b"1") if file.endswith(".json") else len(content) - 2
     content[place] ^= 1
     changed.write_bytes(content)
-    words = rf"{file}: its bytes are not those that were written .*copy .*ours without its manifest\.json"
+    words = rf"{file}: changed since it was written .*copy .*ours without its manifest\.json"
     for use in (lambda out: export_model(tmp_path / "ours", out, "hf"),
                 lambda out: export_model(tmp_path / "ours", out, "gguf"),
                 lambda out: import_model(tmp_path / "ours", out)):  # fmt: skip

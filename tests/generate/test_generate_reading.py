@@ -61,4 +61,4 @@ def test_where_compiling_fails_the_text_goes_on(monkeypatch, model, capsys):
     compile = torch.compile
     monkeypatch.setattr(torch, "compile", lambda function: compile(function, backend=broken))
     assert text(model, PROMPTS, True) == text(model, PROMPTS, False)
-    assert capsys.readouterr().err.count("going on uncompiled") == 1
+    assert capsys.readouterr().err.count("running uncompiled") == 1

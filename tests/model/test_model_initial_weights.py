@@ -91,7 +91,7 @@ def test_auto_device(monkeypatch, cuda, mps, expected):
         with pytest.raises(RequestError, match="cuda:2"):
             choose_device("cuda:2")
     else:
-        with pytest.raises(RequestError, match="'cuda': this machine has none"):
+        with pytest.raises(RequestError, match="'cuda': not available on this machine"):
             choose_device("cuda")
 
 

@@ -96,7 +96,7 @@ def differing_head(weights):
         (lambda weights: weights.update({EMBEDDING: torch.zeros(95, 32)}), r"embed_tokens.* \[95, 32\].* \[96, 32\]"),
         (lambda weights: weights.update({NORM: torch.zeros(32, dtype=torch.float64)}), f"{NORM} is stored as F64"),
         (lambda weights: weights.update({NORM: torch.zeros(32, dtype=torch.int8)}), f"{NORM} is stored as I8"),
-        (lambda weights: weights.update({"model.layers.2.x": torch.zeros(1)}), "model.layers.2.x is no tensor"),
+        (lambda weights: weights.update({"model.layers.2.x": torch.zeros(1)}), "model.layers.2.x is not a tensor"),
         (differing_head, "lm_head.weight differs from model.embed_tokens.weight"),
     ],
 )

@@ -58,11 +58,11 @@ def test_a_report_is_written_of_runs_alone(run, project, folder):
 @pytest.mark.parametrize(
     ("out", "words"),
     [
-        ("file", "a file, where the run's folder would be"),
+        ("file", "a file, not a folder"),
         ("file/run", "file/run: can't be written: Not a directory"),
         ("dangling", "a link to nothing, which does not exist"),
         ("x" * 300, "File name too long"),
-        ("/dev/null", "a file, where"),
+        ("/dev/null", "a file, not"),
         ("run\udcff", "run\\xff: a name that is not UTF-8"),
     ],
 )

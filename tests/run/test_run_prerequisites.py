@@ -130,7 +130,7 @@ def test_text_alone_needs_no_extra(run, recipe, llama, tmp_path, monkeypatch):
 def test_a_missing_device_is_said_before_any_work(run, recipe, final, tmp_path, capsys):
     path = recipe(final)
     assert run("run", path, "--out", tmp_path / "out", "--set", "machine.device=cuda") == 2
-    assert "machine.device 'cuda': this machine has none" in capsys.readouterr().err
+    assert "machine.device 'cuda': not available on this machine" in capsys.readouterr().err
     assert not (tmp_path / "out" / "documents").exists()
     assert run("refine", path, "--out", tmp_path / "out", "--set", "machine.device=cuda") == 0
 

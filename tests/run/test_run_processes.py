@@ -80,7 +80,7 @@ def test_a_killed_process_costs_nothing_but_time(tmp_path, recipe, run, contents
     disturbed = torchrun("--max-restarts", 3, ["train", str(recipe), "--out", str(killed)], rank_1_dies_after_step=5)
     said = disturbed.communicate()[1]
     assert disturbed.returncode == 0, said
-    assert "another one is gone" in said
+    assert "another process is gone" in said
     assert "resuming from step 4 of 10" in said
 
     assert in_processes(2, lambda: run("train", recipe, "--out", whole)) == [0, 0]

@@ -149,5 +149,5 @@ def test_without_a_compiler_it_is_said_once_and_goes_on(recipe):
         [*command, "--out", recipe.parent / "run"], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("going on uncompiled") == 1
+    assert done.stderr.count("running uncompiled") == 1
     assert (recipe.parent / "run" / "report.html").exists()

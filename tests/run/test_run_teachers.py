@@ -134,7 +134,7 @@ def test_a_served_teacher_of_a_pruned_vocabulary_is_asked_in_its_own_tokens(run,
     assert any("be, or not" in whole.decode(prompt) for prompt in prompts)
     far = TargetStore(out / "targets" / "far")[:]
     assert far.ids.max() < pruned.vocabulary_size
-    assert "lies on tokens that the student lacks" in capsys.readouterr().err
+    assert "is on tokens that the student lacks" in capsys.readouterr().err
     assert figures(out)["small"]["kl_to_teacher"] > 0
 
 
@@ -199,7 +199,7 @@ def test_where_a_server_names_fewer_than_k_fewer_are_stored(run, write, final, t
         ("{ far = 0.5, near = 0.5 }", "", "far is served and provides its top k only: it can't be in an ensemble"),
         ('"far"', 'distill = { loss = "jsd" }', "models.small.distill: far is served"),
         ('"far"', "distill = { temperature = 2.0 }", "models.small.distill: far is served"),
-        ('"far"', "distill = { targets = { bytes_per_token = 30 } }", "far is served and gives its top 20 only"),
+        ('"far"', "distill = { targets = { bytes_per_token = 30 } }", "far is served and provides its top 20 only"),
         ('"far"', 'distill = { targets = { kind = "top-k", k = 21 } }', "with k up to 20"),
         ("{ near = 0.5, other = 0.6 }", "", "weights that sum to 1.1"),
         ('"near"', "top_k = 5", "top_k is for a model behind a server"),

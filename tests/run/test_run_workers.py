@@ -137,7 +137,7 @@ def test_added_documents_take_over_the_targets_of_the_others(
     capsys.readouterr()
     assert run("teach", path, "--out", out, "--remake") == 0
     said = capsys.readouterr().err
-    taken = re.search(r"targets of teacher: ([\d.]+)k tokens taken over from \S+old/targets/teacher-1", said)
+    taken = re.search(r"targets of teacher: ([\d.]+)k tokens reused from \S+old/targets/teacher-1", said)
     assert taken
     assert float(taken[1]) > 1
     after = artifact.read(out / "targets" / "teacher")
@@ -146,7 +146,7 @@ def test_added_documents_take_over_the_targets_of_the_others(
     ).read_bytes()
     (text_folder / "00.txt").write_text("another beginning " * 40)
     assert run("teach", path, "--out", out, "--remake") == 0
-    assert re.search(r"targets of teacher: 0 tokens taken over", capsys.readouterr().err)
+    assert re.search(r"targets of teacher: 0 tokens reused", capsys.readouterr().err)
 
 
 def test_a_budget_of_two_bytes_is_refused_with_what_would_do(taught, recipe, run, capsys):

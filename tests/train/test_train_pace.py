@@ -89,7 +89,7 @@ def test_checkpoints_take_at_most_three_percent_of_the_time_and_it_is_said(clock
     assert share <= 0.03
     assert lost < 60 * 23  # the second: the first one was not paid for by anything before it
     said = capsys.readouterr().err
-    assert said.count("m: a checkpoint takes 20 s of training's time: about one every 11:07") == 1
+    assert said.count("m: a checkpoint takes 20 s of training's time: saving one every 11:07") == 1
     clock.now = 0.0
     lost, share = simulated(clock, 0.01, waiting=0.5, hours=0.2)
     assert lost <= 60 * MINUTES

@@ -89,12 +89,12 @@ def test_what_a_distribution_can_not_be(place, words):
         ([choice(PLACE, index=True)], "of the numbers"),
         ([choice(PLACE, index="0")], "of the numbers"),
         ([choice(PLACE), choice(PLACE)], r"answered 2 of 1 prompts, of the numbers \[0, 0\]"),
-        ([7], "without choices"),
+        ([7], "has no choices"),
         ([choice(PLACE, prompt_logprobs=None)], "no list"),
         ([choice(PLACE, prompt_logprobs={"0": PLACE})], "no list"),
         ([choice(PLACE, prompt_logprobs=[None, PLACE])], "places"),
         ([choice(PLACE, prompt_logprobs=[None, PLACE, LAST, LAST])], "places"),
-        ([choice(PLACE, prompt_token_ids=[5, 6, 7])], r"for another prompt than was sent: \[5, 6, 7\]"),
+        ([choice(PLACE, prompt_token_ids=[5, 6, 7])], r"for a different prompt than was sent: \[5, 6, 7\]"),
     ],
 )  # fmt: skip
 def test_what_an_answer_can_not_be(choices, words):

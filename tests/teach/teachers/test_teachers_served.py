@@ -178,7 +178,7 @@ def scripted(monkeypatch):
         (answer(b"[" * 10**6), "not JSON"),
         (answer(b"[1]"), r"no JSON object: \[1\]"),
         (answer(b'{"choices": 1, "choices": 2}'), "a key twice"),
-        (answer(b'{"error": {"message": "no"}}'), "answered without choices.*no"),
+        (answer(b'{"error": {"message": "no"}}'), "has no choices.*no"),
         (answer(b'{"choices": []}'), r"answered 0 of 3 prompts"),
         (answer(MODELS, "200 OK", "Content-Encoding: gzip"), "compressed.*gzip.*not asked for"),
     ],
@@ -224,7 +224,7 @@ def test_an_endless_answer_is_read_up_to_a_size(scripted, ids, monkeypatch):
 def test_a_dripping_answer_is_given_up(scripted, ids, monkeypatch):
     _, teacher = lie_by(scripted, ids, (b"HTTP/1.1 200 OK\r\n\r\n", b" ", None))
     monkeypatch.setattr(served, "TIMEOUT", 0.05)
-    with pytest.raises(WorkError, match=r"bytes of its answer in 0 s: given up"):
+    with pytest.raises(WorkError, match=r"bytes of its response in 0 s: giving up"):
         teacher.expect(ids)
 
 
