@@ -69,7 +69,7 @@ def _fill_in_defaults(shape: dict[str, Any], sequence_length: Any) -> None:
 
 
 def _default_heads(width: int) -> int:
-    """Heads of 32 to 256 dimensions that divide the width: 4 up to width 512, then one per 128, as Gemma 2 has them."""
+    """Heads of 32 to 256 dimensions that divide the width: 4 up to width 512, then one per 256."""
     wanted = max(4, width // 256)
     return next(heads for heads in range(min(wanted, width), 0, -1) if width % heads == 0)
 
