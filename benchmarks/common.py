@@ -1,6 +1,7 @@
 """What the benchmarks share. Import it before torch: it settles how threads wait.
 
-The models of a recipe and the teacher of its run; the figures of a finished run; peak memory; a table on the screen.
+The models of a recipe and the teacher of its run; the figures of a finished run; random tokens; peak memory; a table on
+the screen.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +24,10 @@ from gemmule.base import host
 from gemmule.model.config import Gemma2Config
 from gemmule.plan.plan import gemma2_config
 from gemmule.run.runner import Family
+from gemmule.tokenize.windows import Windows
+
+if TYPE_CHECKING:
+    from gemmule.tokenize.shards import TokenShards
 
 host.settle()  # as the command line does
 
@@ -43,6 +49,7 @@ def student_and_teacher(recipe: Path, run: Path) -> tuple[Family, str, Path]:
     models = family.plan.recipe.models
     student = next(name for name, model in models.items() if model.learn_from != "none")
     teacher = models[student].learn_from
+    assert isinstance(teacher, str)
     family.run("train", [teacher])
     return family, student, (run / "models" / teacher / "final").resolve()
 
@@ -52,6 +59,30 @@ def run(family: Family) -> dict[str, dict[str, Any]]:
     family.run()
     models: dict[str, dict[str, Any]] = json.loads((family.out / "summary.json").read_text())["models"]
     return models
+
+
+class RandomTokens:
+    """A stream of them, as token shards are read: for `Windows`."""
+
+    path = Path("random")
+
+    def __init__(self, tokens: int, vocabulary_size: int) -> None:
+        self.vocabulary_size = vocabulary_size
+        self.ids = np.random.default_rng(0).integers(6, vocabulary_size, tokens)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, where: Any) -> Any:
+        return self.ids[where]
+
+    def mask(self, start: int, stop: int) -> Any:
+        return np.ones(stop - start, bool)
+
+
+def random_windows(count: int, length: int, vocabulary_size: int) -> Windows:
+    tokens = RandomTokens(count * length, vocabulary_size)
+    return Windows(cast("TokenShards", tokens), length, bos_id=2, pad_id=0)
 
 
 def medians(repeats: int, *sides: Callable[[], object]) -> list[float]:

@@ -14,10 +14,8 @@ import json
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import common
-import numpy as np
 import torch
 from estimate import Command
 from rich.table import Table
@@ -96,7 +94,7 @@ def speed(vocabulary: int) -> None:
             Gemma2Teacher(Gemma2(Gemma2Config(size, 4, width, 4, 2, width // 4, 4 * width, 128)))
             for width in (128, 256)
         )
-        windows = Windows(_Ids(4096, size), 256, 2, 0)
+        windows = common.random_windows(16, 256, size)
         for beside in (None, teacher):
             all_at_once, chunks = common.medians(
                 3,
@@ -125,25 +123,6 @@ def _all_logits(model: Gemma2Teacher, windows: Windows, teacher: Gemma2Teacher |
             known = probabilities(teacher.expect(**batch.model_inputs("cpu")))
             figures += [token_losses(logits, known), torch.special.entr(known).sum(-1), known.argmax(-1)]
     return figures
-
-
-class _Ids:
-    """A stream of random tokens."""
-
-    path = Path("random")
-
-    def __init__(self, tokens: int, vocabulary_size: int) -> None:
-        self.vocabulary_size = vocabulary_size
-        self.ids = np.random.default_rng(0).integers(6, vocabulary_size, tokens)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, where: Any) -> Any:
-        return self.ids[where]
-
-    def mask(self, start: int, stop: int) -> Any:
-        return np.ones(stop - start, bool)
 
 
 if __name__ == "__main__":
