@@ -251,7 +251,7 @@ def teach(
         Family.from_file(recipe, overrides or (), out).run("teach", models or (), remake, force)
         return
     if remake:
-        raise RequestError("--remake: not with --worker; give it once without, to the command that starts anew")
+        raise RequestError("--remake: not with --worker; use it once in a command without --worker")
     share = Worker.parse(worker)
     Family.from_file(recipe, overrides or (), out).teach(share, models or (), force)
 

@@ -98,7 +98,7 @@ def _read_manifest(path: Path) -> Manifest:
         fields = json.loads(manifest_path.read_text(encoding="utf-8"))
         checksum = fields.pop("checksum", None)  # those of the first versions have none
         if checksum not in (None, _checksum(fields)):
-            raise ValueError("its checksum is another")
+            raise ValueError("checksum mismatch")
         manifest = Manifest(**fields)
         for entry in manifest.files.values():
             entry["sha256"], entry["size"] = str(entry["sha256"]), int(entry["size"])

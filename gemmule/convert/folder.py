@@ -48,7 +48,7 @@ def check_vocabulary(place: str | Path, rows: int, words: Tokenizer | None) -> N
     """Raises RequestError if the tokenizer has ids that the model's table lacks. More rows than tokens are allowed."""
     if words is not None and rows < words.vocabulary_size:
         raise RequestError(
-            f"{place}: its table has {rows} rows and its tokenizer {words.vocabulary_size} tokens: "
+            f"{place}: its embedding has {rows} rows and its tokenizer {words.vocabulary_size} tokens: "
             "they don't belong together"
         )
 

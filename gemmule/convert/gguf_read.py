@@ -128,7 +128,7 @@ def value(reader: Reader, key: str, default: Any = None) -> Any:
     try:
         return field.contents()
     except UnicodeDecodeError as error:
-        raise WorkError(f"{reader.data.filename}: damaged: {key} is no text ({error})") from error
+        raise WorkError(f"{reader.data.filename}: damaged: {key} is not text ({error})") from error
 
 
 def open_gguf(file: Path, reader: Reader) -> Checkpoint:

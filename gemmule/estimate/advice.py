@@ -13,7 +13,7 @@ from gemmule.estimate.whole import Estimate
 from gemmule.plan.plan import Plan
 
 MEASURED_GAIN = (
-    "What it brought where it was measured: the demo's student ends at 0.73 of its control's perplexity (three seeds), "
+    "Measured gain: the demo's student ends at 0.73 of its control's perplexity (three seeds), "
     "the paper's students of 200M to 1B at 0.88 to 0.91."
 )
 SPARE = 0.9  # of what is free: the rest is left to others
@@ -117,7 +117,7 @@ def for_training(plan: Plan, name: str, shape: Shape, held: Memory, over: float)
     if not train.recompute_activations:
         again = train.model_copy(update={"recompute_activations": True})
         less = held.activations - memory.activations(config, again, length) * memory.NUMBER
-        yield f"With {key}.train.recompute_activations = true beside it {size(less)} are saved, for a third more time."
+        yield f"{key}.train.recompute_activations = true saves another {size(less)}, for a third more time."
     if held.teacher > 0 and recipe.distill.loss == "forward_kl":
         yield (
             f"{key}.distill.targets = {{ bytes_per_token = 30 }} in place of a live teacher saves {size(held.teacher)}."

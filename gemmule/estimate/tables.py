@@ -82,7 +82,7 @@ def _time(estimate: Estimate) -> Iterator[str]:
     yield (
         f"Time here: {duration(estimate.seconds)}, of which training {duration(estimate.training_seconds)}"
         f"{''.join(answers)}. Measured on {measured.threads} thread{'s' * (measured.threads > 1)}, where a large "
-        f"product ran at {measured.product / 1e9:.0f} GFLOP/s; on a busier machine it takes longer."
+        f"matmul ran at {measured.product / 1e9:.0f} GFLOP/s; on a busier machine it takes longer."
     )
     if len(answers) < len(estimate.teaching):
         yield "A server's response time is not included."

@@ -75,7 +75,7 @@ def text_fields(files: list[SourceFile]) -> list[str]:
 
 def _nothing_shared(files: list[SourceFile], others: dict[str, str]) -> str:
     if len(files) == 1:
-        known = "".join(f"; {name} is no text but a {kind}" for name, kind in list(others.items())[:3])
+        known = "".join(f"; {name} is not text but a {kind}" for name, kind in list(others.items())[:3])
         return f"{files[0].name}: its records have no field of text{known}: let each have its text in a field"
     return (
         f"{files[0].name}: its records have no field of text that those of the other files have too; name files of one "

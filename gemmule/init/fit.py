@@ -168,9 +168,7 @@ def _remarks(sizes: Sizes, known: Estimate, minutes: float, plan: Plan) -> list[
     elif sizes.limited_by == "time" and known.seconds < 1.5 * 60 * minutes:
         lines.append(f"Limited by the time: gemmule init --minutes {minutes * 10:g} makes larger, better models.")
     if sizes.limited_by == "size" and sizes.student.tokens < 5 * sizes.student.weights:
-        lines.append(
-            "So large a student learns best from 20 tokens a parameter or more; this is what time and text allow."
-        )
+        lines.append("A student of this size wants 20 tokens per parameter or more; this is what time and text allow.")
     for warning in advice.warnings(plan, known):
         lines += _wrapped(warning)
     return lines

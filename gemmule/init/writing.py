@@ -94,7 +94,7 @@ def _data(sources: Sequence[str], found: Found, sizes: Sizes, validation_fractio
         *listed,
         *field,
         *skip,
-        _line(f"validation_fraction = {validation_fraction:g}", "of the documents, held out to measure on"),
+        _line(f"validation_fraction = {validation_fraction:g}", "of the documents, held out for evaluation"),
         _line(f"sequence_length = {sizes.sequence_length}", "tokens in a window"),
     ]
 
@@ -102,7 +102,7 @@ def _data(sources: Sequence[str], found: Found, sizes: Sizes, validation_fractio
 def _tokenizer(sizes: Sizes, teacher: OutsideTeacher | None) -> list[str]:
     words = sizes.vocabulary_size
     if teacher is None:
-        why = "trained on this text: about the root of its bytes"
+        why = "trained on this text; about the square root of its bytes"
         return ["[tokenizer]", _line(f"vocabulary_size = {words}", why)]
     lines = ["[tokenizer]", _line(f"from = {_text(teacher.tokenizer)}", "teacher and student read the same tokens")]
     if teacher.prune:

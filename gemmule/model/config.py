@@ -127,7 +127,7 @@ class Gemma2Config:
                 raise RequestError(f"config.json: {name} = {settings[name]!r} is not Gemma 2, which has {expected!r}")
         for name, allowed in NEUTRAL.items():
             if settings.get(name) not in allowed:
-                raise RequestError(f"config.json: {name} = {settings[name]!r} can't be read: Gemma 2 has none")
+                raise RequestError(f"config.json: {name} = {settings[name]!r} can't be read: not in Gemma 2")
         other = settings.get("hidden_act", FIXED["hidden_activation"])  # an older name
         if "hidden_activation" not in settings and other != FIXED["hidden_activation"]:
             raise RequestError(f"config.json: hidden_act = {other!r} is not Gemma 2")

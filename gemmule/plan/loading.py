@@ -170,8 +170,8 @@ def _try_out(name: str, teacher: Teacher | ByteAligned, step: Step, plan: Plan) 
     )
     if found.failed and plan.recipe.models[name].worse_than_unigram == "stop":
         raise WorkError(
-            f"{what}: there is nothing to learn from it. Has it another tokenizer, lacks it its <bos>, or is its file "
-            f'damaged? To learn from it all the same: models.{name}.worse_than_unigram = "allow"'
+            f"{what}: it has nothing to teach. Does it have another tokenizer, lack its <bos>, or is its file "
+            f'damaged? To use it anyway: models.{name}.worse_than_unigram = "allow"'
         )
     say(f"{what}; training continues with it" if found.failed else what)
     _tried.add((name, text.path))

@@ -158,7 +158,7 @@ def _outside(step: Step, plan: Plan) -> None:
         own = "vocabulary" in step.settings
         teacher_ids = None if own else align(step.model, theirs, rows, ours)
         if teacher_ids is not None:
-            say(f"{step.model}: of its {rows:,} tokens it keeps the {len(teacher_ids):,} of this run")
+            say(f"{step.model}: {len(teacher_ids):,} of its {rows:,} tokens are kept, those of this run")
             np.save(folder / TEACHER_IDS, teacher_ids)
         if own or teacher_ids is not None:
             tokenize.save(theirs, folder / "tokenizer")
@@ -299,7 +299,7 @@ def _config(step: Step, plan: Plan, words: Tokenizer, start_rows: torch.Tensor |
             raise RequestError(f"models.{step.model}.start_from: {error}") from None
     if config.vocabulary_size < words.vocabulary_size:
         raise RequestError(
-            f"models.{step.model}: its table has {config.vocabulary_size} rows and the tokenizer "
+            f"models.{step.model}: its embedding has {config.vocabulary_size} rows and the tokenizer "
             f"{words.vocabulary_size} tokens"
         )
     return config

@@ -245,7 +245,7 @@ class Plan:
             self.targets[taught_by] = step
         elif step.settings != settings:
             raise RequestError(
-                f"models.{step.model} and models.{name} learn from stored targets of {taught_by} with other "
+                f"models.{step.model} and models.{name} learn from cached targets of {taught_by} with different "
                 "distill.targets, distill.temperature or weights: one teacher has one folder of targets in a run"
             )
         return step

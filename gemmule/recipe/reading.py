@@ -130,9 +130,9 @@ def _override(raw: dict[str, Any], override: str) -> None:
     path = key.strip().split(".")
     said = f"--set {show(override)}"
     if not equals or not all(path):
-        raise RequestError(f"{said}: should be KEY=VALUE, as in models.student.train.tokens=500k")
+        raise RequestError(f"{said}: should be KEY=VALUE, such as models.student.train.tokens=500k")
     if len(path) > DEEPEST:
-        raise RequestError(f"{said}: too deep a key; a recipe has {DEEPEST} levels at most")
+        raise RequestError(f"{said}: the key is too deep; a recipe has {DEEPEST} levels at most")
     if len(override) > LONGEST_OVERRIDE:
         raise RequestError(f"{said}: too long for the command line; put it in the recipe")
     section = raw
@@ -150,7 +150,7 @@ def _value(text: str, said: str) -> Any:
     except tomllib.TOMLDecodeError:
         return text
     except (ValueError, RecursionError):
-        raise RequestError(f"{said}: no value for a recipe: a number too long, or brackets too deep") from None
+        raise RequestError(f"{said}: not a value for a recipe: a number too long, or brackets too deep") from None
     return parsed["value"] if parsed.keys() == {"value"} else text  # another key came after a line end
 
 

@@ -172,7 +172,7 @@ def _matches(pattern: str, base: Path, follow_links: bool, tell: Callable[[str],
         tell(f"{pattern}: {lost[0]} is a link that leads nowhere{_and_more(lost)}")
     if files and tables and place.is_dir():
         tell(
-            f"{pattern}: {tables[0].name}{_and_more(tables)} left out, beside texts; to read such files too, name "
+            f"{pattern}: {tables[0].name}{_and_more(tables)} left out next to texts; to read such files, name "
             f"them: {os.path.join(pattern, '**', '*' + str(tables[0].format))}"
         )
     return files or alone

@@ -124,7 +124,7 @@ def checked_text(value: Any, where: str) -> str:
             value.encode()
     except UnicodeEncodeError as error:
         lone = f"\\u{ord(value[error.start]):04x}"
-        raise BadRecord(f"{where} holds half a surrogate pair ({lone}), which is no text") from None
+        raise BadRecord(f"{where} holds half a surrogate pair ({lone}), which is not text") from None
     return value
 
 

@@ -88,7 +88,7 @@ def test_files_of_records_have_to_share_a_field(tmp_path: Path) -> None:
     ):
         text_fields(files[:2])
     with pytest.raises(
-        RequestError, match=r"^c\.jsonl: its records have no field of text; messages is no text but a list"
+        RequestError, match=r"^c\.jsonl: its records have no field of text; messages is not text but a list"
     ):
         text_fields(files[2:])
     assert text_fields([SourceFile(tmp_path / "d.txt", "d.txt")]) == []

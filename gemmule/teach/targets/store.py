@@ -83,14 +83,14 @@ class TargetStore:
         """The bytes of a block of 256 positions, held against their checksum."""
         block = self._bytes(number)
         if zlib.crc32(block.data) != self._index["crc"][number]:
-            raise self._damaged(number, "its checksum is another")
+            raise self._damaged(number, "checksum mismatch")
         return block.tobytes()
 
     def damage(self, start: int, stop: int) -> str | None:
         """Which block of the targets start..stop is not what was written; None if all are whole."""
         for number in range(start // BLOCK, -(-min(stop, len(self)) // BLOCK)):
             if zlib.crc32(self._bytes(number).data) != self._index["crc"][number]:
-                return f"{self.path / 'blocks.bin'}: targets {number * BLOCK} and after: checksum mismatch"
+                return f"{self.path / 'blocks.bin'}: targets from {number * BLOCK} on: checksum mismatch"
         return None
 
     def _bytes(self, number: int) -> np.ndarray:
@@ -105,7 +105,7 @@ class TargetStore:
 
     def _damaged(self, number: int, why: object) -> WorkError:
         return WorkError(
-            f"{self.path / 'blocks.bin'}: damaged at positions {number * BLOCK} and on: {why}; "
+            f"{self.path / 'blocks.bin'}: damaged from position {number * BLOCK} on: {why}; "
             "move the folder away and make the targets again"
         )
 

@@ -64,7 +64,7 @@ def read(answer: dict[str, Any], prompts: Sequence[Sequence[int]], k: int, vocab
     by_index = {choice.get("index"): choice for choice in choices if type(choice.get("index")) is int}
     if len(choices) != len(prompts) or by_index.keys() != set(range(len(prompts))):
         numbers = shown(json.dumps([choice.get("index") for choice in choices]), 80)
-        raise WorkError(f"{url}: answered {len(choices)} of {len(prompts)} prompts, of the numbers {numbers}")
+        raise WorkError(f"{url}: returned {len(choices)} of {len(prompts)} prompts, with the numbers {numbers}")
     rows = []
     for number, prompt in enumerate(prompts):
         places = _places(by_index[number], prompt, url)
@@ -122,7 +122,7 @@ def _row(place: Any, own: int, k: int, vocabulary_size: int, where: str) -> Row:
     if not 0 < mass <= 1 + ROUNDING:
         raise WorkError(f"{where}: sent probabilities that sum to {mass:.6g}: {shown(json.dumps(place))}")
     if len(entries) > k + 1 or (len(entries) == k + 1 and all(number != own for number, _ in entries)):
-        raise WorkError(f"{where}: named {len(entries)} tokens and was asked for {k}: {shown(json.dumps(place))}")
+        raise WorkError(f"{where}: named {len(entries)} tokens where {k} were requested: {shown(json.dumps(place))}")
     if len(entries) > k:
         entries = sorted(entries, key=lambda entry: -entry[1])[:k]
     return sorted(entries)

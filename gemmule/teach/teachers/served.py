@@ -119,7 +119,7 @@ class ServedTeacher:
             delay = max(hindrance.pause, pause * random.uniform(0.5, 1.0))
             if waited + delay > self.patience or cut_short >= CUT_SHORT:
                 raise WorkError(
-                    f"{self.url}: no answer in {waited:.0f} s ({hindrance.reason}); start the server again, "
+                    f"{self.url}: no response in {waited:.0f} s ({hindrance.reason}); start the server again, "
                     "and the same command resumes"
                 )
             say(f"{self.url}: {hindrance.reason}; trying again in {delay:.1f} s, for {self.patience:.0f} s in all")
@@ -154,7 +154,7 @@ class ServedTeacher:
         """An answer's bytes. Raises WorkError where these are too many, too slow or compressed."""
         encoding = response.headers.get("content-encoding", "identity")
         if encoding != "identity":
-            raise WorkError(f"{self.url}: sent a compressed response ({shown(encoding, 40)}), which was not asked for")
+            raise WorkError(f"{self.url}: sent a compressed response ({shown(encoding, 40)}), which was not requested")
         started, parts, size = time.monotonic(), [], 0
         for part in response.iter_raw():
             parts.append(part)

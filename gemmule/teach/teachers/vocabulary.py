@@ -137,7 +137,7 @@ def align(name: str, theirs: Tokenizer, rows: int, ours: Tokenizer) -> NDArray[n
     teacher_ids = _teacher_ids(name, theirs, ours)
     if teacher_ids.max() >= rows:
         raise RequestError(
-            f"teacher {name}: its table has {rows} rows and its tokenizer {teacher_ids.max() + 1} tokens; "
+            f"teacher {name}: its embedding has {rows} rows and its tokenizer {teacher_ids.max() + 1} tokens; "
             "its folder holds another model's tokenizer"
         )
     return None if np.array_equal(teacher_ids, np.arange(rows)) else teacher_ids

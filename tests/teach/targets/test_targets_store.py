@@ -137,7 +137,7 @@ def test_a_damaged_block_is_noticed_when_it_is_read_and_the_others_serve(tmp_pat
     store = TargetStore(tmp_path)
     assert store[:256].ids.tolist() == whole[:256].ids.tolist()
     assert store[512:600].ids.tolist() == whole[512:600].ids.tolist()
-    with pytest.raises(WorkError, match=r"blocks.bin: damaged at positions 256 and on"):
+    with pytest.raises(WorkError, match=r"blocks.bin: damaged from position 256 on"):
         store[255:257]
 
 
@@ -164,10 +164,10 @@ def test_windows_of_which_nothing_is_learned_are_not_read(tmp_path, teacher, win
     (tmp_path / "blocks.bin").write_bytes(content)
     store = TargetStore(tmp_path)
     assert "blocks.bin: targets 0 and after: checksum mismatch" in store.damage(0, LENGTH)
-    assert "targets 0 and on" in store.damage(255, 257)
+    assert "targets from 0 on" in store.damage(255, 257)
     assert store.damage(256, len(store)) is None
     assert store.damage(len(store), len(store) + 5) is None
-    with pytest.raises(WorkError, match="damaged at positions 0 and on"):
+    with pytest.raises(WorkError, match="damaged from position 0 on"):
         store.batch(batch)
     batch.mask[0] = False
     found = store.batch(batch)

@@ -68,8 +68,8 @@ def test_several_prompts_in_any_order():
         ({"9" * 30: {"logprob": -1}}, "no id"),
         ([{"token": 1, "logprob": -1}], r"no log-probabilities by id, but \[\{"),
         ("text", "no log-probabilities by id"),
-        ({**PLACE, "7": {"logprob": -9}}, "named 5 tokens and was asked for 3"),
-        ({str(n): {"logprob": -9} for n in range(4)}, "named 4 tokens and was asked for 3"),  # none the prompt's own
+        ({**PLACE, "7": {"logprob": -9}}, "named 5 tokens where 3 were requested"),
+        ({str(n): {"logprob": -9} for n in range(4)}, "named 4 tokens where 3 were requested"),  # none the prompt's own
         (None, "1 of a prompt's 2 places"),
         ({}, "1 of a prompt's 2 places"),
     ],
@@ -88,7 +88,7 @@ def test_what_a_distribution_can_not_be(place, words):
         ([choice(PLACE, index=1)], r"1 of 1 prompts, of the numbers \[1\]"),
         ([choice(PLACE, index=True)], "of the numbers"),
         ([choice(PLACE, index="0")], "of the numbers"),
-        ([choice(PLACE), choice(PLACE)], r"answered 2 of 1 prompts, of the numbers \[0, 0\]"),
+        ([choice(PLACE), choice(PLACE)], r"returned 2 of 1 prompts, with the numbers \[0, 0\]"),
         ([7], "has no choices"),
         ([choice(PLACE, prompt_logprobs=None)], "not a list"),
         ([choice(PLACE, prompt_logprobs={"0": PLACE})], "not a list"),

@@ -104,7 +104,7 @@ def test_a_server_that_dies_and_comes_back_leaves_no_hole(model, server, ids):
 def test_a_server_that_stays_away_is_given_up(server, ids):
     teacher = ServedTeacher(server.url, V, CPU, top_k=K, patience=0.2)
     server.hindrances = [500] * 10**6
-    with pytest.raises(WorkError, match=r"/v1: no answer in .*status 500.*same command resumes"):
+    with pytest.raises(WorkError, match=r"/v1: no response in .*status 500.*same command resumes"):
         teacher.expect(ids)
 
 
@@ -179,7 +179,7 @@ def scripted(monkeypatch):
         (answer(b"[1]"), r"no JSON object: \[1\]"),
         (answer(b'{"choices": 1, "choices": 2}'), "a key twice"),
         (answer(b'{"error": {"message": "no"}}'), "has no choices.*no"),
-        (answer(b'{"choices": []}'), r"answered 0 of 3 prompts"),
+        (answer(b'{"choices": []}'), r"returned 0 of 3 prompts"),
         (answer(MODELS, "200 OK", "Content-Encoding: gzip"), "compressed.*gzip.*not asked for"),
     ],
     ids=["HTML", "nothing", "nested", "list", "repeated key", "error", "no choices", "gzip"],
@@ -230,7 +230,7 @@ def test_a_dripping_answer_is_given_up(scripted, ids, monkeypatch):
 
 def test_an_answer_that_is_always_cut_short_is_asked_for_five_times(scripted, ids, capsys):
     server, teacher = lie_by(scripted, ids, answer(b"{", length=10))
-    with pytest.raises(WorkError, match=r"no answer in .*without sending complete"):
+    with pytest.raises(WorkError, match=r"no response in .*without sending complete"):
         teacher.expect(ids)
     assert server.answered == 1 + 5
     assert capsys.readouterr().err.count("trying again") == 4
@@ -238,7 +238,7 @@ def test_an_answer_that_is_always_cut_short_is_asked_for_five_times(scripted, id
 
 def test_a_server_that_asks_for_a_pause_gets_it(scripted, ids, capsys):
     _, teacher = lie_by(scripted, ids, answer(b"", "429 Slow", "Retry-After: 9"), patience=5)
-    with pytest.raises(WorkError, match=r"no answer in 0 s \(status 429, asks for 9 s\)"):
+    with pytest.raises(WorkError, match=r"no response in 0 s \(status 429, asks for 9 s\)"):
         teacher.expect(ids)
     assert "trying again" not in capsys.readouterr().err
 
@@ -249,7 +249,7 @@ def test_a_server_that_never_was_there_is_not_waited_for_long(monkeypatch):
     with socket.socket() as taken:  # bound, and nobody listens
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
-        with pytest.raises(WorkError, match=r"no answer in .*refused"):
+        with pytest.raises(WorkError, match=r"no response in .*refused"):
             ServedTeacher(url, V, CPU)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -160,4 +161,4 @@ def test_the_lost_mass_of_each_member_of_an_ensemble_is_said(
     windows: Any = type("Some", (list,), {"window_batch": lambda self, numbers: batch})([0])
     say_lost_mass("small's teacher", Ensemble([(0.5, restricted), (0.5, restricted)]), windows)
     said = capsys.readouterr().err.splitlines()
-    assert [line.split(": of its")[0] for line in said] == [f"small's teacher, member {n}" for n in (1, 2)]
+    assert [re.split(r": [\d.]+% of its", line)[0] for line in said] == [f"small's teacher, member {n}" for n in (1, 2)]
