@@ -163,7 +163,7 @@ def test_windows_of_which_nothing_is_learned_are_not_read(tmp_path, teacher, win
     content[5] ^= 1
     (tmp_path / "blocks.bin").write_bytes(content)
     store = TargetStore(tmp_path)
-    assert "blocks.bin: targets 0 and after: checksum mismatch" in store.damage(0, LENGTH)
+    assert "blocks.bin: targets from 0 on: checksum mismatch" in store.damage(0, LENGTH)
     assert "targets from 0 on" in store.damage(255, 257)
     assert store.damage(256, len(store)) is None
     assert store.damage(len(store), len(store) + 5) is None

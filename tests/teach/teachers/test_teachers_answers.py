@@ -85,9 +85,9 @@ def test_what_a_distribution_can_not_be(place, words):
 @pytest.mark.parametrize(
     ("choices", "words"),
     [
-        ([choice(PLACE, index=1)], r"1 of 1 prompts, of the numbers \[1\]"),
-        ([choice(PLACE, index=True)], "of the numbers"),
-        ([choice(PLACE, index="0")], "of the numbers"),
+        ([choice(PLACE, index=1)], r"1 of 1 prompts, with the numbers \[1\]"),
+        ([choice(PLACE, index=True)], "with the numbers"),
+        ([choice(PLACE, index="0")], "with the numbers"),
         ([choice(PLACE), choice(PLACE)], r"returned 2 of 1 prompts, with the numbers \[0, 0\]"),
         ([7], "has no choices"),
         ([choice(PLACE, prompt_logprobs=None)], "not a list"),

@@ -180,7 +180,7 @@ def scripted(monkeypatch):
         (answer(b'{"choices": 1, "choices": 2}'), "a key twice"),
         (answer(b'{"error": {"message": "no"}}'), "has no choices.*no"),
         (answer(b'{"choices": []}'), r"returned 0 of 3 prompts"),
-        (answer(MODELS, "200 OK", "Content-Encoding: gzip"), "compressed.*gzip.*not asked for"),
+        (answer(MODELS, "200 OK", "Content-Encoding: gzip"), "compressed.*gzip.*not requested"),
     ],
     ids=["HTML", "nothing", "nested", "list", "repeated key", "error", "no choices", "gzip"],
 )  # fmt: skip
