@@ -16,7 +16,7 @@ Number = float | int
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is that is not finished; not begun, at step 0."""
+    """How far a training is that is not finished; not started at step 0."""
 
     steps: int
     step: int = 0
@@ -28,7 +28,7 @@ class Progress:
 
     @property
     def words(self) -> str:
-        return f"{self.step / self.steps:.0%} trained" if self.step else "not begun"
+        return f"{self.step / self.steps:.0%} trained" if self.step else "not started"
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def test_a_run_half_done(run, half, contents):
     page = page_of(out)
     assert "student is not finished: step 4 of 8" in page
     assert re.search(r"student 4 of 8 forward KL \d\.\d{3} [\d.]+k? .* \d{4}-\d\d-\d\d \d\d:\d\d:\d\d 8 ", page)
-    assert re.search(r"cached not begun: 8 steps control not begun: 8 steps", page)
+    assert re.search(r"cached not started: 8 steps control not started: 8 steps", page)
     assert "teacher, trained on text alone" in page.replace("teacher teacher,", "teacher,") or "trained on text" in page
     assert "validation loss" in (out / "report.html").read_text()
     assert f"gemmule run {out / 'recipe.toml'}" in page
@@ -75,7 +75,7 @@ def test_nothing_made_yet_and_no_run_at_all(run, tmp_path, recipe, capsys):
     assert run("report", tmp_path / "run") == 0
     page = page_of(tmp_path / "run")
     assert "No model of this run has been evaluated yet" in page
-    assert re.search(r"teacher not begun: 16 steps student not begun: 8 steps", page)
+    assert re.search(r"teacher not started: 16 steps student not started: 8 steps", page)
 
 
 def test_while_the_run_goes_on(run, recipe, capsys):

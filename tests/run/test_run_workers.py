@@ -18,7 +18,7 @@ from gemmule.teach.targets import parts
 SLOW = """
 import sys, time
 from gemmule import cli
-from gemmule.teach import parts
+from gemmule.teach.targets import parts
 parts.SEGMENT = 1
 write = parts.Parts._write
 def slow(self, path, number, blocks):
