@@ -72,7 +72,7 @@ def test_workers_at_once_one_of_them_killed_write_what_one_process_does(taught, 
     first.send_signal(signal.SIGCONT)
     said = first.communicate(timeout=60)[1] + second.communicate(timeout=60)[1]
     assert first.returncode == 0
-    assert "worker 1/2's shards are done; other workers'" in said
+    assert "worker 1/2's segments are done; " in said
     assert not (out / "targets" / "teacher").exists()
     assert run("teach", recipe, "--out", out, "--worker", "2/2") == 0
     assert contents(out / "targets" / "teacher") == whole
