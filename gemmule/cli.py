@@ -345,7 +345,7 @@ def generate(
     """Streams a prompt and what a model makes of it."""
     from gemmule.recipe import generation as settings
 
-    wishes: dict[str, Any] = {
+    sampling: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "top_k": top_k,
@@ -354,17 +354,17 @@ def generate(
         "repetition_penalty": repetition_penalty,
         "seed": seed,
     }
-    for name, value in wishes.items():  # before a model is loaded
+    for name, value in sampling.items():  # before a model is loaded
         settings.check(name, value, settings.option(name))
     with signals.deferred():
         import gemmule.model.weights  # imports torch
-    wishes["stop"] = stop or []
-    words, weights = gemmule.load_tokenizer(model), gemmule.load(model)
+    sampling["stop"] = stop or []
+    tokenizer, weights = gemmule.load_tokenizer(model), gemmule.load(model)
     if as_json:
-        text = gemmule.generate(weights, words, prompt, **wishes)
-        show_json({"model": model, "prompt": prompt, "text": text, **wishes})
+        text = gemmule.generate(weights, tokenizer, prompt, **sampling)
+        show_json({"model": model, "prompt": prompt, "text": text, **sampling})
         return
-    pieces = gemmule.generate(weights, words, prompt, stream=True, **wishes)
+    pieces = gemmule.generate(weights, tokenizer, prompt, stream=True, **sampling)
     for piece in chain([prompt], pieces, ["\n"]):
         show(piece, end="")
 

@@ -42,13 +42,13 @@ def export_model(model: str | Path, out: Path, format: str, type: str | None = N
     folder = find_source(model)
     verify_folder(folder)
     checkpoint = weights.open_folder(folder)
-    words = load_tokenizer(folder)
-    check_vocabulary(model, checkpoint.config.vocabulary_size, words)
+    tokenizer = load_tokenizer(folder)
+    check_vocabulary(model, checkpoint.config.vocabulary_size, tokenizer)
     kind = type or type_of(checkpoint)
     if format == "gguf":
-        return _export_gguf(checkpoint, words, folder, kind, out)
+        return _export_gguf(checkpoint, tokenizer, folder, kind, out)
     settings = {"export.format": format, "export.type": kind}
-    return publish_folder(out, _cast(checkpoint, TYPES[kind]), words, folder, settings)
+    return publish_folder(out, _cast(checkpoint, TYPES[kind]), tokenizer, folder, settings)
 
 
 def _cast(checkpoint: Checkpoint, dtype: torch.dtype) -> Checkpoint:
@@ -64,15 +64,15 @@ def _cast(checkpoint: Checkpoint, dtype: torch.dtype) -> Checkpoint:
     return replace(checkpoint, dtypes=dict.fromkeys(checkpoint.dtypes, dtype), rows=rows)
 
 
-def _export_gguf(checkpoint: Checkpoint, words: Tokenizer, folder: Path, kind: str, out: Path) -> Written:
+def _export_gguf(checkpoint: Checkpoint, tokenizer: Tokenizer, folder: Path, kind: str, out: Path) -> Written:
     require_gguf()
     from gemmule.convert.gguf_tokenizer import check_exportable
     from gemmule.convert.gguf_write import FILE_TYPES, plan_tensors, write_gguf
 
-    check_exportable(words)
+    check_exportable(tokenizer)
     config = checkpoint.config
     with _written_whole(out) as file:
-        write_gguf(checkpoint, words, _chat_template(folder), folder.name, kind, file)
+        write_gguf(checkpoint, tokenizer, _chat_template(folder), folder.name, kind, file)
     spared = [tensor for tensor in plan_tensors(config, kind) if tensor.kind.name == "F16" != FILE_TYPES[kind][0].name]
     notes = []
     if spared:
@@ -83,11 +83,11 @@ def _export_gguf(checkpoint: Checkpoint, words: Tokenizer, folder: Path, kind: s
     off = [cap for cap in ("attention_cap", "final_cap") if getattr(config, cap) is None]
     if off:
         notes.append(f"{' and '.join(off)} off: written as caps too large to matter, because llama.cpp always caps")
-    if words.inner.normalizer is not None and "NFC" in repr(words.inner.normalizer):
+    if tokenizer.inner.normalizer is not None and "NFC" in repr(tokenizer.inner.normalizer):
         notes.append(
             "its tokenizer composes characters first (NFC), which llama.cpp does not: e + U+0301 differs there"
         )
-    unused = config.vocabulary_size - words.vocabulary_size
+    unused = config.vocabulary_size - tokenizer.vocabulary_size
     if unused:
         notes.append(f"{unused} rows are beyond its tokenizer: marked as unused and never sampled")
     return Written(str(out), config.parameters, kind, out.stat().st_size, notes)

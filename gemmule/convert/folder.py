@@ -44,11 +44,11 @@ def type_of(checkpoint: Checkpoint) -> str:
     return next(name for name, dtype in TYPES.items() if dtype == checkpoint.dtype)
 
 
-def check_vocabulary(place: str | Path, rows: int, words: Tokenizer | None) -> None:
+def check_vocabulary(place: str | Path, rows: int, tokenizer: Tokenizer | None) -> None:
     """Raises RequestError if the tokenizer has ids that the model's table lacks. More rows than tokens are allowed."""
-    if words is not None and rows < words.vocabulary_size:
+    if tokenizer is not None and rows < tokenizer.vocabulary_size:
         raise RequestError(
-            f"{place}: its embedding has {rows} rows and its tokenizer {words.vocabulary_size} tokens: "
+            f"{place}: its embedding has {rows} rows and its tokenizer {tokenizer.vocabulary_size} tokens: "
             "they don't belong together"
         )
 
@@ -56,7 +56,7 @@ def check_vocabulary(place: str | Path, rows: int, words: Tokenizer | None) -> N
 def publish_folder(
     out: Path,
     checkpoint: Checkpoint,
-    words: Tokenizer | None,
+    tokenizer: Tokenizer | None,
     source: str | Path,
     settings: Mapping[str, Any],
 ) -> Written:
@@ -66,17 +66,17 @@ def publish_folder(
     """
     origin = Path(source)
     rows = checkpoint.config.vocabulary_size
-    notes = [] if words is not None else ["no tokenizer was carried over"]
+    notes = [] if tokenizer is not None else ["no tokenizer was carried over"]
     with artifact.publish(out, "model", settings=dict(settings), inputs=_ancestor(origin), locked=False) as folder:
         weights.write(checkpoint, folder)
         generation = _read(folder / GENERATION_CONFIG) | _read(origin / GENERATION_CONFIG)
-        if words is not None:
-            tokenize.save(words, folder)
-            if rows > words.vocabulary_size:
+        if tokenizer is not None:
+            tokenize.save(tokenizer, folder)
+            if rows > tokenizer.vocabulary_size:
                 # transformers never draws these; gemmule knows by itself
-                generation["suppress_tokens"] = list(range(words.vocabulary_size, rows))
+                generation["suppress_tokens"] = list(range(tokenizer.vocabulary_size, rows))
                 notes.append(
-                    f"{rows - words.vocabulary_size} rows are beyond its tokenizer: these ids are never sampled"
+                    f"{rows - tokenizer.vocabulary_size} rows are beyond its tokenizer: these ids are never sampled"
                 )
         write_json(folder / GENERATION_CONFIG, generation)
         if (origin / "README.md").is_file():

@@ -34,10 +34,10 @@ def import_model(source: str | Path, out: Path) -> Written:
     folder = find_source(source)
     verify_folder(folder)
     checkpoint = weights.open_folder(folder)
-    words = load_tokenizer(folder) if (folder / "tokenizer.json").is_file() else None
-    check_vocabulary(source, checkpoint.config.vocabulary_size, words)
+    tokenizer = load_tokenizer(folder) if (folder / "tokenizer.json").is_file() else None
+    check_vocabulary(source, checkpoint.config.vocabulary_size, tokenizer)
     settings = _origin(source, sorted(folder.glob("*.safetensors")))
-    return publish_folder(out, checkpoint, words, folder, settings)
+    return publish_folder(out, checkpoint, tokenizer, folder, settings)
 
 
 def gguf_architecture(file: Path) -> str:
@@ -74,10 +74,10 @@ def _import_gguf(file: Path, out: Path) -> Written:
 
     reader = open_reader(file)
     checkpoint = open_gguf(file, reader)
-    words = read_tokenizer(reader)
-    check_vocabulary(file, checkpoint.config.vocabulary_size, words)
-    written = publish_folder(out, checkpoint, words, file, _origin(file, [file]))
-    if words is not None:
+    tokenizer = read_tokenizer(reader)
+    check_vocabulary(file, checkpoint.config.vocabulary_size, tokenizer)
+    written = publish_folder(out, checkpoint, tokenizer, file, _origin(file, [file]))
+    if tokenizer is not None:
         return written
     kind = value(reader, "tokenizer.ggml.model", "none")
     missing = (

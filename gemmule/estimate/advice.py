@@ -69,8 +69,8 @@ def warnings(plan: Plan, estimate: Estimate) -> list[str]:
             + " ".join(_for_disk(plan, estimate))
         )
     lines += [
-        f"{model.name} trains for {training.epochs:.1f} epochs: beyond {OVERFITTING} epochs it may overfit "
-        f"instead. More text, or models.{model.name}.train.tokens = {round(OVERFITTING * estimate.text.train_tokens)}"
+        f"{model.name} trains for {training.epochs:.1f} epochs: beyond {OVERFITTING} it may overfit. "
+        f"Use more text, or models.{model.name}.train.tokens = {round(OVERFITTING * estimate.text.train_tokens)}"
         for model, training, _ in estimate.trained
         if training.epochs > 1.5 * OVERFITTING
     ]

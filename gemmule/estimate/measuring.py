@@ -171,8 +171,8 @@ class _Machine:
         if model.distill.loss == "alm":
             return Chunks(torch.arange(N) // 2, torch.rand(-(-N // 2)) * 5)
         if model.distill.targets is not None or not widths:
-            wish = model.distill.targets
-            entries = max(1, round(((wish.bytes_per_token if wish else None) or 24) / ENTRY_BYTES))
+            targets = model.distill.targets
+            entries = max(1, round(((targets.bytes_per_token if targets else None) or 24) / ENTRY_BYTES))
             ids, equal = torch.randint(V, (N * entries,)), torch.full((N * entries,), 1 / entries)
             return SparseDistributions(torch.arange(N + 1) * entries, ids, equal, entropy=torch.ones(N))
         heads = [DenseTeacher(torch.randn(N, width), torch.randn(V, width) * width**-0.5, 30.0) for width in widths]

@@ -96,7 +96,7 @@ def _of_gguf(file: Path, length: int, vocabulary_size: int | None) -> Shape:
     return _of_tensors(tensors, layers, width, length, vocabulary_size)
 
 
-@lru_cache(maxsize=4)  # a vocabulary of 262,144 words takes a while to get past
+@lru_cache(maxsize=4)  # a vocabulary of 262,144 tokens takes a while to get past
 def _gguf_header(file: Path, modified: int) -> Gemma2Config | tuple[dict[str, list[int]], int, int]:
     """Of a Gemma 2 its configuration, of any other the shapes of its tensors, its layers and its width."""
     require_gguf()

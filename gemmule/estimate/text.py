@@ -108,12 +108,13 @@ def _tried(plan: Plan) -> Text:
         skip_bad = data.bad_records == "skip"
         counts = write_documents(files, data.field, data.validation_fraction, documents, skip_bad=skip_bad)
         reading = taken() / share
-        words = _tokenizer(plan, documents, Path(folder) / "tokenizer")
+        tokenizer = _tokenizer(plan, documents, Path(folder) / "tokenizer")
         learning = taken() / (share if section.from_ is None else 1.0)
         train, validation = (
-            write_shards(read_split(documents, split), words, Path(folder) / split) for split in ("train", "validation")
+            write_shards(read_split(documents, split), tokenizer, Path(folder) / split)
+            for split in ("train", "validation")
         )
-        vocabulary_size = words.vocabulary_size
+        vocabulary_size = tokenizer.vocabulary_size
         if section.prune:
             grown = round(vocabulary_size / share**NEW_WORDS)
             vocabulary_size = max(vocabulary_size, min(grown, _whole_vocabulary(plan)))
@@ -144,11 +145,11 @@ def _tokenizer(plan: Plan, documents: Path, folder: Path) -> Tokenizer:
     if _is_made(plan.tokenizer):
         return load_tokenizer(plan.tokenizer.path)
     assert plan.tokenizer.source is not None
-    words = read_tokenizer(plan.tokenizer.source)
+    tokenizer = read_tokenizer(plan.tokenizer.source)
     if not plan.recipe.tokenizer.prune:
-        return words
+        return tokenizer
     texts = (text for split in ("train", "validation") for text in read_split(documents, split))
-    return prune(words, used_ids(texts, words), folder)
+    return prune(tokenizer, used_ids(texts, tokenizer), folder)
 
 
 # --- a sample ----------------------------------------------------------------------------------------------------

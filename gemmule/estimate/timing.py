@@ -76,7 +76,7 @@ def _asked(model: Model, tokens: int, text: Text) -> int:
 
 def evaluating(plan: Plan, name: str, shapes: dict[str, Shape | None], text: Text, measured: Measured) -> float:
     """Seconds of measuring a finished model, with its teachers beside, and of the texts that it writes."""
-    shape, wishes = shapes[name], plan.recipe.evaluate
+    shape, evaluation = shapes[name], plan.recipe.evaluate
     if shape is None:
         return 0.0
     beside = {
@@ -87,7 +87,7 @@ def evaluating(plan: Plan, name: str, shapes: dict[str, Shape | None], text: Tex
         text.validation_tokens * (measured.reading[n] + s.head_flops / (OF_PRODUCT * measured.product))
         for n, s in {name: shape, **beside}.items()
     )
-    written = (len(wishes.prompts) or SAMPLES) * wishes.sample_tokens
+    written = (len(evaluation.prompts) or SAMPLES) * evaluation.sample_tokens
     layers = shape.config.layers if shape.config is not None else 0
     a_token = layers * A_LAYER + shape.parameters * memory.NUMBER / BANDWIDTH
     return looked + numbers * measured.judging * (1 + 1.5 * bool(beside)) + written * a_token

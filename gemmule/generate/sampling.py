@@ -34,21 +34,21 @@ ROOM = 8192  # new tokens for which the cache has room from the start; past it, 
 @overload
 def generate(
     model: Gemma2, tokenizer: Tokenizer, prompt: str, *, max_new_tokens: int = 100, stop: Sequence[str] = (),
-    stream: Literal[False] = False, compile: compiling.Wish = "auto", **sampling: Any,
+    stream: Literal[False] = False, compile: compiling.Compile = "auto", **sampling: Any,
 ) -> str: ...  # fmt: skip
 
 
 @overload
 def generate(
     model: Gemma2, tokenizer: Tokenizer, prompt: str, *, max_new_tokens: int = 100, stop: Sequence[str] = (),
-    stream: Literal[True], compile: compiling.Wish = "auto", **sampling: Any,
+    stream: Literal[True], compile: compiling.Compile = "auto", **sampling: Any,
 ) -> Iterator[str]: ...  # fmt: skip
 
 
 @overload
 def generate(
     model: Gemma2, tokenizer: Tokenizer, prompt: list[str], *, max_new_tokens: int = 100, stop: Sequence[str] = (),
-    stream: Literal[False] = False, compile: compiling.Wish = "auto", **sampling: Any,
+    stream: Literal[False] = False, compile: compiling.Compile = "auto", **sampling: Any,
 ) -> list[str]: ...  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def generate(
     max_new_tokens: int = 100,
     stop: Sequence[str] = (),
     stream: bool = False,
-    compile: compiling.Wish = "auto",
+    compile: compiling.Compile = "auto",
     **sampling: Any,
 ) -> str | list[str] | Iterator[str]:
     """What the model writes after `prompt`, without the prompt; after each, if it is a list.
@@ -73,9 +73,11 @@ def generate(
     Raises RequestError at once for an impossible setting, WorkError if the model's logits are no numbers.
     """
     prompts = [prompt] if isinstance(prompt, str) else prompt
-    rows, words = model.config.vocabulary_size, tokenizer.vocabulary_size
-    if rows < words:
-        raise RequestError(f"the model knows {rows} tokens and its tokenizer {words}: they don't belong together")
+    rows, vocabulary_size = model.config.vocabulary_size, tokenizer.vocabulary_size
+    if rows < vocabulary_size:
+        raise RequestError(
+            f"the model knows {rows} tokens and its tokenizer {vocabulary_size}: they don't belong together"
+        )
     control = tokenizer.control
     ends = {tokenizer.eos_id} | {control[name] for name in stop if name in control}
     stops = [string for string in stop if string not in control]
@@ -85,7 +87,7 @@ def generate(
         model,
         given,
         max_new_tokens=max_new_tokens,
-        excluded=(set(control.values()) - ends) | set(range(words, rows)),
+        excluded=(set(control.values()) - ends) | set(range(vocabulary_size, rows)),
         stop=ends,
         compile=compile,
         sampling=Sampling(**sampling),
@@ -117,7 +119,7 @@ def generate_ids(
     max_new_tokens: int = 100,
     excluded: Collection[int] = (),
     stop: Collection[int] = (),
-    compile: compiling.Wish = "auto",
+    compile: compiling.Compile = "auto",
     **sampling: Any,
 ) -> Iterator[int]:
     """`generate_batch` of the one prompt ids [1, T] (int64): the ids that the model draws one after the other."""
@@ -140,7 +142,7 @@ def generate_batch(
     max_new_tokens: int = 100,
     excluded: Collection[int] = (),
     stop: Collection[int] = (),
-    compile: compiling.Wish = "auto",
+    compile: compiling.Compile = "auto",
     sampling: Sampling | None = None,
 ) -> Iterator[list[int | None]]:
     """At every step the next id of each row; None for a row that has ended. Ends when all have.

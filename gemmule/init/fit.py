@@ -194,9 +194,9 @@ def _teacher(origin: str, base: Path, found: Found) -> tuple[OutsideTeacher, int
         longest = outside.longest_window(place)
     elif not place.is_file() and origin.count("/") != 1:
         raise RequestError(f"--teacher {origin}: no such folder or file, and no hub id (owner/name) or address either")
-    words = read_tokenizer(place if place.exists() else origin).vocabulary_size
-    prune = words > LARGE
-    kept = min(words, round(8 * found.bytes**0.5)) if prune else words
+    vocabulary = read_tokenizer(place if place.exists() else origin).vocabulary_size
+    prune = vocabulary > LARGE
+    kept = min(vocabulary, round(8 * found.bytes**0.5)) if prune else vocabulary
     return OutsideTeacher(
         _relative(origin, base) if place.exists() else origin, "teacher", prune, longest=longest
     ), kept
@@ -210,12 +210,12 @@ def _server(url: str) -> tuple[OutsideTeacher, int]:
 
     name = ServedTeacher(url, 2**31, torch.device("cpu"), patience=5.0).name
     try:
-        words = read_tokenizer(name).vocabulary_size
+        vocabulary = read_tokenizer(name).vocabulary_size
     except (RequestError, WorkError) as error:
         raise RequestError(
             f"--teacher {url}: it serves {name!r}, whose tokenizer could not be loaded: {error}"
         ) from None
-    return OutsideTeacher(url, name, prune=False, top_k=TOP_K), words
+    return OutsideTeacher(url, name, prune=False, top_k=TOP_K), vocabulary
 
 
 def _relative(text: str, base: Path) -> str:

@@ -195,13 +195,13 @@ def stores_targets(means: Means, sizes: Sizes) -> bool:
 
 def _cost(means: Means, sizes: Sizes) -> float:
     """FLOPs of all training, and of the teacher's answers."""
-    length, words = sizes.sequence_length, sizes.vocabulary_size
-    student = sizes.student.config(words, length).flops_per_token(length)
+    length, vocabulary_size = sizes.sequence_length, sizes.vocabulary_size
+    student = sizes.student.config(vocabulary_size, length).flops_per_token(length)
     cost = 2 * 3 * student * sizes.student.tokens  # its control too
     if sizes.teacher is not None:
-        teacher = sizes.teacher.config(words, length).flops_per_token(length)
+        teacher = sizes.teacher.config(vocabulary_size, length).flops_per_token(length)
         return cost + teacher * (3 * sizes.teacher.tokens + sizes.student.tokens)
-    asked = means.tokens(words) if stores_targets(means, sizes) else sizes.student.tokens
+    asked = means.tokens(vocabulary_size) if stores_targets(means, sizes) else sizes.student.tokens
     return cost + (means.teacher_flops or 0.0) * asked
 
 

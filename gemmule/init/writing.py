@@ -100,13 +100,13 @@ def _data(sources: Sequence[str], found: Found, sizes: Sizes, validation_fractio
 
 
 def _tokenizer(sizes: Sizes, teacher: OutsideTeacher | None) -> list[str]:
-    words = sizes.vocabulary_size
+    vocabulary_size = sizes.vocabulary_size
     if teacher is None:
         why = "trained on this text; about the square root of its bytes"
-        return ["[tokenizer]", _line(f"vocabulary_size = {words}", why)]
+        return ["[tokenizer]", _line(f"vocabulary_size = {vocabulary_size}", why)]
     lines = ["[tokenizer]", _line(f"from = {_text(teacher.tokenizer)}", "teacher and student read the same tokens")]
     if teacher.prune:
-        lines.append(_line("prune = true", f"keep the tokens that this text uses: about {count(words)}"))
+        lines.append(_line("prune = true", f"keep the tokens that this text uses: about {count(vocabulary_size)}"))
     return lines
 
 

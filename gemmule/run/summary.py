@@ -192,7 +192,7 @@ def _warnings(plan: Plan, records: list[dict[str, Any]], asked: int | None) -> l
     warnings = []
     tokens, available = records[-1]["tokens"], len(TokenShards(plan.tokens["train"].path))
     if tokens > 1.5 * available:
-        warnings.append(f"read the text {tokens / available:.1f} times: more text would help more than more epochs")
+        warnings.append(f"trained for {tokens / available:.1f} epochs: more text would help more than more tokens")
     if asked is not None and abs(tokens - asked) > asked / 100:
         warnings.append(f"trained on {tokens:,} tokens, where train.tokens = {asked:,}")
     if damaged := sum(record.get("damaged_windows", 0) for record in records):

@@ -1,4 +1,4 @@
-"""Prunes a large tokenizer to the tokens that a text uses: for a small student of a teacher with 262,144 words.
+"""Prunes a large tokenizer to the tokens that a text uses: for a small student of a teacher with 262,144 tokens.
 
 - Kept: every token of the text, every control token, every byte, and whatever BPE goes through on its way to a kept
   token. So the text tokenizes as before, and any other text still comes back whole, in more and smaller tokens.

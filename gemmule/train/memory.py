@@ -27,12 +27,12 @@ def recompute_activations(model: Gemma2) -> None:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
 
-def lower_precision(wish: Literal["auto", "float32", "bfloat16"], device: torch.device) -> Precision:
+def lower_precision(precision: Literal["auto", "float32", "bfloat16"], device: torch.device) -> Precision:
     """A context in which products are in bfloat16 and weights stay float32 (Micikevicius et al. 2018,
     arXiv 1710.03740), if it is wished for or, for "auto", the device is made for it. Forward passes belong in it.
     """
     made_for_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if wish == "bfloat16" or (wish == "auto" and made_for_it):
+    if precision == "bfloat16" or (precision == "auto" and made_for_it):
         if device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32 for the head, whose loss stays in float32
         return partial(torch.autocast, device.type, torch.bfloat16)

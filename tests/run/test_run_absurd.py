@@ -46,7 +46,7 @@ def refused(run, recipe, capsys, monkeypatch):
         ("seed=123456789012345678901234", "seed = 123456789012345678901234: must be"),
         ("evaluate.temperature=1e-300", "evaluate.temperature = 1e-300: must be 0, or"),
         ("models.con.like=student", "models.con: not a name"),
-        ("models.STUDENT.like=student", "models.STUDENT: differs from models.student by case"),
+        ("models.STUDENT.like=student", "models.STUDENT: differs from models.student only in case"),
         ("models.student.from=\x00", "models.student.from = '\\x00': holds a control character"),
         ("data.field=", "data.field = '': must be"),
         ("x" * 1000 + ".y=1", "unknown key"),

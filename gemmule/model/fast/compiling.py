@@ -27,7 +27,7 @@ from gemmule.base.errors import first_line
 from gemmule.base.progress import say
 from gemmule.model.transformer import Gemma2
 
-Wish: TypeAlias = bool | Literal["auto"]
+Compile: TypeAlias = bool | Literal["auto"]
 PAYS_ABOVE = 3e10  # parameters times generated tokens: a step saves some 0.3 ns a parameter, compiling takes 10 s
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 Result = TypeVar("Result")
@@ -35,11 +35,11 @@ Result = TypeVar("Result")
 _given_up = False
 
 
-def prepare(model: Gemma2, wish: Wish) -> None:
+def prepare(model: Gemma2, setting: Compile) -> None:
     """Compiles the model's backbone for training, if that is wished or likely to pay on its device."""
     on_cpu = model.model.embed_tokens.weight.device.type == "cpu"
     reason = why_no_cache()
-    if not _given_up and (wish is True or (wish == "auto" and not on_cpu)):
+    if not _given_up and (setting is True or (setting == "auto" and not on_cpu)):
         if reason is None:
             model.model.compile()
         else:
