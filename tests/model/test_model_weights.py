@@ -89,9 +89,9 @@ def differing_head(weights):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda weights: weights.pop(NORM), f"lack {NORM}$"),
-        (lambda weights: [weights.pop(name) for name in list(weights)[2:5]], "lack .* and 2 more"),
-        (lambda weights: weights.pop(EMBEDDING), f"lack {EMBEDDING}"),
+        (lambda weights: weights.pop(NORM), f"are missing {NORM}$"),
+        (lambda weights: [weights.pop(name) for name in list(weights)[2:5]], "are missing .* and 2 more"),
+        (lambda weights: weights.pop(EMBEDDING), f"are missing {EMBEDDING}"),
         (lambda weights: weights.update({NORM: torch.zeros(33)}), rf"{NORM} has shape \[33\].* \[32\]"),
         (lambda weights: weights.update({EMBEDDING: torch.zeros(95, 32)}), r"embed_tokens.* \[95, 32\].* \[96, 32\]"),
         (lambda weights: weights.update({NORM: torch.zeros(32, dtype=torch.float64)}), f"{NORM} is stored as F64"),
