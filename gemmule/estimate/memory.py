@@ -31,7 +31,7 @@ class Memory:
     weights: int
     gradients: int
     moments: int  # the optimizer's
-    checkpoint: int  # a copy of weights and moments, from which a thread writes while training goes on
+    checkpoint: int  # a copy of weights and moments, from which a thread writes while training continues
     activations: int  # of a micro-batch
     head: int  # chunks of logits, the model's and its live teachers'
     teacher: int  # live teachers: weights, and the activations of their forward pass

@@ -189,7 +189,7 @@ def _batch(tokens: float) -> int:
 
 
 def stores_targets(means: Means, sizes: Sizes) -> bool:
-    """Whether an outside teacher's answers are worth storing: it then reads the text once, else all that is learned."""
+    """Whether caching an outside teacher is worth it: it then reads the text once, else every training token."""
     return sizes.student.tokens > means.tokens(sizes.vocabulary_size)
 
 

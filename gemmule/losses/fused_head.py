@@ -44,7 +44,7 @@ SAFE_EXPONENT = 60.0  # float32 holds exp of numbers within this, and their sum:
 
 @dataclass(frozen=True)
 class _Loss:
-    """What is learned at N positions, and how much each counts."""
+    """The targets at N positions, and how much each position counts."""
 
     parts: tuple[tuple[float, OneTarget], ...]  # weighted; each of N rows
     coefficients: Tensor  # [N]: the losses are multiplied by these and added up
@@ -72,7 +72,7 @@ def fused_loss(
         hidden: [B, T, D], what the backbone gives.
         weight: [V, D], the embedding, which is the head.
         targets: int64 [B, T], float [B, T, V], sparse or dense of N rows, or weighted pairs of these.
-        mask: [B, T], True where a position is learned; None: everywhere.
+        mask: [B, T], True where a position counts in the loss; None: everywhere.
         denominator: the number of learned positions by default. A trainer that splits a batch into parts gives each
             part the whole batch's number, so that losses and gradients add up to those of the whole.
 

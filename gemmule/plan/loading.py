@@ -33,8 +33,8 @@ _verified: dict[str, Any] = {}  # fingerprints of outside models' files that thi
 LOOKED_AT = 1_000_000  # tokens of the text, in the seed's order, to see which tokens stand for which
 
 
-def read_windows(tokens: Step, words: Step, plan: Plan, skip_damaged: bool = False) -> Windows:
-    vocabulary = load_tokenizer(words.path)
+def read_windows(tokens: Step, tokenizer: Step, plan: Plan, skip_damaged: bool = False) -> Windows:
+    vocabulary = load_tokenizer(tokenizer.path)
     return Windows(
         TokenShards(tokens.path),
         plan.recipe.data.sequence_length,
@@ -111,8 +111,8 @@ def _in_its_own_tokens(step: Step, plan: Plan, device: torch.device) -> Teacher:
     if record["kind"] == "served":
         assert step.source is not None
         own = step.path / "tokenizer"
-        words = load_tokenizer(own if own.is_dir() else plan.tokenizer.path)
-        served = ServedTeacher(str(step.source), words.vocabulary_size, device, top_k(step, plan))
+        tokenizer = load_tokenizer(own if own.is_dir() else plan.tokenizer.path)
+        served = ServedTeacher(str(step.source), tokenizer.vocabulary_size, device, top_k(step, plan))
         if served.name != record.get("model", served.name):
             raise RequestError(
                 f"models.{step.model}.from = {str(step.source)!r}: serves {served.name!r} now, and served "

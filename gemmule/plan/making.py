@@ -165,12 +165,12 @@ def _outside(step: Step, plan: Plan) -> None:
         artifact.write_json(folder / "source.json", record)
 
 
-def _rows(source: Path, words: Tokenizer) -> int:
+def _rows(source: Path, tokenizer: Tokenizer) -> int:
     """The rows of a model's table, as far as they can be known without loading it."""
     if source.is_file():
-        return words.vocabulary_size
+        return tokenizer.vocabulary_size
     config = outside.read_config(source)
-    return int(config.get("text_config", config).get("vocab_size", words.vocabulary_size))
+    return int(config.get("text_config", config).get("vocab_size", tokenizer.vocabulary_size))
 
 
 def _tokens(step: Step, plan: Plan) -> None:
@@ -222,7 +222,7 @@ def teaching(step: Step, plan: Plan) -> Teaching:
         inputs=step.artifacts,
         windows=windows,
         load=load,
-        wish=distill.targets,
+        how=distill.targets,
         temperature=distill.temperature,
         seed=plan.recipe.seed,
         old=plan.out / "old",
@@ -233,7 +233,7 @@ def job_of(step: Step, plan: Plan) -> Job:
     """What the training of a step's model needs. The step's inputs are there."""
     name = step.model
     assert name is not None
-    recipe, words = plan.recipe, load_tokenizer(step.inputs["tokenizer"].path)
+    recipe, tokenizer = plan.recipe, load_tokenizer(step.inputs["tokenizer"].path)
     model = recipe.models[name]
     assert model.train is not None
     start_rows = _start_rows(step)
@@ -241,7 +241,7 @@ def job_of(step: Step, plan: Plan) -> Job:
     return Job(
         name=name,
         folder=step.path.parent,
-        config=_config(step, plan, words, start_rows),
+        config=_config(step, plan, tokenizer, start_rows),
         train=model.train,
         distill=model.distill,
         machine=recipe.machine,
@@ -256,12 +256,12 @@ def job_of(step: Step, plan: Plan) -> Job:
         targets=step.inputs["targets"].path if "targets" in step.inputs else None,
         start_from=weights_of(step.inputs["start_from"]) if "start_from" in step.inputs else None,
         start_rows=start_rows,
-        decode=words.decode,
+        decode=tokenizer.decode,
     )
 
 
 def _model(step: Step, plan: Plan) -> None:
-    job, words = job_of(step, plan), load_tokenizer(step.inputs["tokenizer"].path)
+    job, tokenizer = job_of(step, plan), load_tokenizer(step.inputs["tokenizer"].path)
     name, model = job.name, plan.recipe.models[job.name]
     taught = f", learning from {recipes.join_names(model.teachers)}" if model.teachers else ""
     cut = describe_own_cut(step, job.config)
@@ -273,13 +273,13 @@ def _model(step: Step, plan: Plan) -> None:
     with ranks.together(str(step.path)):
         trained = train(job)
     with _publish(step) as folder:
-        weights.save(trained, folder, words.control_ids)
-        tokenize.save(words, folder)
+        weights.save(trained, folder, tokenizer.control_ids)
+        tokenize.save(tokenizer, folder)
         card = model_card(name, job.config, step.settings, step.artifacts, cut)
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _config(step: Step, plan: Plan, words: Tokenizer, start_rows: torch.Tensor | None) -> Gemma2Config:
+def _config(step: Step, plan: Plan, tokenizer: Tokenizer, start_rows: torch.Tensor | None) -> Gemma2Config:
     """The shape of the model to train. Raises RequestError if it can't be cut from the weights it is to start from."""
     assert step.model is not None
     shape = plan.recipe.models[step.model].architecture
@@ -291,16 +291,16 @@ def _config(step: Step, plan: Plan, words: Tokenizer, start_rows: torch.Tensor |
         assert start is not None
         config = start
     else:
-        config = gemma2_config(shape, words.vocabulary_size, start.context_length if start else length)
+        config = gemma2_config(shape, tokenizer.vocabulary_size, start.context_length if start else length)
     if start is not None:
         try:
             check_cut(start, config)
         except RequestError as error:
             raise RequestError(f"models.{step.model}.start_from: {error}") from None
-    if config.vocabulary_size < words.vocabulary_size:
+    if config.vocabulary_size < tokenizer.vocabulary_size:
         raise RequestError(
             f"models.{step.model}: its embedding has {config.vocabulary_size} rows and the tokenizer "
-            f"{words.vocabulary_size} tokens"
+            f"{tokenizer.vocabulary_size} tokens"
         )
     return config
 
@@ -320,13 +320,13 @@ def describe_own_cut(step: Step, config: Gemma2Config) -> str:
 def _evaluation(step: Step, plan: Plan) -> None:
     name = step.model
     assert name is not None
-    wishes, words = plan.recipe.evaluate, load_tokenizer(step.inputs["tokenizer"].path)
+    settings, tokenizer = plan.recipe.evaluate, load_tokenizer(step.inputs["tokenizer"].path)
     device = choose_device(plan.recipe.machine.device)
     model = load_model(step.inputs["model"], plan, device)
     teacher = load_teachers(step, plan, device) if teachers_in(step.inputs) else None
     windows = read_windows(step.inputs["validation"], step.inputs["tokenizer"], plan)
     text_bytes = TokenShards(step.inputs["validation"].path).text_bytes
-    prompts = wishes.prompts or _openings(step.inputs["documents"].path)
+    prompts = settings.prompts or _openings(step.inputs["documents"].path)
     with _publish(step) as folder:
         own_tokens = "vocabulary" in step.inputs["model"].settings
         asked = model.teacher if isinstance(model, Restricted) else model
@@ -336,8 +336,8 @@ def _evaluation(step: Step, plan: Plan) -> None:
             figures = measure(model, windows, text_bytes, teacher, f"evaluating {name}")
             figures |= _sizes(asked, windows.sequence_length)
             if isinstance(model, Restricted):  # it writes in all of its own tokens
-                words = load_tokenizer(step.inputs["model"].path / "tokenizer")
-            write = partial(_write_on, asked, words, wishes, plan.recipe.seed)
+                tokenizer = load_tokenizer(step.inputs["model"].path / "tokenizer")
+            write = partial(_write_on, asked, tokenizer, settings, plan.recipe.seed)
             figures["samples"] = [{"prompt": prompt, "text": write(prompt)} for prompt in prompts]
         artifact.write_json(folder / "evaluation.json", figures)
     if own_tokens:
@@ -360,16 +360,16 @@ def _sizes(model: Teacher, sequence_length: int) -> dict[str, int | float]:
     }
 
 
-def _write_on(model: Teacher, words: Tokenizer, wishes: Evaluate, seed: int, prompt: str) -> str:
+def _write_on(model: Teacher, tokenizer: Tokenizer, settings: Evaluate, seed: int, prompt: str) -> str:
     """What a model writes after a prompt."""
     sampling: dict[str, Any] = {
-        "max_new_tokens": wishes.sample_tokens, "temperature": wishes.temperature, "seed": seed
+        "max_new_tokens": settings.sample_tokens, "temperature": settings.temperature, "seed": seed
     }  # fmt: skip
     if isinstance(model, huggingface.HuggingFaceTeacher):
-        ids = [*words.opening, *words.encode(prompt)] or [words.eos_id]
-        return continuation(words, ids, huggingface.write_on(model, ids, **sampling))
+        ids = [*tokenizer.opening, *tokenizer.encode(prompt)] or [tokenizer.eos_id]
+        return continuation(tokenizer, ids, huggingface.write_on(model, ids, **sampling))
     assert isinstance(model, Gemma2Teacher)
-    return str(generate(model.model, words, prompt, **sampling))
+    return str(generate(model.model, tokenizer, prompt, **sampling))
 
 
 def _openings(documents: Path) -> list[str]:

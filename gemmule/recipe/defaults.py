@@ -41,7 +41,7 @@ def _fill_in_shape(name: str, models: dict[str, Any], sequence_length: Any, outs
         return outside(model["from"] if isinstance(model, dict) else name)
     start, path = model.get("start_from"), (*path, name)
     larger = None
-    if isinstance(start, str) and start not in path:  # a circle is named later
+    if isinstance(start, str) and start not in path:  # a cycle is named later
         larger = _fill_in_shape(start, models, sequence_length, outside, *path)
         said = models.get(start)
         if isinstance(said, dict) and "architecture" in said:

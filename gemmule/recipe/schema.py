@@ -309,7 +309,7 @@ class Evaluate(Section):
 
 
 class Machine(Section):
-    """How to run. Nothing here changes what is made, so nothing here makes an artifact stale."""
+    """How to run. Nothing here changes what is made, so nothing here invalidates an artifact."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     compile: Literal["auto", True, False] = "auto"

@@ -70,7 +70,7 @@ def generations(names: Sequence[str], edges: Sequence[Edge]) -> dict[str, int]:
     """
 
     def column(name: str, seen: frozenset[str]) -> int:
-        seen = seen | {name}  # recipes refuse circles; a picture of one must still end
+        seen = seen | {name}  # recipes refuse cycles; a picture of one must still end
         mine = [edge for edge in edges if edge.taker == name and edge.giver not in seen]
         return max((column(edge.giver, seen) + (edge.kind != "like") for edge in mine), default=0)
 

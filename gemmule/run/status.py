@@ -1,4 +1,4 @@
-"""`status.json` in a run folder: whether the run is going on, done, failed, or to be resumed.
+"""`status.json` in a run folder: whether the run is in progress, done, failed, or to be resumed.
 
 For whatever starts runs: a scheduler's script starts the same command anew while `state` is "resume". A process that is
 killed outright leaves "running" behind; `read` and the next command know by the folder's lock that it is no more.
@@ -76,7 +76,7 @@ def correct(out: Path) -> None:
 
 
 def read(out: Path) -> Status | None:
-    """What is true of a run, going on or not; None where nothing was said yet. Takes no lock."""
+    """What is true of a run, in progress or not; None where nothing was said yet. Takes no lock."""
     status = _parse(out)
     if status is not None and status.state == "running" and not locks.is_held(out):
         status = _parse(out)  # it may have ended since

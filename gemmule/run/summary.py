@@ -1,6 +1,6 @@
 """summary.json and report.html of a run, from what its steps have left: all of them, or those that are finished.
 
-While a run goes on nothing here imports torch: looking at it takes no time from it.
+While a run is in progress nothing here imports torch: looking at it takes no time from it.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Teaching:
     inputs: dict[str, Artifact]  # tokens, tokenizer, teacher
     windows: Windows
     load: Callable[[], Teacher]
-    wish: Targets
+    how: Targets  # how much is kept, and how
     temperature: float
     seed: int
     old: Path  # where the run keeps what it no longer needs
@@ -63,17 +63,17 @@ class Teaching:
         earlier = self._earlier()
         if earlier is not None:
             store = TargetStore(earlier.path)
-            self.parts.prepare(store.coding, self.temperature, self.wish.rest)
+            self.parts.prepare(store.coding, self.temperature, self.how.rest)
             self._take_over(earlier, store)
             return
         examples = sample(self.teacher, self.windows, temperature=self.temperature, seed=self.seed)
-        if self.wish.setting is not None:
-            coding = coding_of(Scheme(self.wish.kind, self.wish.setting), examples, self.seed)
+        if self.how.setting is not None:
+            coding = coding_of(Scheme(self.how.kind, self.how.setting), examples, self.seed)
         else:
-            assert self.wish.bytes_per_token is not None
+            assert self.how.bytes_per_token is not None
             tokens = len(self.windows.shards)
-            coding = solve(examples, self.wish.kind, self.wish.bytes_per_token, tokens, self.seed)
-        self.parts.prepare(coding, self.temperature, self.wish.rest)
+            coding = solve(examples, self.how.kind, self.how.bytes_per_token, tokens, self.seed)
+        self.parts.prepare(coding, self.temperature, self.how.rest)
 
     def teach(self, first: int = 0, step: int = 1) -> None:
         """Makes every `step`-th segment from the `first` on, where it is missing."""

@@ -5,7 +5,7 @@
 - Stored as numpy files of equal length, mapped into memory and never read whole: uint16 where the vocabulary fits
   into it, else uint32. Any number of processes may read one folder at a time.
 - Beside them: where each document starts, and optionally a mask of the tokens that are to be learned (a prompt is
-  context and not learned).
+  context and not trained on).
 - Every block of 2^14 entries has a checksum, held against it when a process first reads from it: what a disk or a copy
   has changed is found before anything is made from it, and nothing is read twice.
 """
@@ -32,7 +32,7 @@ from gemmule.base.errors import WorkError, naming
 if TYPE_CHECKING:
     from gemmule.tokenize.tokenizer import Tokenizer
 
-Piece = tuple[str, bool]  # text, and whether it is learned
+Piece = tuple[str, bool]  # text, and whether it is trained on
 DocumentText = str | Sequence[Piece]
 
 INFO = "info.json"
@@ -102,7 +102,7 @@ class TokenShards:
         return int(self._ids.read(position, position + 1)[0])
 
     def mask(self, start: int, stop: int) -> NDArray[np.bool_]:
-        """Which of the tokens start..stop (bounds as in a slice) are learned; all, where no mask was written."""
+        """Which of the tokens start..stop (bounds as in a slice) count in the loss; all, where no mask was written."""
         start, stop, _ = slice(start, stop).indices(self._tokens)
         if self._mask is None:
             return np.ones(max(0, stop - start), bool)
@@ -110,7 +110,7 @@ class TokenShards:
 
     @property
     def learned_tokens(self) -> int:
-        """How many are learned: all, where no mask was written. Where the mask is damaged, none of a million."""
+        """How many count in the loss: all, where no mask was written. Where the mask is damaged, none of a million."""
         mask = self._mask
         if mask is None:
             return self._tokens
@@ -230,7 +230,7 @@ class _Writer:
         encoded = tokenizer.encode_batch([unit.text for unit in batch])
         if not self.masked and any(unit.in_pieces for unit in batch):
             self.masked = True
-            for start in range(0, self.tokens, BATCH_CHARACTERS):  # all that came before is learned
+            for start in range(0, self.tokens, BATCH_CHARACTERS):  # all that came before is trained on
                 self.mask.append(np.ones(min(BATCH_CHARACTERS, self.tokens - start), bool))
         for unit, ids in zip(batch, encoded, strict=True):
             if unit.begins:

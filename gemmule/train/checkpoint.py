@@ -1,7 +1,7 @@
-"""Checkpoints: all that training needs to go on, as artifacts named by step.
+"""Checkpoints: all that training needs to resume, as artifacts named by step.
 
 Batches, learning rate and draws are functions of the step, so the weights, the optimizer's moments and a few numbers
-are the whole state. They are copied at once and written by a thread while training goes on; of several processes each
+are the whole state. They are copied at once and written by a thread while training continues; of several processes each
 writes its shards, while training waits. One that does not verify is set aside and the one before it used.
 """
 

@@ -43,7 +43,7 @@ class LossHistory:
 
 @dataclass(frozen=True)
 class PassedOver:
-    """Steps `first` to `last` whose data is not learned from, and why."""
+    """Steps `first` to `last` whose data is skipped, and why."""
 
     first: int
     last: int

@@ -1,8 +1,8 @@
-"""The training loop: batches in, gradients of the mean over the learned tokens, an update, a checkpoint now and then.
+"""The training loop: batches in, gradients of the mean over the unmasked tokens, an update, a checkpoint now and then.
 
-What is learned at each token is one of three signals: the next token itself, a teacher run beside the student, or the
-teacher's stored targets; a share of the next-token loss may be mixed in. Everything that happens at a step is a
-function of the step, so training that was interrupted goes on as if it had not been.
+The target of each token is one of three: the next token itself, a live teacher's distribution, or that teacher's cached
+targets; a share of the next-token loss may be mixed in. Everything that happens at a step is a
+function of the step, so interrupted training resumes as if it had not been interrupted.
 """
 
 from __future__ import annotations

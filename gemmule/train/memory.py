@@ -1,4 +1,4 @@
-"""What training needs less memory by: activations made again in the backward pass, products in 16 bits.
+"""What lowers training's memory: activations recomputed in the backward pass, matmuls in bfloat16.
 
 Both are applied to a finished model from outside; its own file knows nothing of them.
 """

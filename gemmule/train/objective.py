@@ -1,6 +1,6 @@
-"""What is learned at each token, and its gradients: the next token itself, a teacher beside, or its stored targets.
+"""What is trained on at each token, and its gradients: the next token itself, a live teacher, or its cached targets.
 
-A share of the next-token loss may be mixed in. Gradients are those of the mean over a whole batch's learned tokens,
+A share of the next-token loss may be mixed in. Gradients are those of the mean over a whole batch's unmasked tokens,
 however it is cut.
 """
 
@@ -30,7 +30,7 @@ Weights = Callable[[Batch], NDArray[np.float32] | None]  # a batch -> what each 
 
 
 def make_signal(job: Job, device: torch.device) -> Signal:
-    """What the student learns at each token of a micro-batch."""
+    """The targets of each token of a micro-batch."""
     if job.targets is not None:
         return lambda batch: stored_targets(batch).to(device)
     if job.teacher is None:
@@ -78,17 +78,18 @@ def accumulate(
     device: torch.device | str = "cpu",
     precision: Precision = nullcontext,
 ) -> float:
-    """Adds to the gradients those of the mean loss over the batch's learned tokens, a micro-batch at a time.
+    """Adds to the gradients those of the mean loss over the batch's unmasked tokens, a micro-batch at a time.
 
-    Each micro-batch is divided by the whole batch's count of learned tokens, on all ranks, so its size changes nothing.
+    Each micro-batch is divided by the count of unmasked tokens in the whole batch, over all ranks, so its size changes
+    nothing.
 
     Args:
         next_token_weight: the next-token loss's share, where there is a teacher.
-        weights: [B, T], what each position counts; None: those that are learned count 1.
+        weights: [B, T], what each position counts; None: unmasked ones count 1.
         precision: the context of the models' forward passes.
 
     Returns:
-        The loss, nats per learned token.
+        The loss, nats per unmasked token.
     """
     distill = distill or Distill()
     learned = max(1, int(parallel.add_up(float(batch.mask.sum()))[0]))

@@ -1,6 +1,6 @@
 """Experiment trackers: wandb or trackio are told what `metrics.jsonl` is told, if `machine.track` names one.
 
-Training that goes on does so in the same tracked run: what tells it from others is drawn once and kept in the model's
+Training that resumes does so in the same tracked run: what tells it from others is drawn once and kept in the model's
 folder, so that it travels with it. A tracker that fails says why, once, and training continues without it.
 """
 

@@ -4,7 +4,7 @@
   rest too little. It is compiled on a GPU, or where the recipe says so.
 - Generating gains half of a step's time and more (benchmarks/decode.py), once ten seconds of compiling are worth it.
 - Without a C++ compiler, or a folder for its cache that can be written, the first step fails; then it is said once and
-  everything goes on uncompiled.
+  everything runs uncompiled.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ class Parts:
     ) -> list[bytes]:
         """The blocks of a segment. Of a slow teacher those done are kept every minute.
 
-        The teacher always reads the same windows together, so going on changes no byte: those of the block that was
+        The teacher always reads the same windows together, so resuming changes no byte: those of the block that was
         begun are read again.
         """
         rows, length = self.rows(number), self.windows.sequence_length

@@ -112,7 +112,7 @@ class TargetStore:
     def batch(self, batch: Batch) -> SparseDistributions:
         """The targets of a batch of windows [B, T], flattened.
 
-        Positions past the end of the stream are empty rows, and so are windows of which nothing is learned.
+        Positions past the end of the stream are empty rows, and so are windows that are fully masked.
         """
         length = batch.inputs.shape[1]
         windows = []

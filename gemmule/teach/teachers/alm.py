@@ -182,7 +182,7 @@ def alm_loss(
 
     Args:
         targets: [B, T], the next tokens.
-        mask: [B, T], True where a token is learned.
+        mask: [B, T], True where a token counts in the loss.
     """
 
     def loss(hidden: Tensor, weight: Tensor, cap: float | None) -> Tensor:  # hidden [B, T, D]

@@ -99,16 +99,22 @@ class ServedTeacher:
 
     def _ask(self, prompts: list[list[int]]) -> list[answers.Row]:
         """For each prompt and each of its tokens after the first, its top k as (id, log-probability)."""
-        wish = {"model": self.name, "prompt": prompts, "max_tokens": 1, "temperature": 1.0, "add_special_tokens": False}
+        request = {
+            "model": self.name,
+            "prompt": prompts,
+            "max_tokens": 1,
+            "temperature": 1.0,
+            "add_special_tokens": False,
+        }
         largest = SMALL_ANSWER + sum(map(len, prompts)) * (self.top_k + 2) * ENTRY
-        answer = self._request("POST", "/completions", largest, wish)
+        answer = self._request("POST", "/completions", largest, request)
         return answers.read(answer, prompts, self.top_k, self.vocabulary_size, self.url)
 
-    def _request(self, method: str, path: str, largest: int, wish: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _request(self, method: str, path: str, largest: int, request: dict[str, Any] | None = None) -> dict[str, Any]:
         """The server's answer, of at most `largest` bytes; tried again while what hinders it may pass."""
         started, pause, cut_short = time.monotonic(), FIRST_PAUSE, 0
         while True:
-            hindrance = self._try(method, path, largest, wish)
+            hindrance = self._try(method, path, largest, request)
             if isinstance(hindrance, bytes):
                 return answers.parse(hindrance, self.url)
             if hindrance is None:  # with another k
@@ -126,12 +132,12 @@ class ServedTeacher:
             time.sleep(delay)
             pause = min(LONGEST_PAUSE, 2 * pause)
 
-    def _try(self, method: str, path: str, largest: int, wish: dict[str, Any] | None) -> bytes | _Hindrance | None:
+    def _try(self, method: str, path: str, largest: int, request: dict[str, Any] | None) -> bytes | _Hindrance | None:
         """One request: its answer's body, or what hindered it; None where it is to be made again with another k.
 
         Raises RequestError or WorkError where trying again would not help.
         """
-        body = None if wish is None else wish | {"prompt_logprobs": self.top_k}
+        body = None if request is None else request | {"prompt_logprobs": self.top_k}
         begun = False
         try:
             with self._client.stream(method, self.url + path, json=body) as response:
