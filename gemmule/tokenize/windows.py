@@ -39,8 +39,8 @@ class Batch:
     """B windows of T tokens; T is one less than the window's length where no `<bos>` goes in front.
 
     inputs, targets: [B, T] int64; mask: [B, T] bool, True where the target counts in the loss; starts: [B] int64, the
-    position in the stream of each window's first target; documents: [B, T] int64, the document of each input, where documents
-    are to be kept apart; stored: B * T rows, what the teacher expected at each target, where that is stored.
+    position in the stream of each window's first target; documents: [B, T] int64, the document of each input, where
+    documents are to be kept apart; stored: B * T rows, what the teacher expected at each target, where that is stored.
     `batch[rows]` are some of the windows.
 
     damaged: of the whole batch, how many windows are skipped because they are.
