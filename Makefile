@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 help:  ## list what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(PACKAGE)  ## a teacher makes a student, on Shakespeare: some ten minutes on two cores
+demo: $(PACKAGE)  ## a teacher makes a student, on Shakespeare: five to ten minutes on two cores
 	$(BIN)/gemmule demo
 
 test: $(DEVELOPMENT)  ## the whole test suite
