@@ -32,7 +32,7 @@ from rich.table import Table
 from torch import nn
 
 from gemmule import recipe as recipes
-from gemmule.plan import making as steps
+from gemmule.plan import making
 from gemmule.run.runner import Family
 from gemmule.tokenize.windows import Batch
 from gemmule.train import loop, metrics
@@ -64,7 +64,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=wishes.out) as folder:
         work = Path(folder)
         for title, name in SIGNALS.items():
-            job = steps.job_of(family.plan.model_step(name), family.plan)
+            job = making.job_of(family.plan.model_step(name), family.plan)
             if "waiting" in wishes.only:
                 waiting.add_row(title, *measure_waiting(job, work, wishes.steps, wishes.rounds))
             if "speed" in wishes.only:
@@ -170,7 +170,7 @@ def seconds_to_go_on(family: Family, out: Path, step: int) -> tuple[float, float
     run = recipe.with_suffix("")
     own = Family.from_file(recipe, out=run)
     own.run("tokenize")
-    job = steps.job_of(own.plan.model_step("control"), own.plan)
+    job = making.job_of(own.plan.model_step("control"), own.plan)
     bench = Bench(job, job.folder)
     bench.turn(batch_reader(job), 0, 1)
     trainer = bench.trainer

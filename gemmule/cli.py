@@ -265,9 +265,9 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", parser=_named, help="a run folder, finished or not")],
 ) -> None:
     """Writes a run's report.html, whether the run is finished, running or interrupted."""
-    from gemmule.run import runner as family
+    from gemmule.run import runner
 
-    show(f"Open {family.report(folder)}")
+    show(f"Open {runner.report(folder)}")
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 from gemmule.base.errors import RequestError, first_line
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+INDEX = "model.safetensors.index.json"  # of a folder's weights, where they lie in several files
 
 
 def find_folder(source: str | Path, patterns: Sequence[str], *, download: bool = True) -> Path:

@@ -26,14 +26,13 @@ from torch import Tensor
 from gemmule.base import hub
 from gemmule.base.artifact import verify_files, write_json, writing
 from gemmule.base.errors import RequestError, WorkError
-from gemmule.base.hub import pickle_hint
+from gemmule.base.hub import INDEX, pickle_hint
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
 WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 EMBEDDING = "model.embed_tokens.weight"
 TIED_HEAD = "lm_head.weight"  # some tools store the embedding a second time under this name
 DTYPES = {

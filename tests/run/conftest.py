@@ -90,3 +90,9 @@ def finished(run, tmp_path_factory, texts) -> Path:
 def copy(finished, tmp_path) -> Path:
     shutil.copytree(finished, tmp_path / "copy")
     return tmp_path / "copy"
+
+
+@pytest.fixture(scope="session")
+def final(finished) -> Path:
+    """The finished run's teacher, a trained Gemma 2 in a folder."""
+    return finished / "run" / "models" / "teacher" / "final"

@@ -12,8 +12,7 @@ import pytest
 from gemmule.base import artifact
 from gemmule.base import hub as gemmule_hub
 from gemmule.base.errors import WorkError
-from gemmule.plan import loading, prerequisites
-from gemmule.plan import making as steps
+from gemmule.plan import loading, making, prerequisites
 
 RECIPE = """
 name = "moved"
@@ -124,7 +123,7 @@ def test_a_model_that_changed_in_its_place_is_refused(run, two, monkeypatch, cap
         raise WorkError("stopped before anything is loaded")
 
     with monkeypatch.context() as patch:
-        patch.setattr(steps, "_targets" if model == "cached" else "_model", stop)
+        patch.setattr(making, "_targets" if model == "cached" else "_model", stop)
         assert run("train", "r.toml", "--model", model, "--out", out) == 1
     assert (out / "models" / key.replace(".", "/").replace("start_from", "start").replace("from", "source")).is_dir()
     change(two / "w1" / "A" / "model.safetensors")

@@ -28,11 +28,6 @@ compile = false
 
 
 @pytest.fixture
-def final(finished):
-    return finished / "run" / "models" / "teacher" / "final"
-
-
-@pytest.fixture
 def recipe(text_folder, tmp_path, final):
     def write(teacher, tokenizer=final):
         path = tmp_path / "r.toml"

@@ -36,11 +36,6 @@ train = {{ tokens = 512, batch_tokens = 256 }}
 
 
 @pytest.fixture
-def final(finished):
-    return finished / "run" / "models" / "teacher" / "final"
-
-
-@pytest.fixture
 def gpt2(final, tmp_path):
     """A folder of another architecture, with the run's tokenizer."""
     config = transformers.GPT2Config(vocab_size=280, n_embd=16, n_layer=1, n_head=2, n_positions=32)

@@ -31,11 +31,6 @@ compile = false
 
 
 @pytest.fixture
-def final(finished):
-    return finished / "run" / "models" / "teacher" / "final"
-
-
-@pytest.fixture
 def nonsense(final, tmp_path):
     """A trained model whose table's rows went to other tokens, as with another tokenizer."""
     model = gemmule.load(final)

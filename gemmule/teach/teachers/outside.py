@@ -16,12 +16,11 @@ from typing import Any, Literal
 
 from gemmule.base.addresses import is_url
 from gemmule.base.errors import RequestError, first_line, shown
-from gemmule.base.hub import pickle_hint
+from gemmule.base.hub import INDEX, pickle_hint
 from gemmule.base.limits import LARGEST
 from gemmule.model.config import Gemma2Config
 
 Kind = Literal["served", "gguf", "gemma2", "huggingface"]
-INDEX = "model.safetensors.index.json"
 # as transformers' configurations call them, and what none reaches
 SIZES = (
     dict.fromkeys(
