@@ -8,8 +8,7 @@ import sys
 import pytest
 from processes import in_processes
 
-from gemmule.base import ranks
-from gemmule.base.progress import console
+from gemmule.base import progress, ranks
 
 
 def test_one_process_is_rank_0_of_1_and_imports_nothing(monkeypatch):
@@ -34,7 +33,7 @@ def test_others_do_what_rank_0_calls_for_and_leave_with_its_status():
                     raise SystemExit(3)
                 done += ranks.calls()
         except SystemExit as leaving:
-            return leaving.code, done, console.quiet
+            return leaving.code, done, progress.console.quiet
         return None
 
     first, *others = in_processes(3, work)

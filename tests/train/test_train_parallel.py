@@ -41,9 +41,13 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True, scope="module")
 def _few_validations():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "VALIDATIONS", 2)
-        patch.setattr(loop, "validation_windows", lambda *_: 5)
+        few_validations(patch)
         yield
+
+
+def few_validations(patch):
+    patch.setattr(loop, "VALIDATIONS", 2)
+    patch.setattr(loop, "validation_windows", lambda *_: 5)
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +80,14 @@ def live(job, teacher_folder):
     return replace(job, teacher=partial(load_teacher, teacher_folder), distill=Distill(next_token_weight=0.3))
 
 
-def trained(job, folder, count):
-    """Trains in `folder` by so many processes. Gives the records and the final weights."""
+def trained(job, folder, count, change=few_validations):
+    """Trains in `folder` by so many processes, in each of them changed so. Gives the records and the final weights."""
     job = replace(job, folder=folder)
 
     def work():
-        model = loop.train(job)
+        with pytest.MonkeyPatch.context() as patch:
+            change(patch)
+            model = loop.train(job)
         return {} if ranks.rank() else model.state_dict()
 
     final = work() if count == 1 else in_processes(count, work)[0]
@@ -266,7 +272,7 @@ def test_a_teacher_of_transformers_is_cut_at_its_layers(kind):
         assert all(".0." in name or ".1." in name for name in pieces)
 
 
-def test_all_ranks_leave_out_what_one_of_them_can_not_learn(job, tmp_path, monkeypatch):
+def test_all_ranks_leave_out_what_one_of_them_can_not_learn(job, tmp_path):
     """Three updates in a row with an infinite gradient: back to the last checkpoint, on all ranks alike."""
 
     def spoiled(model, batch, *rest, **more):
@@ -275,15 +281,18 @@ def test_all_ranks_leave_out_what_one_of_them_can_not_learn(job, tmp_path, monke
             next(model.parameters()).grad.mul_(torch.inf)
         return loss
 
+    def spoil(patch):
+        few_validations(patch)
+        patch.setattr(loop, "accumulate", spoiled)
+
     bad = {int(job.windows.batch(step, job.windows_per_batch).starts[-1]) for step in (5, 6, 7)}
-    monkeypatch.setattr(loop, "accumulate", spoiled)
-    ours, theirs = trained(job, tmp_path / "many", 2), trained(job, tmp_path / "one", 1)
+    ours, theirs = trained(job, tmp_path / "many", 2, spoil), trained(job, tmp_path / "one", 1, spoil)
     assert [line["step"] for line in ours[0] if "passed_over" in line] == [5, 6, 7, 8]
     assert_alike(ours[0], theirs[0])
     assert_close(ours[1], theirs[1])
 
 
-def test_a_signal_to_one_rank_stops_and_saves_all(job, tmp_path, monkeypatch):
+def test_a_signal_to_one_rank_stops_and_saves_all(job, tmp_path):
     job = replace(job, folder=tmp_path)
     advance = Trainer.advance
 
@@ -293,11 +302,11 @@ def test_a_signal_to_one_rank_stops_and_saves_all(job, tmp_path, monkeypatch):
         return advance(self)
 
     def work():
+        Trainer.advance = signalled
         try:
             loop.train(job)
         except Terminated:
             return checkpoint.found(tmp_path / "checkpoints")[-1].name
         return None
 
-    monkeypatch.setattr(Trainer, "advance", signalled)
     assert in_processes(2, work) == ["step-00000006"] * 2
