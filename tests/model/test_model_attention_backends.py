@@ -123,11 +123,16 @@ def test_gradients_over_many_blocks_by_finite_differences(monkeypatch):
     assert torch.autograd.gradcheck(lambda *x: by_blocks(*x, 5, 0.7, 1.5, some_documents(2, 11)), tensors)
 
 
-def test_bfloat16_within_its_rounding():
+@pytest.mark.parametrize("autocast", [False, True], ids=["bfloat16", "autocast"])
+def test_bfloat16_within_its_rounding(autocast):
+    """Under autocast the value alone is in bfloat16: rotary angles make float32 of query and key."""
     tensors = inputs(2, 4, 2, 150, 16, size=1.0, dtype=torch.bfloat16)
+    if autocast:
+        tensors[:2] = (x.detach().float().requires_grad_() for x in tensors[:2])
     expected = formula(*tensors, 40, 0.25, 50.0, None)
     wanted = torch.autograd.grad(expected.sum(), tensors)
-    result = by_blocks(*tensors, 40, 0.25, 50.0, None)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        result = by_blocks(*tensors, 40, 0.25, 50.0, None)
     assert result.dtype == torch.bfloat16
     assert error(result, expected) < 2**-7
     for gradient, target in zip(torch.autograd.grad(result.float().sum(), tensors), wanted, strict=True):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_job import LENGTH, SMALL, same, weights_of
 
+from gemmule.model.fast.attention.blocked import BLOCK
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
 from gemmule.train import checkpoint, loop
@@ -100,8 +101,8 @@ def test_training_by_muon_goes_on_as_if_nothing_had_happened(job, tmp_path):
     assert not same(whole, weights_of(loop.train(adamw)))
 
 
-def gradients(model, precision=None):
-    ids = torch.arange(4 * LENGTH).view(4, LENGTH) * 7 % 300
+def gradients(model, precision=None, length=LENGTH):
+    ids = torch.arange(4 * length).view(4, length) * 7 % 300
     with precision() if precision else torch.enable_grad():
         loss = model(ids, ids.roll(-1, 1))
     loss.backward()
@@ -129,10 +130,11 @@ def test_recomputed_activations_give_the_same_gradients():
     assert torch.equal(results[0][1], results[1][1])
 
 
-def test_bfloat16_products_stay_near_and_weights_stay_float32():
-    exact = gradients(Gemma2(SMALL).initialise(0).train())
+@pytest.mark.parametrize("length", [LENGTH, BLOCK + 6])
+def test_bfloat16_products_stay_near_and_weights_stay_float32(length):
+    exact = gradients(Gemma2(SMALL).initialise(0).train(), length=length)
     model = Gemma2(SMALL).initialise(0).train()
-    near = gradients(model, lower_precision("bfloat16", torch.device("cpu")))
+    near = gradients(model, lower_precision("bfloat16", torch.device("cpu")), length)
     assert near[0] != exact[0]
     assert near[0] == pytest.approx(exact[0], rel=0.01)
     assert torch.nn.functional.cosine_similarity(near[1], exact[1], dim=0) > 0.99

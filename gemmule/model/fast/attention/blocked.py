@@ -50,9 +50,11 @@ def blocked(
 ) -> Tensor:
     """Causal attention over a whole sequence: [B, H, T, C].
 
-    query [B, H, T, C]; key and value [B, K, T, C]; `documents` [B, T] keeps packed documents apart. Scores and softmax
-    are computed in float32 at least.
+    query [B, H, T, C]; key and value [B, K, T, C]; `documents` [B, T] keeps packed documents apart. Products are in the
+    value's dtype: under autocast that is lower than the rotated query's and key's. Scores and softmax are computed in
+    float32 at least.
     """
+    query, key = query.to(value.dtype), key.to(value.dtype)
     attended: Tensor = _attend(query, key, value, documents, window, scale, cap)
     return attended
 
