@@ -255,7 +255,7 @@ def windows_of(wishes: argparse.Namespace, words: Tokenizer, folder: Path) -> Wi
     pieces, share = [], 4 * LENGTH
     for number in range(-(-wanted // LENGTH)):
         file = files[number % len(files)]
-        text = "\n\n".join(document.text for document in sources.read_documents(file, wishes.field, lambda _: None))
+        text = "\n\n".join(document.text for document in sources.read_documents(file, wishes.field))
         start = len(text) // 2 + share * (number // len(files))
         ids = words.encode_batch([text[start : start + 3 * share]])[0][:LENGTH]
         pieces.append(ids)

@@ -12,22 +12,18 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from gemmule import tokenize
 from gemmule.base import artifact
-from gemmule.base.encodings import BadRecord
 from gemmule.base.errors import WorkError
 from gemmule.base.progress import say_once
 from gemmule.convert.tokenizers import read_tokenizer
 from gemmule.plan.plan import Plan, Step
-from gemmule.refine.compressed import SUFFIXES, read_beginning
 from gemmule.refine.documents import read_split, write_documents
-from gemmule.refine.files import TABLES
-from gemmule.refine.records import rows_at_once
-from gemmule.refine.sources import SourceFile, texts_in
+from gemmule.refine.formats import known_format
+from gemmule.refine.source_file import SourceFile
 from gemmule.tokenize.prune import prune, used_ids
 from gemmule.tokenize.shards import TokenShards, write_shards
 from gemmule.tokenize.tokenizer import Tokenizer, load_tokenizer
@@ -166,70 +162,12 @@ def sample(files: list[SourceFile], field: str, folder: Path, size: int = SAMPLE
     by_size = sorted(chosen, key=lambda file: file.path.stat().st_size)
     left, taken, found = size, 0.0, {}
     for number, file in enumerate(by_size):
-        part, share, length = _beginning(file, field, left // (len(by_size) - number), folder / f"{number:03d}")
-        found[file] = part
-        left -= length
-        taken += share * file.path.stat().st_size
+        stem = folder / f"{number:03d}"
+        part = known_format(file).beginning(file, field, left // (len(by_size) - number), stem)
+        found[file] = part.file
+        left -= part.bytes
+        taken += part.share * file.path.stat().st_size
     return [found[file] for file in chosen], min(1.0, taken / whole)
-
-
-def _beginning(file: SourceFile, field: str, size: int, stem: Path) -> tuple[SourceFile, float, int]:
-    """The file, if it holds no more than `size` bytes, or its beginning in a file of its own; the share; the bytes."""
-    if file.format == ".parquet":
-        return _first_rows(file, field, size, stem)
-    content, share = read_beginning(file.path, file.name, max(size, 2**16))
-    if share == 1.0:
-        return file, share, len(content)
-    if file.format in TABLES:
-        return _first_records(file, field, content, share, stem)
-    lines = content[: content.rfind(b"\n") + 1]  # whole lines: a record, or a character, cut in two can't be read
-    if not lines and file.format == ".jsonl":
-        return file, 1.0, len(content)  # one line, and a long one
-    lines = lines or content.decode("utf-8", "ignore").encode()
-    part = stem.with_suffix(file.format or "")
-    part.write_bytes(lines)
-    return SourceFile(part, file.name), share * len(lines) / len(content), len(lines)
-
-
-def _first_records(
-    file: SourceFile, field: str, content: bytes, share: float, stem: Path
-) -> tuple[SourceFile, float, int]:
-    """Those that are whole in the beginning of a file, as jsonl; what is wrong with others is said by who reads all."""
-    texts: list[str] = []
-    with suppress(BadRecord):
-        for _, text in texts_in(iter([content]), file.format, file.name, field):
-            texts += [text] if isinstance(text, str) else []
-    if not texts:
-        return file, 1.0, len(content)
-    part = stem.with_suffix(".jsonl")
-    part.write_text("".join(json.dumps({field: text}) + "\n" for text in texts), encoding="utf-8")
-    return SourceFile(part, file.name), share, len(content)
-
-
-def _first_rows(file: SourceFile, field: str, size: int, stem: Path) -> tuple[SourceFile, float, int]:
-    import pyarrow
-    from pyarrow.parquet import ParquetFile, write_table
-
-    stored = file.path.stat().st_size
-    if file.path.suffix.lower() in SUFFIXES or stored <= size // 4:  # text is compressed to no less than a quarter
-        return file, 1.0, stored
-    try:
-        with ParquetFile(file.path) as table:
-            batches, rows, length = [], 0, 0
-            if table.schema_arrow.names.count(field) != 1:
-                return file, 1.0, stored
-            for batch in table.iter_batches(batch_size=rows_at_once(table), columns=[field]):
-                batches.append(batch)
-                rows, length = rows + len(batch), length + batch.nbytes
-                if length >= size:
-                    break
-            if not batches or rows == table.metadata.num_rows:
-                return file, 1.0, length
-            part = stem.with_suffix(".parquet")
-            write_table(pyarrow.Table.from_batches(batches), part)
-            return SourceFile(part, file.name), rows / table.metadata.num_rows, length
-    except (pyarrow.ArrowException, OSError):
-        return file, 1.0, stored  # what is wrong with it is said by those who read it
 
 
 def folder_bytes(folder: Path) -> int:

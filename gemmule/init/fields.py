@@ -7,21 +7,14 @@ those that bring about as much, the longest; and of two that bring the same, tha
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import islice
-from typing import Any
 
-from gemmule.base.encodings import BYTE_ORDER_MARK, BadRecord
 from gemmule.base.errors import RequestError
-from gemmule.refine.compressed import read_beginning
-from gemmule.refine.files import RECORDS
-from gemmule.refine.json_records import JsonStream
-from gemmule.refine.records import DELIMITERS, column_names, parse_json
-from gemmule.refine.sources import SourceFile, seekable
+from gemmule.refine.formats import known_format
+from gemmule.refine.source_file import SourceFile
 
 FILES = 100  # that are looked into
 LOOKED_AT = 100  # records of each
@@ -39,7 +32,7 @@ def text_fields(files: list[SourceFile]) -> list[str]:
 
     Raises RequestError if the files' records have none in common.
     """
-    with_records = [file for file in files if file.format in RECORDS]
+    with_records = [(file, records) for file in files if (records := known_format(file).records)]
     if not with_records:
         return []
     runs: dict[str, set[tuple[str, ...]]] = {}
@@ -47,7 +40,7 @@ def text_fields(files: list[SourceFile]) -> list[str]:
     markup: Counter[str] = Counter()
     shared: set[str] | None = None
     others: dict[str, str] = {}
-    for file in with_records[:FILES]:
+    for file, first_records in with_records[:FILES]:
         here: set[str] = set()
         for record in islice(first_records(file), LOOKED_AT):
             for name, value in record.items():
@@ -61,7 +54,7 @@ def text_fields(files: list[SourceFile]) -> list[str]:
                 runs.setdefault(name, set()).update(_runs(text))
         shared = here if shared is None else shared & here
     if not shared:
-        raise RequestError(_nothing_shared(with_records, others))
+        raise RequestError(_nothing_shared([file for file, _ in with_records], others))
     order = sorted(shared, key=lambda name: (-len(runs[name]), -lengths[name], name))
     close = [name for name in order if len(runs[name]) >= CLOSE * len(runs[order[0]])]
     best = max(close, key=lambda name: lengths[name])
@@ -90,59 +83,3 @@ def _runs(text: str) -> Iterator[tuple[str, ...]]:
     letters = LETTERS.findall(TAG.sub(" ", text))
     for start in range(max(1, len(letters) - RUN + 1)):
         yield tuple(letters[start : start + RUN])
-
-
-def first_records(file: SourceFile) -> Iterator[dict[str, Any]]:
-    """The first records of a file; what is wrong with it is said by those who read all of it."""
-    if file.format == ".parquet":
-        yield from _parquet_rows(file)
-        return
-    content, _ = read_beginning(file.path, file.name, 2**20)
-    content = content.removeprefix(BYTE_ORDER_MARK)
-    with suppress(BadRecord, ValueError, RecursionError, csv.Error):
-        if file.format == ".jsonl":
-            yield from _lines(content)
-        elif file.format == ".json":
-            yield from _elements(JsonStream(iter([content]), file.name))
-        else:
-            lines = content.decode("utf-8", "replace").splitlines(keepends=True)
-            delimiter, names = column_names(lines[0], file.format or "")
-            assert file.format in DELIMITERS
-            for row in csv.reader(lines[1:], delimiter=delimiter):
-                yield dict(zip(names, row, strict=False))
-
-
-def _lines(content: bytes) -> Iterator[dict[str, Any]]:
-    for line in content.split(b"\n"):
-        with suppress(ValueError, RecursionError):
-            record = parse_json(line.decode())
-            if isinstance(record, dict):
-                yield record
-
-
-def _elements(stream: JsonStream) -> Iterator[dict[str, Any]]:
-    if stream.peek() == "[":
-        yield from (element for element in stream.elements() if isinstance(element, dict))
-        return
-    record: dict[str, Any] = {}
-    for name in stream.names():
-        if stream.peek() == "[":
-            yield from (element for element in stream.elements() if isinstance(element, dict))
-        else:
-            record[name] = stream.value()
-    yield record
-
-
-def _parquet_rows(file: SourceFile) -> Iterator[dict[str, Any]]:
-    import pyarrow
-    from pyarrow.parquet import ParquetFile
-
-    from gemmule.refine.records import rows_at_once
-
-    try:
-        with seekable(file) as stream:
-            table = ParquetFile(stream)
-            for batch in table.iter_batches(batch_size=min(LOOKED_AT, rows_at_once(table))):
-                yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError):
-        return

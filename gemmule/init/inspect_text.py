@@ -32,7 +32,7 @@ class Found:
     @property
     def kinds(self) -> str:
         """ "3 files (2 .txt, 1 .md)"."""
-        kinds = Counter(file.format or "" for file in self.files).most_common(3)
+        kinds = Counter(file.suffix for file in self.files).most_common(3)
         named = ", ".join(f"{count:,} {kind}" if len(kinds) > 1 else kind for kind, count in kinds)
         return f"{len(self.files):,} file{'s' * (len(self.files) > 1)} ({named})"
 

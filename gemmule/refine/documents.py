@@ -21,7 +21,7 @@ from typing import Literal
 from gemmule.base.artifact import write_json
 from gemmule.base.errors import RequestError, WorkError
 from gemmule.base.progress import PatientMeter
-from gemmule.refine.records import rows_at_once
+from gemmule.refine.formats.parquet import rows_at_once
 from gemmule.refine.sources import Document, SourceFile, Tally, read_documents
 
 Split = Literal["train", "validation"]

@@ -1,8 +1,8 @@
 """Which files a recipe's text is in: by patterns that name them, and patterns that leave some out.
 
-txt, md, jsonl and parquet are read wherever a file, a folder or a glob names them, each plain, .gz or .zst. Of a
-folder, csv, tsv and json are read only if it holds nothing else to read (they may be settings and tables beside the
-text); source code and other markup where a file or a glob names it (`src/**/*.py`).
+Files of a format (`formats/`), each plain, .gz or .zst, are read wherever a file, a folder or a glob names them; or of
+a folder only if it holds nothing else to read (csv, tsv and json may be settings and tables beside the text); or only
+where a file or a glob names them (source code: `src/**/*.py`).
 """
 
 from __future__ import annotations
@@ -12,42 +12,16 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from gemmule.base.errors import RequestError
 from gemmule.refine.compressed import SUFFIXES, unreadable
 from gemmule.refine.finding import Search
+from gemmule.refine.formats import by_suffix, format_of, known_format
+from gemmule.refine.source_file import SourceFile
 
-FORMATS = (".txt", ".md", ".jsonl", ".parquet")
-TABLES = (".csv", ".tsv", ".json")
-RECORDS = (".jsonl", ".parquet", *TABLES)
-ALSO_PLAIN = {
-    ".adoc", ".org", ".po", ".rst", ".srt", ".tex", ".asm", ".bash", ".c", ".cc", ".clj", ".cpp", ".cs", ".css",
-    ".cu", ".cxx", ".dart", ".el", ".erl", ".ex", ".exs", ".f90", ".go", ".h", ".hpp", ".hs", ".java", ".jl", ".js",
-    ".jsx", ".kt", ".lean", ".lisp", ".lua", ".m", ".ml", ".nim", ".php", ".pl", ".pm", ".proto", ".py", ".pyi", ".r",
-    ".rb", ".rs", ".s", ".scala", ".scm", ".sh", ".sql", ".swift", ".tcl", ".ts", ".tsx", ".v", ".vb", ".vhd", ".vim",
-    ".zig",
-}  # fmt: skip
-"""Read as txt is, where they are named."""
-KNOWN = f"{', '.join([*FORMATS, *TABLES])}, each also with {' or '.join(SUFFIXES)}"
 BUNDLED = "gemmule:shakespeare"
 BUNDLED_FOLDER = Path(__file__).parent / "shakespeare"
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A file to read and what to call it: relative to the recipe where it lies beneath it."""
-
-    path: Path
-    name: str
-
-    @property
-    def format(self) -> str | None:
-        """The kind of file, by its name: one of FORMATS, TABLES or ALSO_PLAIN, or None."""
-        path = self.path.with_suffix("") if self.path.suffix.lower() in SUFFIXES else self.path
-        extension = path.suffix.lower()
-        return extension if extension in FORMATS or extension in TABLES or extension in ALSO_PLAIN else None
 
 
 class MissingSource(RequestError):
@@ -141,28 +115,28 @@ def _matches(pattern: str, base: Path, follow_links: bool, tell: Callable[[str],
     place = base / pattern
     if place.is_file():
         file = SourceFile(place, _shown(place, base))
-        if file.format is None:
-            raise RequestError(f"{file.name}: a kind of file that isn't read; known: {KNOWN}")
+        if format_of(file) is None:
+            raise RequestError(f"{file.name}: a kind of file that isn't read; known: {_known()}")
         return [file]
-    formats = {*FORMATS}
+    named = ""  # the suffix that a glob ends in
     if place.is_dir():
         search = Search(place, _is_known, follow_links)
         paths = search.files()
-        nothing = f"{pattern}: a folder without a file to read; known: {KNOWN}"
+        nothing = f"{pattern}: a folder without a file to read; known: {_known()}"
     elif glob.has_magic(pattern):
         literal, signs = _parts(pattern)
         search = Search(base / literal, _is_known, follow_links)
         paths = search.matches(signs)
-        formats |= {SourceFile(Path(pattern), pattern).format or ""}
-        nothing = f"{pattern}: matches no file to read; known: {KNOWN}{_escaped_hint(pattern, base)}"
+        named = SourceFile(Path(pattern), pattern).suffix
+        nothing = f"{pattern}: matches no file to read; known: {_known()}{_escaped_hint(pattern, base)}"
     else:
         what = "neither a file nor a folder" if place.exists() else f"no such file or folder (looked in {base})"
         raise MissingSource(f"{pattern}: {what}")
     found = [SourceFile(path, _shown(path, base)) for path in sorted(set(paths))]
     lost = [file.name for file in found if not file.path.exists()]
-    files = [file for file in found if file.format in formats and file.path.is_file()]
-    tables = [file for file in found if file.format in TABLES and file.path.is_file()]
-    alone = tables if not any(file.format in ALSO_PLAIN for file in found) else []
+    files = [file for file in found if (_in_folders(file) == "always" or file.suffix == named) and file.path.is_file()]
+    tables = [file for file in found if _in_folders(file) == "alone" and file.path.is_file()]
+    alone = tables if not any(_in_folders(file) == "named" for file in found) else []
     left = _left_out(pattern, search)
     if not (files or alone):
         raise MissingSource(left or nothing + (_hint(pattern, found) if place.is_dir() else ""))
@@ -173,13 +147,23 @@ def _matches(pattern: str, base: Path, follow_links: bool, tell: Callable[[str],
     if files and tables and place.is_dir():
         tell(
             f"{pattern}: {tables[0].name}{_and_more(tables)} left out next to texts; to read such files, name "
-            f"them: {os.path.join(pattern, '**', '*' + str(tables[0].format))}"
+            f"them: {os.path.join(pattern, '**', '*' + tables[0].suffix)}"
         )
     return files or alone
 
 
 def _is_known(path: Path) -> bool:
-    return SourceFile(path, "").format is not None
+    return format_of(SourceFile(path, "")) is not None
+
+
+def _in_folders(file: SourceFile) -> str:
+    return known_format(file).in_folders
+
+
+def _known() -> str:
+    """The suffixes of all formats, for messages; source code, which is read only where it is named, goes without."""
+    suffixes = [suffix for suffix, format in by_suffix().items() if format.in_folders != "named"]
+    return f"{', '.join(suffixes)}, each also with {' or '.join(SUFFIXES)}"
 
 
 def _parts(pattern: str) -> tuple[Path, tuple[str, ...]]:
@@ -261,7 +245,7 @@ def _bundled(pattern: str) -> list[SourceFile]:
 
 def _hint(folder: str, found: Iterable[SourceFile]) -> str:
     """How to name the code that a folder holds the most of; empty where there is none."""
-    code = Counter(file.format for file in found if file.format in ALSO_PLAIN).most_common(1)
+    code = Counter(file.suffix for file in found if _in_folders(file) == "named").most_common(1)
     return "".join(f"; for its {count:,} {kind} files write {folder}/**/*{kind}" for kind, count in code)
 
 

@@ -1,8 +1,8 @@
 """Source files to documents: the first step of the flow, text in.
 
-- txt, md, jsonl, parquet, csv, tsv and json, each plain, .gz or .zst, and source code (`files.py` finds them).
+- Of every format in `formats/`, each plain, .gz or .zst (`files.py` finds them).
 - Read in a stream: a file may be larger than memory. A text of more than 64 KiB, be it a file or a record, is cut into
-  documents (`plain_text.py`).
+  documents (`cutting.py`).
 - Text is taken as it is, byte for byte: no newline translation, no normalisation; only a byte-order mark is no text.
 - What can't be read exactly is refused, naming file and line, or skipped and counted where the recipe says so
   (`data.bad_records`); never repaired. Documents without text are passed over, and counted.
@@ -11,24 +11,21 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from gemmule.base.encodings import BYTE_ORDER_MARK, BadRecord, EmptyFile, nul_byte, text_blocks, wrong_bytes
-from gemmule.base.errors import WorkError
-from gemmule.refine import records
-from gemmule.refine.compressed import SUFFIXES, read_blocks, unreadable
-from gemmule.refine.files import BUNDLED, RECORDS, MissingSource, SourceFile, absolute, is_bundled, printable, resolve
-from gemmule.refine.json_records import read_json
-from gemmule.refine.plain_text import LONGEST, cut
+from gemmule.base.encodings import BadRecord, EmptyFile
+from gemmule.refine.compressed import unreadable
+from gemmule.refine.cutting import LONGEST, cut
+from gemmule.refine.files import BUNDLED, MissingSource, absolute, is_bundled, printable, resolve
+from gemmule.refine.formats import known_format
+from gemmule.refine.source_file import SourceFile
 
 __all__ = [
     "BUNDLED", "Document", "MissingSource", "SourceFile", "Tally", "absolute", "fingerprint", "is_bundled", "printable",
-    "read_documents", "resolve", "seekable", "texts_in",
+    "read_documents", "resolve",
 ]  # fmt: skip
 
 
@@ -106,18 +103,19 @@ def read_documents(
     `field` is a text, unless `skip_bad`; WorkError naming the file for an archive that is cut short or damaged.
     """
     tally = tally if tally is not None else Tally()
+    format = known_format(file)
+
+    def on_read(stored: int) -> None:
+        tally.stored_bytes = stored
+
     try:
-        for position, text in _texts(file, field, tally):
+        for position, text in format.texts(file, field, on_read):
             if isinstance(text, BadRecord):
                 if not skip_bad:
                     raise BadRecord(f'{text}\nTo leave such records out, counted: data.bad_records = "skip"')
                 tally.skip(text)
                 continue
-            if file.format in RECORDS:
-                parts = _parts_of(position, text)
-            else:
-                assert isinstance(text, str)
-                parts = iter([(position, text)])
+            parts = _parts_of(position, text, whole=format.in_documents)
             del text
             for number, (place, part) in enumerate(parts):
                 tally.cut += number == 1
@@ -131,9 +129,9 @@ def read_documents(
         tally.skip(error)
 
 
-def _parts_of(position: int, text: str | bytes) -> Iterator[tuple[int, str]]:
-    """A record's text: in one, or cut into documents if it is long."""
-    if isinstance(text, str) and len(text) <= LONGEST and (len(text) <= LONGEST // 4 or len(text.encode()) <= LONGEST):
+def _parts_of(position: int, text: str | bytes, whole: bool) -> Iterator[tuple[int, str]]:
+    """A text: in one, or cut into documents if it is long and need not stay `whole`."""
+    if isinstance(text, str) and (whole or _is_short(text)):
         yield position, text
         return
     content = memoryview(text.encode() if isinstance(text, str) else text)
@@ -142,75 +140,5 @@ def _parts_of(position: int, text: str | bytes) -> Iterator[tuple[int, str]]:
     yield from ((position, part.decode()) for _, part in cut(blocks))
 
 
-def _texts(file: SourceFile, field: str, tally: Tally) -> records.Texts:
-    if file.format == ".parquet":
-        return _read_parquet(file, field, tally)
-
-    def on_read(stored: int) -> None:
-        tally.stored_bytes = stored
-
-    return texts_in(text_blocks(read_blocks(file.path, file.name, on_read), file.name), file.format, file.name, field)
-
-
-def texts_in(blocks: Iterable[bytes], extension: str | None, name: str, field: str) -> records.Texts:
-    """The texts in a file of this kind (but parquet), each with its position."""
-    if extension == ".jsonl":
-        return records.read_jsonl(blocks, name, field)
-    if extension == ".json":
-        return read_json(blocks, name, field)
-    if extension in records.DELIMITERS:
-        return records.read_csv(blocks, name, field, extension)
-    return _read_plain(blocks, name)
-
-
-def _read_plain(blocks: Iterable[bytes], name: str) -> records.Texts:
-    line = 1
-    for offset, content in cut(blocks):
-        if offset == 0 and content.startswith(BYTE_ORDER_MARK):
-            offset, content = len(BYTE_ORDER_MARK), content.removeprefix(BYTE_ORDER_MARK)
-        try:
-            text = content.decode()
-            if (place := content.find(b"\0")) < 0:
-                yield offset, text
-            else:
-                yield offset, nul_byte(_place(name, line, offset, content, place))
-        except UnicodeDecodeError as error:
-            yield offset, wrong_bytes(error, _place(name, line, offset, content, error.start))
-        line += content.count(b"\n")
-
-
-def _place(name: str, line: int, offset: int, content: bytes, place: int) -> str:
-    before = content.count(b"\n", 0, place)
-    return f"{name}, line {line + before} (byte {offset + place})"
-
-
-def _read_parquet(file: SourceFile, field: str, tally: Tally) -> records.Texts:
-    import pyarrow
-
-    def on_share(share: float) -> None:
-        tally.stored_bytes = int(share * size)
-
-    try:
-        size = file.path.stat().st_size
-        with seekable(file) as stream:
-            yield from records.read_parquet(stream, file.name, field, on_share)
-    except pyarrow.ArrowException as error:
-        raise WorkError(f"{file.name}: not parquet, or cut short or damaged ({error})") from None
-    except OSError as error:
-        if error.errno is None:  # pyarrow's own word for pages that can't be decoded
-            raise WorkError(f"{file.name}: damaged ({error})") from None
-        raise unreadable(file.name, error) from None
-
-
-@contextmanager
-def seekable(file: SourceFile) -> Iterator[IO[bytes]]:
-    """The file opened; if it is compressed, a decompressed copy that vanishes when closed: parquet needs to jump."""
-    if file.path.suffix.lower() not in SUFFIXES:
-        with file.path.open("rb") as stream:
-            yield stream
-        return
-    with tempfile.TemporaryFile() as copy:
-        for block in read_blocks(file.path, file.name):
-            copy.write(block)
-        copy.seek(0)
-        yield copy
+def _is_short(text: str) -> bool:
+    return len(text) <= LONGEST and (len(text) <= LONGEST // 4 or len(text.encode()) <= LONGEST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import random
 from pathlib import Path
@@ -77,6 +78,13 @@ def test_of_every_format(tmp_path: Path, kind: str) -> None:
             writer.writeheader()
             writer.writerows(records)
     assert text_fields([SourceFile(file, file.name)])[0] == "body"
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv"])
+def test_an_empty_archive_has_no_field(tmp_path: Path, kind: str) -> None:
+    (tmp_path / f"a.{kind}.gz").write_bytes(gzip.compress(b""))
+    with pytest.raises(RequestError, match=r"its records have no field of text"):
+        text_fields([SourceFile(tmp_path / f"a.{kind}.gz", "a")])
 
 
 def test_files_of_records_have_to_share_a_field(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pyarrow.parquet
 import pytest
 
 from gemmule.base.errors import RequestError
-from gemmule.refine import records
 from gemmule.refine.compressed import zstd
-from gemmule.refine.plain_text import cut
+from gemmule.refine.cutting import cut
+from gemmule.refine.formats.parquet import rows_at_once
 from gemmule.refine.sources import SourceFile, Tally, read_documents
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}
@@ -114,7 +114,7 @@ def test_json(tmp_path: Path, name: str, value: object, indent: int | None) -> N
 
 @pytest.mark.parametrize("block", [1, 7, 64])
 def test_json_does_not_depend_on_how_it_comes_in_blocks(block: int) -> None:
-    from gemmule.refine.json_records import read_json
+    from gemmule.refine.formats.json_records import read_json
 
     texts = [*ODD[:5], "\\", '"}', "[1, 2", "-1.5e10"]
     for value in (
@@ -232,10 +232,17 @@ def test_a_long_record_is_cut_as_a_long_file_is(tmp_path: Path, kind: str) -> No
     assert tally.cut == 1
 
 
+def short_text(record: dict[str, str], field: str, where: str) -> str:
+    """The text of a short record; of a long one, a str must not be made."""
+    assert len(record[field]) < 99
+    return record[field]
+
+
 @pytest.mark.parametrize("kind", [".jsonl", ".parquet"])
 def test_a_very_long_record_is_never_a_str(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """One emoji in a str of 38 MB makes it 152 MB."""
-    monkeypatch.setattr(records, "LONG", 10_000)
+    module = f"gemmule.refine.formats.{kind[1:]}"
+    monkeypatch.setattr(f"{module}.LONG", 10_000)
     long = '\U0001f600 é \\ "x"\n\n' + "A paragraph of a long text.\n\n" * 4000
     for text in (long, long.encode().decode("latin-1"), "é" * 100_000):
         if kind == ".parquet":
@@ -245,9 +252,7 @@ def test_a_very_long_record_is_never_a_str(tmp_path: Path, monkeypatch: pytest.M
             lines = [json.dumps({"n": 1, "téxt": each}, ensure_ascii=False) for each in (text, "b")]
             file = source(tmp_path, "a.jsonl", "\n".join(lines))
         with monkeypatch.context() as patched:
-            patched.setattr(
-                records, "text_in", lambda record, field, where: record[field] if len(record[field]) < 99 else 0
-            )
+            patched.setattr("gemmule.refine.formats.jsonl.text_in", short_text)
             assert "".join(document.text for document in read_documents(file, "téxt")) == f"{text}b"
     escaped = source(tmp_path, "a.jsonl", json.dumps({"text": long}))
     assert "".join(read(escaped)) == long
@@ -269,7 +274,7 @@ def test_a_very_long_record_is_never_a_str(tmp_path: Path, monkeypatch: pytest.M
 def test_a_record_past_the_limit_is_named_and_the_next_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    for module in ("records", "json_records"):
+    for module in ("records", "formats.json_records"):
         monkeypatch.setattr(f"gemmule.refine.{module}.LONGEST_RECORD", 2**21)
     content = {
         ".jsonl": '{"text": "a"}\n{"text": "' + "x" * 5_000_000 + '"}\n{"text": "b"}\n',
@@ -288,7 +293,7 @@ def test_few_long_rows_of_parquet_are_in_memory_at_a_time(tmp_path: Path) -> Non
         pyarrow.table({"text": ["x" * 2**20 + str(n) for n in range(32)]}), tmp_path / "a.parquet"
     )
     with pyarrow.parquet.ParquetFile(tmp_path / "a.parquet") as table:
-        assert records.rows_at_once(table) <= 8
+        assert rows_at_once(table) <= 8
     pyarrow.parquet.write_table(pyarrow.table({"text": ["x"] * 2000}), tmp_path / "b.parquet")
     with pyarrow.parquet.ParquetFile(tmp_path / "b.parquet") as table:
-        assert records.rows_at_once(table) == 256
+        assert rows_at_once(table) == 256

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemmule.refine.plain_text import cut
+from gemmule.refine.cutting import cut
 from gemmule.refine.sources import SourceFile, read_documents
 
 PARAGRAPH = b"Now is the winter of our discontent\nMade glorious summer\n\n"  # 58 bytes

@@ -1,13 +1,16 @@
-"""Records in one JSON value, read in a stream: json, which may be a list of them or an object with such a list."""
+"""json: a list of records, an object with such a list, or records one after the other; read in a stream."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from gemmule.base.encodings import BadRecord, wrong_bytes
-from gemmule.refine.records import (  # fmt: skip
+from gemmule.refine.beginnings import first_texts
+from gemmule.refine.formats import Format, streamed
+from gemmule.refine.records import (
     LONGEST_RECORD,
     TOO_LONG,
     Texts,
@@ -18,6 +21,7 @@ from gemmule.refine.records import (  # fmt: skip
     text_in,
     tolerantly,
 )
+from gemmule.refine.source_file import SourceFile
 
 
 def read_json(blocks: Iterable[bytes], name: str, field: str) -> Texts:
@@ -179,3 +183,23 @@ class JsonStream:
     def _wrong(self, reason: str, place: int | None = None) -> BadRecord:
         line = self._lines + self._text.count("\n", 0, self._place if place is None else place)
         return BadRecord(f"{self._name}, line {line}: not JSON ({reason})")
+
+
+def first_records(file: SourceFile) -> Iterator[dict[str, Any]]:
+    """Those that are whole in the first MiB."""
+    content, _ = file.beginning(2**20)
+    with suppress(BadRecord):
+        stream = JsonStream(iter([content]), file.name)
+        if stream.peek() == "[":
+            yield from (element for element in stream.elements() if isinstance(element, dict))
+            return
+        record: dict[str, Any] = {}
+        for name in stream.names():
+            if stream.peek() == "[":
+                yield from (element for element in stream.elements() if isinstance(element, dict))
+            else:
+                record[name] = stream.value()
+        yield record
+
+
+FORMATS = (Format((".json",), streamed(read_json), first_records, first_texts(read_json), in_folders="alone"),)
