@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gemmule.losses.fused_head import fused_loss
-from gemmule.losses.head import DenseTeacher, SparseDistributions
+from gemmule.losses.targets import DenseTeacher, SparseDistributions
 
 VOCABULARY, STUDENT_WIDTH, TEACHER_WIDTH, STORED = 262_144, 144, 640, 64
 CHECKED = 64  # tokens, in float64

@@ -33,7 +33,7 @@ from rich.table import Table
 from torch import Tensor
 
 from gemmule.convert.importing import gguf_tokenizer
-from gemmule.losses.head import SparseDistributions
+from gemmule.losses.targets import SparseDistributions
 from gemmule.refine import sources
 from gemmule.teach.targets import sampling
 from gemmule.teach.targets.expectations import expect

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import gemmule
 from gemmule.estimate.accelerators import ACCELERATORS
-from gemmule.losses.head import SparseDistributions
+from gemmule.losses.targets import SparseDistributions
 from gemmule.model.config import Gemma2Config
 from gemmule.model.fast import compiling
 from gemmule.model.fast.attention import flex

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gemmule.losses import fused_head
-from gemmule.losses.head import DenseTeacher, OneTarget
+from gemmule.losses.targets import DenseTeacher, OneTarget
 from gpu_sections.bench import Bench, Values, random_targets
 
 CAP = 30.0

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gemmule.losses.head import DenseTeacher, Mixture, SparseDistributions
+from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
 from gemmule.model.config import Gemma2Config
 from gemmule.model.fast import compiling
 from gemmule.model.fast.attention import flex

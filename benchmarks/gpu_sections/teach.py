@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gemmule.losses.head import DenseTeacher
+from gemmule.losses.targets import DenseTeacher
 from gemmule.teach.targets import parts, sampling
 from gemmule.teach.targets.expectations import LOGITS_AT_ONCE, expect
 from gemmule.teach.teachers.teachers import Gemma2Teacher

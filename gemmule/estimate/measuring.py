@@ -22,13 +22,14 @@ from gemmule.base.device import choose_device
 from gemmule.estimate import memory
 from gemmule.estimate.machine import BANDWIDTH, OF_PRODUCT, Measured, resident
 from gemmule.estimate.shapes import Shape
-from gemmule.losses.head import DenseTeacher, Mixture, SparseDistributions, token_losses
+from gemmule.losses.alm import Chunks
+from gemmule.losses.head import token_losses
+from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
 from gemmule.model.config import Gemma2Config
 from gemmule.model.fast import compiling
 from gemmule.model.transformer import Gemma2
 from gemmule.plan.plan import Plan
 from gemmule.recipe import Model, Train
-from gemmule.teach.teachers.alm import Chunks
 from gemmule.tokenize.windows import Batch
 from gemmule.train.memory import lower_precision, recompute_activations
 from gemmule.train.objective import accumulate
@@ -169,7 +170,7 @@ class _Machine:
         if not model.teachers:
             return torch.randint(V, (windows, self.length))
         if model.distill.loss == "alm":
-            return Chunks(torch.arange(N) // 2, torch.rand(-(-N // 2)) * 5)
+            return Chunks(torch.randint(V, (windows, self.length)), torch.arange(N) // 2, torch.rand(-(-N // 2)) * 5)
         if model.distill.targets is not None or not widths:
             targets = model.distill.targets
             entries = max(1, round(((targets.bytes_per_token if targets else None) or 24) / ENTRY_BYTES))

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from gemmule.base.errors import RequestError
 from gemmule.losses.fused_head import BLOCK, CHUNK, CHUNK_ELSEWHERE
-from gemmule.losses.head import DenseTeacher, Mixture, SparseDistributions, log_mixture, raw_logits, token_losses
+from gemmule.losses.head import token_losses
+from gemmule.losses.logits import log_mixture, raw_logits
+from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
 from gemmule.teach.teachers.teachers import Expected
 
 PIECE = 256  # logits among which the largest is looked for one by one

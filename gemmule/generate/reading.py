@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gemmule.base.errors import WorkError
-from gemmule.losses.head import capped_logits
+from gemmule.losses.logits import capped_logits
 from gemmule.model.cache import Cache
 from gemmule.model.fast import compiling
 from gemmule.model.transformer import Gemma2, Layer

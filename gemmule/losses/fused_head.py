@@ -22,19 +22,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gemmule.losses.head import (
-    DenseTeacher,
-    Divergence,
-    Mixture,
-    OneTarget,
-    SparseDistributions,
-    Targets,
-    check_target,
-    limit,
-    log_mixture,
-    log_probabilities,
-    raw_logits,
-)
+from gemmule.losses.head import Divergence, check_target, limit, log_probabilities
+from gemmule.losses.logits import log_mixture, raw_logits
+from gemmule.losses.targets import DenseTeacher, Mixture, OneTarget, SparseDistributions, Targets
 
 CHUNK = {"cpu": 2**24}  # numbers in a chunk's logits: 64 MB
 CHUNK_ELSEWHERE = 2**27  # an accelerator wants larger products

@@ -19,7 +19,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gemmule.losses.head import Divergence, SparseDistributions, row_divergences, token_losses
+from gemmule.losses.head import Divergence, row_divergences, token_losses
+from gemmule.losses.targets import SparseDistributions
 
 
 def forward_kl(

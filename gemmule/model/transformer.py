@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gemmule.base.linear import linear
-from gemmule.losses import head
 from gemmule.losses.fused_head import fused_loss
+from gemmule.losses.head import Divergence
+from gemmule.losses.logits import capped_logits
+from gemmule.losses.targets import Targets
 from gemmule.model.cache import Cache
 from gemmule.model.config import Gemma2Config
 from gemmule.model.fast.attention import attention, rotary_angles, rotate
@@ -46,12 +48,12 @@ class Gemma2(nn.Module):
     def forward(
         self,
         ids: Tensor,
-        targets: head.Targets | Loss | None = None,
+        targets: Targets | Loss | None = None,
         *,
         mask: Tensor | None = None,
         temperature: float = 1.0,
         denominator: float | Tensor | None = None,
-        divergence: head.Divergence = "forward_kl",
+        divergence: Divergence = "forward_kl",
         beta: float = 0.5,
         cache: Cache | None = None,
         documents: Tensor | None = None,
@@ -82,7 +84,7 @@ class Gemma2(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Soft-capped logits [..., V] (float32) of the backbone's output [..., D]."""
-        return head.capped_logits(hidden, self.model.embed_tokens.weight, self.config.final_cap)
+        return capped_logits(hidden, self.model.embed_tokens.weight, self.config.final_cap)
 
     def kv_cache_bytes(self, batch: int, context: int) -> int:
         """What the cache of `batch` sequences of `context` tokens takes, in the model's dtype."""

@@ -28,7 +28,7 @@ from gemmule.tokenize.shards import TokenShards
 if TYPE_CHECKING:
     import torch
 
-    from gemmule.losses.head import SparseDistributions
+    from gemmule.losses.targets import SparseDistributions
 
 ROUNDS = 8  # half-rounds; four already pass for random (Luby and Rackoff 1988), small domains mix slower
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gemmule.losses.head import SparseDistributions
+from gemmule.losses.alm import Chunks, alm_loss
+from gemmule.losses.targets import SparseDistributions
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Distill
-from gemmule.teach.teachers.alm import ByteAligned, Chunks, alm_loss
+from gemmule.teach.teachers.alm import ByteAligned
 from gemmule.teach.teachers.vocabulary import say_lost_mass
 from gemmule.tokenize.windows import Batch
 from gemmule.train import parallel
@@ -103,15 +105,10 @@ def accumulate(
         next_tokens = torch.from_numpy(part.targets).to(device)
         if isinstance(targets, Chunks):
             with precision():
-                loss = alm_loss(
-                    model,
-                    part.model_inputs(device),
-                    next_tokens,
-                    targets,
-                    mask=mask,
-                    denominator=learned,
-                    next_token_weight=next_token_weight,
+                aligned = partial(
+                    alm_loss, targets=targets, mask=mask, denominator=learned, next_token_weight=next_token_weight
                 )
+                loss = model(**part.model_inputs(device), targets=aligned)
         else:
             if next_token_weight and not isinstance(targets, Tensor):
                 targets = ((1 - next_token_weight, targets), (next_token_weight, next_tokens))

@@ -9,7 +9,7 @@ from gemmule import tokenize
 from gemmule.evaluate.agreement import Agreement
 from gemmule.evaluate.figures import Calibration, measure
 from gemmule.evaluate.looking import Looking
-from gemmule.losses.head import DenseTeacher
+from gemmule.losses.targets import DenseTeacher
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.teach.teachers.teachers import Gemma2Teacher

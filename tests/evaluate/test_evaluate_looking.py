@@ -6,7 +6,8 @@ import torch
 from gemmule.base.errors import RequestError
 from gemmule.evaluate import looking
 from gemmule.evaluate.looking import Looking, argmax, likeliest
-from gemmule.losses.head import DenseTeacher, Mixture, SparseDistributions, token_losses
+from gemmule.losses.head import token_losses
+from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
 
 N, V, CPU = 23, 700, torch.device("cpu")
 

@@ -10,7 +10,9 @@ import torch
 
 from gemmule.losses import fused_head
 from gemmule.losses.fused_head import fused_loss
-from gemmule.losses.head import DenseTeacher, Mixture, SparseDistributions, capped_logits, token_losses
+from gemmule.losses.head import token_losses
+from gemmule.losses.logits import capped_logits
+from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
 
 B, T, V, D = 2, 7, 23, 6
 N = B * T
@@ -182,7 +184,7 @@ MEASURE = """
 import resource, sys
 import torch
 from gemmule.losses.fused_head import fused_loss
-from gemmule.losses.head import DenseTeacher
+from gemmule.losses.targets import DenseTeacher
 torch.set_num_threads(1)
 N, V, D = int(sys.argv[2]), 256_000, 8
 hidden, weight = torch.randn(1, N, D).requires_grad_(), torch.randn(V, D).requires_grad_()

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from gemmule.losses.head import DenseTeacher, Mixture, SparseDistributions, capped_logits, token_losses
+from gemmule.losses.head import token_losses
+from gemmule.losses.logits import capped_logits
+from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
 
 N, V = 6, 9
 RANDOM = np.random.default_rng(0)

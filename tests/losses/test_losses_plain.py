@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from gemmule.losses.head import SparseDistributions
 from gemmule.losses.plain import forward_kl, jsd, reverse_kl
+from gemmule.losses.targets import SparseDistributions
 
 
 def test_forward_kl_by_hand():

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gemmule.losses.head import DenseTeacher, SparseDistributions
+from gemmule.losses.targets import DenseTeacher, SparseDistributions
 from gemmule.teach.targets.sampling import FAR_BELOW
 from gemmule.teach.teachers.teachers import Expected, Teacher
 from gemmule.tokenize.windows import Windows

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gemmule.losses.head import SparseDistributions
+from gemmule.losses.targets import SparseDistributions
 from gemmule.teach.targets import sampling
 from gemmule.teach.targets.sampling import Draw, Scheme
 

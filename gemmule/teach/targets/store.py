@@ -26,7 +26,7 @@ import torch
 
 from gemmule.base import artifact
 from gemmule.base.errors import WorkError
-from gemmule.losses.head import SparseDistributions
+from gemmule.losses.targets import SparseDistributions
 from gemmule.teach.targets.packing import Coding
 from gemmule.teach.targets.sampling import Kind, Scheme
 from gemmule.tokenize.windows import Batch

@@ -1,17 +1,6 @@
-"""Approximate likelihood matching: a teacher with another tokenizer (Minixhofer et al., arXiv 2503.20083; tokenkit).
+"""A teacher with another tokenizer, asked for its loss of each chunk of text between ends that both share.
 
-Two tokenizers cut the same text differently, but every so often both end a token at the same byte. Between two such
-ends lies a chunk, and of a chunk both models say how likely it is: the product over their tokens of it. The student is
-to find each chunk as likely as its teacher does.
-
-Chunk by chunk that is the KL between two events, "this chunk" and "any other", with probabilities p^(1/t) and q^(1/t),
-times t, in the limit of a large t (the paper takes 100; "binary_kl_temp_limit" in tokenkit). With the chunk's losses
-a = -log p and b = -log q in nats this is
-
-    a log(a / b) + b - a,      derivative in b:  1 - a / b
-
-so the next-token loss of a chunk counts the less the closer the student is to its teacher, and nothing where both
-agree.
+What a student learns from these is `gemmule/losses/alm.py`.
 
 The student's own windows are read by both: the teacher's tokenizer cuts the text of a window anew, after its `<bos>`.
 What the teacher says of a window is one number a chunk, so it is kept: later epochs don't ask again.
@@ -20,32 +9,19 @@ B windows of T tokens, N = B * T, C chunks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from gemmule.base.errors import RequestError
-from gemmule.losses.fused_head import fused_loss
-from gemmule.losses.head import DenseTeacher, token_losses
-from gemmule.model.transformer import Gemma2
+from gemmule.losses.alm import Chunks, next_token_losses
+from gemmule.losses.targets import DenseTeacher
 from gemmule.teach.teachers.teachers import Teacher
 from gemmule.tokenize.tokenizer import Tokenizer, byte_level_bytes
 from gemmule.tokenize.windows import Batch
 
 END = b"\xff"  # stands for <eos>: no text holds this byte
-LARGEST_LOGITS = 2**24  # numbers in a chunk of logits
-SMALLEST_LOSS = 1e-4  # nats: of a chunk that a model is sure of
-
-
-@dataclass(frozen=True, eq=False)
-class Chunks:
-    """What a teacher thinks of the chunks of a batch."""
-
-    of_token: Tensor  # [N] int64: the chunk of each of the student's targets; C where it is in none
-    losses: Tensor  # [C] float32: the teacher's, nats
 
 
 class ByteAligned:
@@ -73,7 +49,11 @@ class ByteAligned:
             of_token[row, batch.mask[row]] = np.where(numbers < 0, len(losses), numbers + first)
             first += len(own)
         device = self.teacher.device
-        return Chunks(torch.from_numpy(of_token).flatten().to(device), losses.to(device))
+        return Chunks(
+            torch.from_numpy(batch.targets).to(device),
+            torch.from_numpy(of_token).flatten().to(device),
+            losses.to(device),
+        )
 
     @torch.no_grad()
     def _ask(self, windows: list[NDArray[np.int64]]) -> list[tuple[NDArray[np.int32], Tensor]]:
@@ -157,52 +137,3 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
             pieces[number] = name.replace("▁", " ").encode()
     pieces[tokenizer.eos_id] = END
     return pieces
-
-
-def chunk_losses(teacher: Tensor, student: Tensor) -> Tensor:
-    """a log(a / b) + b - a of losses a, b [C] in nats: 0 where they are equal."""
-    a, b = teacher.clamp(min=SMALLEST_LOSS), student.clamp(min=SMALLEST_LOSS)
-    return a * (a / b).log() + b - a
-
-
-def alm_loss(
-    model: Gemma2,
-    inputs: dict[str, Tensor],
-    targets: Tensor,
-    chunks: Chunks,
-    *,
-    mask: Tensor,
-    denominator: float,
-    next_token_weight: float = 0.0,
-) -> Tensor:
-    """The sum of the chunks' losses over `denominator`; a scalar. `next_token_weight` is the next-token loss's share.
-
-    The chunks' losses depend on the model only through its tokens' losses, so their gradient is that of a weighted sum
-    of these: the fused head takes it, and no logits are kept.
-
-    Args:
-        targets: [B, T], the next tokens.
-        mask: [B, T], True where a token counts in the loss.
-    """
-
-    def loss(hidden: Tensor, weight: Tensor, cap: float | None) -> Tensor:  # hidden [B, T, D]
-        with torch.no_grad():
-            losses = next_token_losses(DenseTeacher(hidden.flatten(0, 1), weight, cap), targets.flatten())  # [N]
-        with torch.enable_grad():
-            leaf = losses.requires_grad_()
-            count = len(chunks.losses)
-            ours = leaf.new_zeros(count + 1).index_add(0, chunks.of_token, leaf)[:count]  # [C]
-            plain = leaf[mask.flatten()].sum()
-            total = (1 - next_token_weight) * chunk_losses(chunks.losses, ours).sum() + next_token_weight * plain
-            (counts,) = torch.autograd.grad(total, leaf)  # [N]: what a nat of each token's loss counts
-        surrogate = fused_loss(hidden, weight, cap, targets, mask=counts.view_as(targets), denominator=denominator)
-        return surrogate + (total.detach() / denominator - surrogate.detach())
-
-    return model(**inputs, targets=loss)
-
-
-def next_token_losses(expected: DenseTeacher, targets: Tensor) -> Tensor:
-    """The loss of each target, [N], of which the logits are made some rows at a time."""
-    rows = max(1, LARGEST_LOGITS // (expected.hidden.shape[-1] if expected.weight is None else len(expected.weight)))
-    parts = (slice(first, first + rows) for first in range(0, len(expected), rows))
-    return torch.cat([token_losses(expected[part].logits(), targets[part]) for part in parts])

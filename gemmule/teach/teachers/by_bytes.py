@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gemmule.base.errors import RequestError
-from gemmule.losses.head import DenseTeacher
+from gemmule.losses.targets import DenseTeacher
 from gemmule.teach.teachers.alm import END, encode_text, first_character, token_bytes
 from gemmule.teach.teachers.teachers import Teacher
 from gemmule.tokenize.tokenizer import Tokenizer

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gemmule.base import host
 from gemmule.base.errors import RequestError, WorkError, first_line
-from gemmule.losses.head import DenseTeacher
+from gemmule.losses.targets import DenseTeacher
 from gemmule.model.weights import check_finite
 
 TRIED = 8  # tokens on which the head is tried out

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from gemmule.base.errors import RequestError, WorkError, first_line, shown
 from gemmule.base.progress import say
-from gemmule.losses.head import SparseDistributions
+from gemmule.losses.targets import SparseDistributions
 from gemmule.teach.teachers import answers
 
 API_KEY = "GEMMULE_API_KEY"

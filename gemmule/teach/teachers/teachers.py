@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gemmule.base.errors import RequestError
-from gemmule.losses.head import DenseTeacher, Mixture, SparseDistributions
+from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
 from gemmule.model import weights
 from gemmule.model.transformer import Gemma2
 

@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gemmule.losses.head import DenseTeacher, SparseDistributions, token_losses
-from gemmule.teach.teachers.alm import ByteAligned, next_token_losses
+from gemmule.losses.alm import next_token_losses
+from gemmule.losses.head import token_losses
+from gemmule.losses.targets import DenseTeacher, SparseDistributions
+from gemmule.teach.teachers.alm import ByteAligned
 from gemmule.teach.teachers.teachers import Teacher
 from gemmule.tokenize.shards import TokenShards
 from gemmule.tokenize.windows import Batch, Windows

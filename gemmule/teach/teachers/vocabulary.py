@@ -24,7 +24,7 @@ from torch import Tensor
 
 from gemmule.base.errors import RequestError
 from gemmule.base.progress import say
-from gemmule.losses.head import DenseTeacher, Mixture, SparseDistributions
+from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
 from gemmule.teach.teachers.teachers import Ensemble, Teacher
 from gemmule.tokenize.tokenizer import Tokenizer
 from gemmule.tokenize.windows import Windows

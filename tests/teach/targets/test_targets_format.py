@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gemmule.losses.head import DenseTeacher
+from gemmule.losses.targets import DenseTeacher
 from gemmule.teach.targets.parts import Parts
 from gemmule.teach.targets.sampling import Scheme
 from gemmule.teach.targets.solving import coding_of, sample

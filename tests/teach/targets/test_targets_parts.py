@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gemmule.losses.head import DenseTeacher
+from gemmule.losses.targets import DenseTeacher
 from gemmule.teach.targets import parts as making
 from gemmule.teach.targets.parts import Parts, common_tokens
 from gemmule.teach.targets.solving import sample, solve

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from large_tokenizers import like_gemma, like_gpt2, read_work
 
+from gemmule.losses.alm import alm_loss, chunk_losses
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
-from gemmule.teach.teachers.alm import END, ByteAligned, alm_loss, chunk_losses, token_bytes
+from gemmule.teach.teachers.alm import END, ByteAligned, token_bytes
 from gemmule.teach.teachers.teachers import Gemma2Teacher
 from gemmule.tokenize import Tokenizer, train
 from gemmule.tokenize.windows import Batch
@@ -125,9 +128,8 @@ def test_value_and_gradient_are_those_of_a_naive_loop(
     model = random_model(ours.vocabulary_size, 1)
     targets, mask = torch.from_numpy(batch.targets), torch.from_numpy(batch.mask)
     chunks = ByteAligned(teacher, theirs, ours).chunks(batch)
-    loss = alm_loss(
-        model, batch.model_inputs("cpu"), targets, chunks, mask=mask, denominator=7.0, next_token_weight=share
-    )
+    aligned = partial(alm_loss, targets=chunks, mask=mask, denominator=7.0, next_token_weight=share)
+    loss = model(**batch.model_inputs("cpu"), targets=aligned)
     loss.backward()
     got = {name: weight.grad.clone() for name, weight in model.named_parameters()}
 
@@ -148,6 +150,6 @@ def test_value_and_gradient_are_those_of_a_naive_loop(
 def test_where_both_are_the_same_there_is_nothing_to_learn(batch: Batch, ours: Tokenizer) -> None:
     model = random_model(ours.vocabulary_size, 1)
     chunks = ByteAligned(Gemma2Teacher(model), ours, ours).chunks(batch)
-    targets, mask = torch.from_numpy(batch.targets), torch.from_numpy(batch.mask)
-    same = alm_loss(model, batch.model_inputs("cpu"), targets, chunks, mask=mask, denominator=1.0)
+    aligned = partial(alm_loss, targets=chunks, mask=torch.from_numpy(batch.mask), denominator=1.0)
+    same = model(**batch.model_inputs("cpu"), targets=aligned)
     assert same < 0.5  # but for what a window's edges cut otherwise; the next-token loss is above 100

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gemmule import tokenize
-from gemmule.losses.head import DenseTeacher, Mixture, SparseDistributions
+from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
 from gemmule.teach.teachers import trial
 from gemmule.teach.teachers.alm import ByteAligned
 from gemmule.teach.teachers.trial import Trial, try_out

@@ -1,0 +1,87 @@
+"""Approximate likelihood matching: of a teacher with another tokenizer (Minixhofer et al., arXiv 2503.20083; tokenkit).
+
+Two tokenizers cut the same text differently, but every so often both end a token at the same byte. Between two such
+ends lies a chunk, and of a chunk both models say how likely it is: the product over their tokens of it. The student is
+to find each chunk as likely as its teacher does.
+
+Chunk by chunk that is the KL between two events, "this chunk" and "any other", with probabilities p^(1/t) and q^(1/t),
+times t, in the limit of a large t (the paper takes 100; "binary_kl_temp_limit" in tokenkit). With the chunk's losses
+a = -log p and b = -log q in nats this is
+
+    a log(a / b) + b - a,      derivative in b:  1 - a / b
+
+so the next-token loss of a chunk counts the less the closer the student is to its teacher, and nothing where both
+agree.
+
+N tokens, C chunks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gemmule.losses.fused_head import fused_loss
+from gemmule.losses.head import token_losses
+from gemmule.losses.targets import DenseTeacher
+
+LARGEST_LOGITS = 2**24  # numbers in a chunk of logits
+SMALLEST_LOSS = 1e-4  # nats: of a chunk that a model is sure of
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """A target: the next tokens of a batch, in chunks, and what the teacher thinks of these."""
+
+    tokens: Tensor  # [B, T] int64: the student's next tokens
+    of_token: Tensor  # [N] int64: the chunk of each of them; C where it is in none
+    losses: Tensor  # [C] float32: the teacher's, nats
+
+
+def chunk_losses(teacher: Tensor, student: Tensor) -> Tensor:
+    """a log(a / b) + b - a of losses a, b [C] in nats: 0 where they are equal."""
+    a, b = teacher.clamp(min=SMALLEST_LOSS), student.clamp(min=SMALLEST_LOSS)
+    return a * (a / b).log() + b - a
+
+
+def alm_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    cap: float | None,
+    targets: Chunks,
+    *,
+    mask: Tensor,
+    denominator: float,
+    next_token_weight: float = 0.0,
+) -> Tensor:
+    """The sum of the chunks' losses over `denominator`; a scalar. `next_token_weight` is the next-token loss's share.
+
+    The chunks' losses depend on the model only through its tokens' losses, so their gradient is that of a weighted sum
+    of these: the fused head takes it, and no logits are kept.
+
+    Args:
+        hidden: [B, T, D], what the backbone gives.
+        weight: [V, D], the embedding, which is the head.
+        mask: [B, T], True where a token counts in the loss.
+    """
+    tokens = targets.tokens
+    with torch.no_grad():
+        losses = next_token_losses(DenseTeacher(hidden.flatten(0, 1), weight, cap), tokens.flatten())  # [N]
+    with torch.enable_grad():
+        leaf = losses.requires_grad_()
+        count = len(targets.losses)
+        ours = leaf.new_zeros(count + 1).index_add(0, targets.of_token, leaf)[:count]  # [C]
+        plain = leaf[mask.flatten()].sum()
+        total = (1 - next_token_weight) * chunk_losses(targets.losses, ours).sum() + next_token_weight * plain
+        (counts,) = torch.autograd.grad(total, leaf)  # [N]: what a nat of each token's loss counts
+    surrogate = fused_loss(hidden, weight, cap, tokens, mask=counts.view_as(tokens), denominator=denominator)
+    return surrogate + (total.detach() / denominator - surrogate.detach())
+
+
+def next_token_losses(expected: DenseTeacher, targets: Tensor) -> Tensor:
+    """The loss of each target, [N], of which the logits are made some rows at a time."""
+    rows = max(1, LARGEST_LOGITS // (expected.hidden.shape[-1] if expected.weight is None else len(expected.weight)))
+    parts = (slice(first, first + rows) for first in range(0, len(expected), rows))
+    return torch.cat([token_losses(expected[part].logits(), targets[part]) for part in parts])
