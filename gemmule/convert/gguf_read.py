@@ -31,16 +31,8 @@ from gemmule.convert.gguf_names import (
     query_factor,
     query_scale_of_llama_cpp,
 )
-from gemmule.model.config import Gemma2Config
-from gemmule.model.weights import (
-    EMBEDDING,
-    TIED_HEAD,
-    Checkpoint,
-    check_finite,
-    check_tensors,
-    parameter_shapes,
-    row_ranges,
-)
+from gemmule.model.config import EMBEDDING, Gemma2Config
+from gemmule.model.weights import TIED_HEAD, Checkpoint, check_finite, check_tensors, row_ranges
 
 MOST_ENTRIES = 2**21  # of an array in the metadata: no vocabulary is larger
 DTYPES = {Type.F32: torch.float32, Type.F16: torch.float16, Type.BF16: torch.bfloat16}
@@ -200,7 +192,7 @@ def _read_config(file: Path, reader: Reader, shapes: dict[str, list[int]]) -> Ge
 
 def _own_norms(reader: Reader, config: Gemma2Config) -> dict[str, Tensor]:
     """The weights of the norms as they were before 1 was added, in a file of gemmule's; else nothing."""
-    names = [name for name in parameter_shapes(config) if is_norm(name)]
+    names = [name for name in config.parameter_shapes if is_norm(name)]
     weights = torch.tensor(value(reader, NORMS, []), dtype=torch.float32)
     sizes = [config.width] * len(names)
     return dict(zip(names, weights.split(sizes), strict=True)) if len(weights) == sum(sizes) else {}

@@ -32,8 +32,8 @@ from gemmule.convert.gguf_names import (
     to_gguf,
 )
 from gemmule.convert.gguf_tokenizer import add_tokenizer
-from gemmule.model.config import Gemma2Config
-from gemmule.model.weights import EMBEDDING, Checkpoint, parameter_shapes
+from gemmule.model.config import EMBEDDING, Gemma2Config
+from gemmule.model.weights import Checkpoint
 from gemmule.tokenize.tokenizer import Tokenizer
 
 FILE_TYPES = {
@@ -64,7 +64,7 @@ def plan_tensors(config: Gemma2Config, wanted: str) -> list[Planned]:
             return Type.F16
         return Type.Q8_0 if kind == Type.Q4_0 and name == EMBEDDING else kind
 
-    return [Planned(name, shape, choose(name, shape)) for name, shape in parameter_shapes(config).items()]
+    return [Planned(name, shape, choose(name, shape)) for name, shape in config.parameter_shapes.items()]
 
 
 def write_gguf(

@@ -7,12 +7,15 @@ transformers' `Gemma2Config`, whose field names and defaults config.json uses.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gemmule.base.errors import RequestError, shown
 from gemmule.base.limits import LARGEST, LARGEST_CAP, LARGEST_ROPE_BASE
+
+EMBEDDING = "model.embed_tokens.weight"  # which is also the head
 
 PRESETS: dict[str, dict[str, Any]] = {
     "gemma2-2b": {"layers": 26, "width": 2304, "heads": 8, "kv_heads": 4, "head_dim": 256, "ffn_width": 9216},
@@ -187,13 +190,37 @@ class Gemma2Config:
     @property
     def parameters(self) -> int:
         """All parameters; the tied head counts once."""
-        norms = (4 * self.layers + 1) * self.width
-        return self.embedding_parameters + self.layers * self._layer_matrices + norms
+        a_layer = sum(map(math.prod, self._layer_shapes.values()))
+        return self.embedding_parameters + self.layers * a_layer + self.width
 
     @property
-    def _layer_matrices(self) -> int:
-        attention = 2 * self.width * self.head_dim * (self.heads + self.kv_heads)  # q and o, k and v
-        return attention + 3 * self.width * self.ffn_width
+    def parameter_shapes(self) -> dict[str, list[int]]:
+        """The shape of every parameter by its name, in the model's order; the tied head is not among them."""
+        layers = {
+            f"model.layers.{layer}.{name}.weight": shape
+            for layer in range(self.layers)
+            for name, shape in self._layer_shapes.items()
+        }
+        return {EMBEDDING: [self.vocabulary_size, self.width], **layers, "model.norm.weight": [self.width]}
+
+    @property
+    def _layer_shapes(self) -> dict[str, list[int]]:
+        """Of one layer's parameters; a matrix is [outputs, inputs]."""
+        D, F = self.width, self.ffn_width
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return {
+            "input_layernorm": [D],
+            "self_attn.q_proj": [queries, D],
+            "self_attn.k_proj": [keys, D],
+            "self_attn.v_proj": [keys, D],
+            "self_attn.o_proj": [D, queries],
+            "post_attention_layernorm": [D],
+            "pre_feedforward_layernorm": [D],
+            "mlp.gate_proj": [F, D],
+            "mlp.up_proj": [F, D],
+            "mlp.down_proj": [D, F],
+            "post_feedforward_layernorm": [D],
+        }
 
     def kv_cache_bytes(self, batch: int, context: int, bytes_per_number: int = 4) -> int:
         """What the keys and values of `batch` sequences of `context` tokens take while generating.
@@ -214,7 +241,8 @@ class Gemma2Config:
             _mean_visible_keys(sequence_length, self.window if self.is_local(layer) else sequence_length)
             for layer in range(self.layers)
         )
-        products = self.layers * self._layer_matrices + self.embedding_parameters
+        a_layer = sum(math.prod(shape) for shape in self._layer_shapes.values() if len(shape) > 1)
+        products = self.layers * a_layer + self.embedding_parameters
         return 2.0 * (products + 2 * self.heads * self.head_dim * seen)
 
 

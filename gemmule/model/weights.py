@@ -27,13 +27,12 @@ from gemmule.base import hub
 from gemmule.base.artifact import verify_files, write_json, writing
 from gemmule.base.errors import RequestError, WorkError
 from gemmule.base.hub import INDEX, pickle_hint
-from gemmule.model.config import Gemma2Config
+from gemmule.model.config import EMBEDDING, Gemma2Config
 from gemmule.model.transformer import Gemma2
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
 WEIGHTS = "model.safetensors"
-EMBEDDING = "model.embed_tokens.weight"
 TIED_HEAD = "lm_head.weight"  # some tools store the embedding a second time under this name
 DTYPES = {
     "F16": torch.float16,
@@ -69,7 +68,7 @@ def load(source: str | Path, device: torch.device | str = "cpu") -> Gemma2:
     checkpoint = open_folder(folder)
     verify_files(folder, [CONFIG, *(file.name for file in _weight_files(folder))])
     weights: dict[str, Tensor] = {}
-    for name, shape in parameter_shapes(checkpoint.config).items():
+    for name, shape in checkpoint.config.parameter_shapes.items():
         weight = weights[name] = torch.empty(shape, dtype=torch.float32, device=device)
         start = 0
         for piece in checkpoint.rows(name):
@@ -158,24 +157,15 @@ def open_folder(folder: Path) -> Checkpoint:
     return Checkpoint(config, dtypes, rows, {name: settings[name] for name in CONTROL_IDS if name in settings})
 
 
-def parameter_shapes(config: Gemma2Config) -> dict[str, list[int]]:
-    """The shape of every parameter by its name, in the model's order."""
-    with torch.device("meta"):
-        return {name: list(weight.shape) for name, weight in Gemma2(config).state_dict().items()}
-
-
 def check_tensors(place: Path, config: Gemma2Config, found: Mapping[str, list[int]]) -> None:
     """Raises RequestError naming `place` and a tensor if `found` are not the parameters of `config` in their shapes."""
-    # Before a model is laid out: a header may claim 2^40 layers or a width of 2^40.
+    # First the number of layers: a header may claim 2^40.
     if config.layers > len(found):
         raise RequestError(f"{place}: {config.layers} layers claimed, and only {len(found)} tensors stored")
     rows = [config.vocabulary_size, config.width]
     if found.get(EMBEDDING, rows) != rows:
         raise RequestError(f"{place}: {EMBEDDING} has shape {found[EMBEDDING]}; its configuration says {rows}")
-    try:
-        expected = parameter_shapes(config)
-    except (RuntimeError, TypeError, OverflowError):  # what PyTorch says of sizes past 2^63
-        raise RequestError(f"{place}: its configuration claims sizes that fit no machine") from None
+    expected = config.parameter_shapes
     for name, shape in found.items():
         if name not in expected:
             raise RequestError(f"{place}: {name} is not a tensor of the Gemma 2 that its configuration describes")
@@ -227,7 +217,7 @@ def _write_safetensors(file: Path, checkpoint: Checkpoint) -> None:
     The format: the header's length in eight bytes, the header (JSON), then the tensors, the widest types first.
     """
     names = {dtype: name for name, dtype in DTYPES.items()}
-    shapes = parameter_shapes(checkpoint.config)
+    shapes = checkpoint.config.parameter_shapes
     order = sorted(shapes, key=lambda name: (-list(names).index(checkpoint.dtypes[name]), name))
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers 4 insists on it
     end = 0

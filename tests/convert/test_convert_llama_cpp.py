@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from gemmule.convert.exporting import export_model
 from gemmule.convert.gguf_names import from_gguf, to_gguf
 from gemmule.model.config import Gemma2Config
-from gemmule.model.weights import load, parameter_shapes, save
+from gemmule.model.weights import load, save
 
 # The models here multiply ggml's half-precision GELU by about 25; what the traps do is above 0.5.
 TOLERANCE = 0.02
@@ -214,6 +214,6 @@ def test_the_metadata_are_complete(make_folder):
 
 def test_names_are_those_of_the_gguf_package():
     theirs = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GEMMA2, 46)
-    for name in parameter_shapes(Gemma2Config.preset("gemma2-27b")):
+    for name in Gemma2Config.preset("gemma2-27b").parameter_shapes:
         assert to_gguf(name) == theirs.get_name(name, (".weight",))
         assert from_gguf(to_gguf(name)) == name

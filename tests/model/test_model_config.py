@@ -30,6 +30,7 @@ def test_presets_have_the_published_number_of_parameters(name, count):
     assert sum(weight.numel() for weight in model.parameters()) == count
     assert config.parameters == count
     assert config.embedding_parameters == model.model.embed_tokens.weight.numel()
+    assert list(config.parameter_shapes.items()) == [(name, list(w.shape)) for name, w in model.state_dict().items()]
 
 
 def test_presets_scale_queries_as_published_and_take_overrides():
