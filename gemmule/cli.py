@@ -18,7 +18,8 @@ from gemmule import __version__
 from gemmule.base import host, ranks, signals, streams
 from gemmule.base.errors import GemmuleError, HungUp, RequestError, Terminated
 from gemmule.base.streams import show, show_json
-from gemmule.studies import STUDIES
+from gemmule.convert.file_types import HELP as TYPES_HELP
+from gemmule.studies import studies
 
 app = typer.Typer(
     name="gemmule",
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-RESUMABLE = ("run", "demo", "refine", "tokenize", "teach", "train", "evaluate")  # the others start over
+RESUMABLE = {"run", "demo", "teach"}  # and each `_verb`; the others start over
 YEAR = 365 * 24 * 60  # minutes
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
 
@@ -223,6 +224,7 @@ def _verb(name: str, what: str) -> Callable[..., None]:
 
         Family.from_file(recipe, overrides or (), out).run(name, models or (), remake, force)
 
+    RESUMABLE.add(name)
     one_step.__doc__ = f"One step of a recipe: {what}."
     app.command(name)(one_step)
     return one_step
@@ -387,7 +389,7 @@ def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="a model folder or hub id")],
     out: Annotated[Path, typer.Argument(metavar="OUT", parser=_named, help="the folder (hf) or file (gguf) to make")],
     format: Annotated[str, typer.Option(help="hf (for transformers, vLLM) or gguf (for llama.cpp, Ollama)")],
-    type: Annotated[str | None, typer.Option(help="f32, f16, bf16; gguf also q8_0, q4_0; default: the model's")] = None,
+    type: Annotated[str | None, typer.Option(help=TYPES_HELP)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Writes a model for other programs."""
@@ -408,15 +410,15 @@ def _print_written(written: Any, as_json: bool) -> None:
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="; ".join(f"{k}: {v}" for k, v in STUDIES.items()))],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="; ".join(f"{k}: {v}" for k, v in studies().items()))],
 ) -> None:
     """An experiment of the paper in miniature."""
     import importlib
 
     from gemmule.recipe.errors import unknown_name
 
-    if name not in STUDIES:
-        raise RequestError(unknown_name(name, STUDIES, "study"))
+    if name not in studies():
+        raise RequestError(unknown_name(name, studies(), "study"))
 
     from rich.console import Console
 

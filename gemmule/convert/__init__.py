@@ -3,6 +3,7 @@
     importing       any Gemma 2 (folder, hub id, GGUF) as a gemmule model folder
     exporting       a model folder for transformers or llama.cpp
     folder          publishes a model folder
+    file_types      the types of number that an exported model can have
     gguf_names      what a GGUF file calls the parts of a Gemma 2, and where it differs
     gguf_read       weights and configuration out of a GGUF file
     gguf_write      a model as a GGUF file

@@ -17,13 +17,12 @@ from torch import Tensor
 
 from gemmule.base.artifact import refuse_existing, unused_name, verify_folder, writing
 from gemmule.base.errors import RequestError, WorkError
+from gemmule.convert.file_types import FILE_TYPES, TYPES_OF
 from gemmule.convert.folder import TYPES, Written, check_vocabulary, find_source, publish_folder, type_of
 from gemmule.convert.gguf_names import query_factor, require_gguf, to_gguf
 from gemmule.model import weights
 from gemmule.model.weights import Checkpoint
 from gemmule.tokenize.tokenizer import Tokenizer, load_tokenizer
-
-FORMATS = {"hf": tuple(TYPES), "gguf": (*TYPES, "q8_0", "q4_0")}  # and the types that each can hold
 
 
 def export_model(model: str | Path, out: Path, format: str, type: str | None = None) -> Written:
@@ -34,10 +33,10 @@ def export_model(model: str | Path, out: Path, format: str, type: str | None = N
     Raises RequestError before anything is written for what can't be done, WorkError where the work fails; then nothing
     is left behind.
     """
-    if format not in FORMATS:
-        raise RequestError(f"format {format!r}: there are {' and '.join(FORMATS)}")
-    if type is not None and type not in FORMATS[format]:
-        raise RequestError(f"type {type!r}: {format} holds {', '.join(FORMATS[format])}")
+    if format not in TYPES_OF:
+        raise RequestError(f"format {format!r}: there are {' and '.join(TYPES_OF)}")
+    if type is not None and type not in TYPES_OF[format]:
+        raise RequestError(f"type {type!r}: {format} holds {', '.join(TYPES_OF[format])}")
     refuse_existing(out)
     folder = find_source(model)
     verify_folder(folder)
@@ -67,13 +66,13 @@ def _cast(checkpoint: Checkpoint, dtype: torch.dtype) -> Checkpoint:
 def _export_gguf(checkpoint: Checkpoint, tokenizer: Tokenizer, folder: Path, kind: str, out: Path) -> Written:
     require_gguf()
     from gemmule.convert.gguf_tokenizer import check_exportable
-    from gemmule.convert.gguf_write import FILE_TYPES, plan_tensors, write_gguf
+    from gemmule.convert.gguf_write import plan_tensors, write_gguf
 
     check_exportable(tokenizer)
     config = checkpoint.config
     with _written_whole(out) as file:
         write_gguf(checkpoint, tokenizer, _chat_template(folder), folder.name, kind, file)
-    spared = [tensor for tensor in plan_tensors(config, kind) if tensor.kind.name == "F16" != FILE_TYPES[kind][0].name]
+    spared = [tensor for tensor in plan_tensors(config, kind) if tensor.kind.name == "F16" != FILE_TYPES[kind].matrices]
     notes = []
     if spared:
         names = ", ".join(to_gguf(tensor.name) for tensor in spared)

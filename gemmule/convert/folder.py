@@ -16,11 +16,12 @@ from gemmule.base import artifact, hub
 from gemmule.base.artifact import MANIFEST, Artifact, write_json
 from gemmule.base.errors import RequestError, WorkError
 from gemmule.convert.card import imported_card
+from gemmule.convert.file_types import DTYPES
 from gemmule.model import weights
 from gemmule.model.weights import GENERATION_CONFIG, Checkpoint
 from gemmule.tokenize.tokenizer import FILES, Tokenizer
 
-TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}  # what a folder can hold
+TYPES: dict[str, torch.dtype] = {name: getattr(torch, dtype) for name, dtype in DTYPES.items()}  # of a folder
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """Writes a model as a GGUF file, as llama.cpp and Ollama read it, with tokenizer and chat template.
 
 The package `gguf` writes the file and quantises, a tensor at a time. Norms stay float32. Of a quantised type only
-matrices can be whose rows are multiples of its block; the others become f16, as in llama.cpp's own quantiser. With
-q4_0 the embedding, which is the head too, is q8_0: that quantiser spares it likewise.
+matrices can be whose rows are multiples of its block; the others become f16, as in llama.cpp's own quantiser.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from gguf.quants import quantize
 from torch import Tensor
 
 from gemmule.base.errors import WorkError
+from gemmule.convert.file_types import FILE_TYPES
 from gemmule.convert.gguf_names import (
     ARCHITECTURE,
     NO_CAP,
@@ -36,14 +36,6 @@ from gemmule.model.config import EMBEDDING, Gemma2Config
 from gemmule.model.weights import Checkpoint
 from gemmule.tokenize.tokenizer import Tokenizer
 
-FILE_TYPES = {
-    "f32": (Type.F32, LlamaFileType.ALL_F32),
-    "f16": (Type.F16, LlamaFileType.MOSTLY_F16),
-    "bf16": (Type.BF16, LlamaFileType.MOSTLY_BF16),
-    "q8_0": (Type.Q8_0, LlamaFileType.MOSTLY_Q8_0),
-    "q4_0": (Type.Q4_0, LlamaFileType.MOSTLY_Q4_0),
-}
-
 
 class Planned(NamedTuple):
     """A tensor of the file to be."""
@@ -55,14 +47,13 @@ class Planned(NamedTuple):
 
 def plan_tensors(config: Gemma2Config, wanted: str) -> list[Planned]:
     """What each tensor will be stored as in a file of the type `wanted`."""
-    kind = FILE_TYPES[wanted][0]
+    kind = FILE_TYPES[wanted]
 
     def choose(name: str, shape: list[int]) -> Type:
         if is_norm(name):
             return Type.F32
-        if shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]:
-            return Type.F16
-        return Type.Q8_0 if kind == Type.Q4_0 and name == EMBEDDING else kind
+        chosen = Type[kind.embedding if name == EMBEDDING else kind.matrices]
+        return Type.F16 if shape[-1] % gguf.GGML_QUANT_SIZES[chosen][0] else chosen
 
     return [Planned(name, shape, choose(name, shape)) for name, shape in config.parameter_shapes.items()]
 
@@ -70,14 +61,14 @@ def plan_tensors(config: Gemma2Config, wanted: str) -> list[Planned]:
 def write_gguf(
     checkpoint: Checkpoint, tokenizer: Tokenizer, chat_template: str | None, name: str, wanted: str, file: Path
 ) -> None:
-    """Writes `file`, of the type `wanted` (f32, f16, bf16, q8_0, q4_0), for a model called `name`.
+    """Writes `file`, of the type `wanted` (a name of FILE_TYPES), for a model called `name`.
 
     Raises WorkError where a weight is too large for the type, or the file can't be written.
     """
     config = checkpoint.config
     writer = gguf.GGUFWriter(file, ARCHITECTURE)
     writer.add_name(name)
-    writer.add_file_type(FILE_TYPES[wanted][1])
+    writer.add_file_type(LlamaFileType[FILE_TYPES[wanted].file])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _add_config(writer, config)
     add_tokenizer(writer, tokenizer, config.vocabulary_size, chat_template)

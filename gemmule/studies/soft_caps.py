@@ -1,8 +1,9 @@
-"""What the soft-caps do: the same model with them and without, trained at learning rates that are too high.
+"""What holds attention and logits when the learning rate is too high.
 
-Gemma 2 caps attention scores at 50 and logits at 30 (arXiv 2408.00118, section 2). The text is learned at once (every
-token has one successor), so that the loss goes on rewarding larger logits for ever. Recorded is the largest score that
-a query gave a key, and the largest logit, over the whole training.
+The same model with the soft-caps and without, trained at learning rates that are too high. Gemma 2 caps attention
+scores at 50 and logits at 30 (arXiv 2408.00118, section 2). The text is learned at once (every token has one
+successor), so that the loss goes on rewarding larger logits for ever. Recorded is the largest score that a query gave a
+key, and the largest logit, over the whole training.
 """
 
 from __future__ import annotations

@@ -6,13 +6,16 @@ import json
 import subprocess
 import sys
 
+import gguf
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from gemmule.base.errors import RequestError
 from gemmule.cli import app, main
+from gemmule.convert import file_types
 from gemmule.convert.exporting import export_model
+from gemmule.convert.importing import import_model
 from gemmule.model.weights import load
 
 
@@ -66,6 +69,29 @@ def test_what_can_t_be_written_is_said_first(tmp_path, format, type, message):
     with pytest.raises(RequestError, match=message):
         export_model("nothing/is-asked-for", tmp_path / "out", format, type)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gguf_type_is_a_line(make_folder, tmp_path, monkeypatch):
+    """Of the formats, which list it; the file, which holds it, the embedding finer; and the way back."""
+    monkeypatch.setitem(file_types.FILE_TYPES, "q5_1", file_types.FileType("Q5_1", "Q8_0", "MOSTLY_Q5_1"))
+    with pytest.raises(RequestError, match="gguf holds f32, f16, bf16, q8_0, q4_0, q5_1"):
+        export_model("nothing/is-asked-for", tmp_path / "m.gguf", "gguf", "q4_k")
+    folder = make_folder()
+    assert export_model(folder, tmp_path / "m.gguf", "gguf", "q5_1").type == "q5_1"
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(tmp_path / "m.gguf").tensors}
+    assert kinds["token_embd.weight"] == "Q8_0"
+    assert kinds["output_norm.weight"] == "F32"
+    assert kinds["blk.0.attn_q.weight"] == "Q5_1"
+    import_model(str(tmp_path / "m.gguf"), tmp_path / "back")
+    ours, theirs = load(folder).state_dict(), load(tmp_path / "back").state_dict()
+    for name, weight in ours.items():
+        torch.testing.assert_close(theirs[name].float(), weight, rtol=0, atol=weight.abs().max().item() / 16)
+
+
+def test_the_help_lists_every_type(monkeypatch, capsys):
+    status, out, _ = command(monkeypatch, capsys, "export", "--help")
+    assert status == 0
+    assert "f32, f16, bf16; gguf also q8_0, q4_0; default: the model's" in " ".join(out.split())
 
 
 def test_without_a_tokenizer_or_with_another_kind(make_folder, tmp_path):
