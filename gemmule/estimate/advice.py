@@ -118,7 +118,7 @@ def for_training(plan: Plan, name: str, shape: Shape, held: Memory, over: float)
         again = train.model_copy(update={"recompute_activations": True})
         less = held.activations - memory.activations(config, again, length) * memory.NUMBER
         yield f"{key}.train.recompute_activations = true saves another {size(less)}, for a third more time."
-    if held.teacher > 0 and recipe.distill.loss == "forward_kl":
+    if held.teacher > 0 and recipe.distill.takes_samples:
         yield (
             f"{key}.distill.targets = {{ bytes_per_token = 30 }} in place of a live teacher saves {size(held.teacher)}."
         )

@@ -1,6 +1,6 @@
 """What a model, and its teacher beside it, expect at every token: looked at a chunk of tokens at a time.
 
-No logits of all tokens exist, as in training's fused head (`model/fused_head.py`): the product with the head makes a
+No logits of all tokens exist, as in training's fused head (`losses/fused_head.py`): the product with the head makes a
 chunk of them, in memory that is used again, and the rest is done while a block of rows is in the processor's cache.
 
 N tokens, n of a chunk, k of a block, V vocabulary.

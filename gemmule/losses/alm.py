@@ -25,6 +25,7 @@ from torch import Tensor
 
 from gemmule.losses.fused_head import fused_loss
 from gemmule.losses.head import token_losses
+from gemmule.losses.loss import BatchLoss
 from gemmule.losses.targets import DenseTeacher
 
 LARGEST_LOGITS = 2**24  # numbers in a chunk of logits
@@ -40,23 +41,24 @@ class Chunks:
     losses: Tensor  # [C] float32: the teacher's, nats
 
 
-def chunk_losses(teacher: Tensor, student: Tensor) -> Tensor:
-    """a log(a / b) + b - a of losses a, b [C] in nats: 0 where they are equal."""
-    a, b = teacher.clamp(min=SMALLEST_LOSS), student.clamp(min=SMALLEST_LOSS)
+def formula(chunks: Chunks, losses: Tensor) -> Tensor:
+    """a log(a / b) + b - a of each chunk, [C], in nats; `losses` [N] are the student's, of the next tokens."""
+    count = len(chunks.losses)
+    sums = losses.new_zeros(count + 1).index_add(0, chunks.of_token, losses)[:count]
+    a, b = chunks.losses.clamp(min=SMALLEST_LOSS), sums.clamp(min=SMALLEST_LOSS)
     return a * (a / b).log() + b - a
 
 
-def alm_loss(
+def fused(
     hidden: Tensor,
     weight: Tensor,
     cap: float | None,
-    targets: Chunks,
+    targets: Tensor | Chunks | tuple[tuple[float, Tensor | Chunks], ...],
     *,
-    mask: Tensor,
-    denominator: float,
-    next_token_weight: float = 0.0,
+    mask: Tensor | None = None,
+    denominator: float | Tensor | None = None,
 ) -> Tensor:
-    """The sum of the chunks' losses over `denominator`; a scalar. `next_token_weight` is the next-token loss's share.
+    """The sum of the chunks' losses over `denominator`; a scalar.
 
     The chunks' losses depend on the model only through its tokens' losses, so their gradient is that of a weighted sum
     of these: the fused head takes it, and no logits are kept.
@@ -64,20 +66,29 @@ def alm_loss(
     Args:
         hidden: [B, T, D], what the backbone gives.
         weight: [V, D], the embedding, which is the head.
-        mask: [B, T], True where a token counts in the loss.
+        targets: chunks, next tokens, which have their plain loss, or weighted pairs of these.
+        mask: [B, T], True where a next token counts in the loss; None: everywhere.
+        denominator: the number of these tokens by default.
     """
-    tokens = targets.tokens
+    if isinstance(targets, Tensor):
+        return fused_loss(hidden, weight, cap, targets, mask=mask, denominator=denominator)
+    parts = targets if isinstance(targets, tuple) else ((1.0, targets),)
+    tokens = next(part.tokens for _, part in parts if isinstance(part, Chunks))
+    counted = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+    denominator = counted.sum() if denominator is None else denominator
     with torch.no_grad():
         losses = next_token_losses(DenseTeacher(hidden.flatten(0, 1), weight, cap), tokens.flatten())  # [N]
     with torch.enable_grad():
         leaf = losses.requires_grad_()
-        count = len(targets.losses)
-        ours = leaf.new_zeros(count + 1).index_add(0, targets.of_token, leaf)[:count]  # [C]
-        plain = leaf[mask.flatten()].sum()
-        total = (1 - next_token_weight) * chunk_losses(targets.losses, ours).sum() + next_token_weight * plain
+        total = leaf.new_zeros(())
+        for share, part in parts:
+            total = total + share * (formula(part, leaf) if isinstance(part, Chunks) else leaf[counted.flatten()]).sum()
         (counts,) = torch.autograd.grad(total, leaf)  # [N]: what a nat of each token's loss counts
     surrogate = fused_loss(hidden, weight, cap, tokens, mask=counts.view_as(tokens), denominator=denominator)
     return surrogate + (total.detach() / denominator - surrogate.detach())
+
+
+LOSS = BatchLoss("alm", fused)
 
 
 def next_token_losses(expected: DenseTeacher, targets: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,6 @@ from torch.nn import functional as F
 
 from gemmule.base.linear import linear
 from gemmule.losses.fused_head import fused_loss
-from gemmule.losses.head import Divergence
 from gemmule.losses.logits import capped_logits
 from gemmule.losses.targets import Targets
 from gemmule.model.cache import Cache
@@ -33,7 +32,7 @@ from gemmule.model.fast.norm import RMSNorm
 # query [B, H, T, C], key and value [B, K, T, C] -> what the queries gather, [B, H, T, C]
 Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 RunLayer: TypeAlias = Callable[..., Tensor]  # (layer, x, angles, attend) -> what the layer makes of x
-Loss: TypeAlias = Callable[[Tensor, Tensor, float | None], Tensor]  # hidden [B, T, D], head [V, D], cap -> a scalar
+Loss: TypeAlias = Callable[..., Tensor]  # (hidden [B, T, D], head [V, D], cap, targets, **settings) -> a scalar
 
 
 class Gemma2(nn.Module):
@@ -48,39 +47,25 @@ class Gemma2(nn.Module):
     def forward(
         self,
         ids: Tensor,
-        targets: Targets | Loss | None = None,
+        targets: Targets | None = None,
         *,
-        mask: Tensor | None = None,
-        temperature: float = 1.0,
-        denominator: float | Tensor | None = None,
-        divergence: Divergence = "forward_kl",
-        beta: float = 0.5,
+        loss: Loss = fused_loss,
         cache: Cache | None = None,
         documents: Tensor | None = None,
+        **settings: Any,
     ) -> Tensor:
         """Reads ids [B, T] (int64). Gives logits [B, T, V] (float32), or, with `targets`, the mean loss in nats.
 
-        `targets` and the rest are those of `fused_loss`; or `targets` is a loss of one's own. With `cache`, ids go on
-        where the cached tokens end. With `documents` [B, T], a token sees only tokens of its own document: those with
-        the same number.
+        `loss` gets the hidden states, the head's weight, the cap, the targets, and `settings`: `fused_loss` says what
+        these may be. With `cache`, ids go on where the cached tokens end. With `documents` [B, T], a token sees only
+        tokens of its own document: those with the same number.
         """
         hidden = self.model(ids, cache, documents)
-        if targets is None:
-            return self.logits(hidden)
-        weight, cap = self.model.embed_tokens.weight, self.config.final_cap
-        if callable(targets):
-            return targets(hidden, weight, cap)
-        return fused_loss(
-            hidden,
-            weight,
-            cap,
-            targets,
-            mask=mask,
-            temperature=temperature,
-            denominator=denominator,
-            divergence=divergence,
-            beta=beta,
-        )
+        if targets is not None:
+            return loss(hidden, self.model.embed_tokens.weight, self.config.final_cap, targets, **settings)
+        if settings:
+            raise TypeError(f"{', '.join(settings)}: without targets there is no loss")
+        return self.logits(hidden)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Soft-capped logits [..., V] (float32) of the backbone's output [..., D]."""

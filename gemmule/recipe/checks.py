@@ -82,7 +82,7 @@ def _check_served(recipe: Recipe, student: Model, teacher: str, key: str) -> Non
         raise RequestError(
             f"{key}.learn_from: {teacher} is served and provides its top k only: it can't be in an ensemble"
         )
-    if student.distill.loss != "forward_kl" or student.distill.temperature != 1:
+    if not student.distill.takes_samples or student.distill.temperature != 1:
         raise RequestError(
             f"{key}.distill: {teacher} is served and provides its top k at temperature 1 only: "
             'loss must be "forward_kl" and temperature 1'

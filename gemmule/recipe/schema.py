@@ -213,6 +213,10 @@ class Targets(Section):
         return next((value for value in (self.tau, self.k, self.draws) if value is not None), None)
 
 
+# What each loss is called in progress lines and reports; it stands in the file of its name in gemmule/losses.
+LOSSES = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "jsd": "JSD", "alm": "ALM loss"}
+
+
 class Distill(Section):
     """What a student learns from its teacher."""
 
@@ -234,7 +238,7 @@ class Distill(Section):
                 'loss = "alm" compares how likely stretches of text are, in each model\'s own tokens: there are no '
                 "distributions to store or to soften; remove targets and temperature"
             )
-        if self.targets is not None and self.loss != "forward_kl":
+        if self.targets is not None and not self.takes_samples:
             raise ValueError(
                 f'loss = "{self.loss}" needs a live teacher: stored samples are unbiased for the forward KL only; '
                 "remove targets"
@@ -245,6 +249,11 @@ class Distill(Section):
                 "its first micro-batch; add targets"
             )
         return self
+
+    @property
+    def takes_samples(self) -> bool:
+        """Whether part of a teacher's distribution serves, a sample or its top k: if the loss is linear in it."""
+        return self.loss == "forward_kl"
 
 
 class Model(Section):

@@ -23,18 +23,18 @@ from typing import Any
 
 from gemmule.base.artifact import to_json, writing
 from gemmule.recipe import Distill
+from gemmule.recipe.schema import LOSSES
 from gemmule.train.tracking import Tracker
 
 METRICS = "metrics.jsonl"
 NEXT_TOKEN = "next-token loss"
-OBJECTIVES = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "jsd": "JSD", "alm": "ALM loss"}
 
 
 def objective(distill: Distill, taught: bool) -> str:
     """What a model's training loss is called, as in "forward KL + next-token loss"."""
     if not taught:
         return NEXT_TOKEN
-    own = OBJECTIVES[distill.loss]
+    own = LOSSES[distill.loss]
     return f"{own} + {NEXT_TOKEN}" if distill.next_token_weight else own
 
 

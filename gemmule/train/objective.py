@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gemmule.losses.alm import Chunks, alm_loss
+from gemmule.losses.loss import LOSSES
 from gemmule.losses.targets import SparseDistributions
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Distill
@@ -103,25 +102,18 @@ def accumulate(
         with precision():
             targets = targets_of(part)
         next_tokens = torch.from_numpy(part.targets).to(device)
-        if isinstance(targets, Chunks):
-            with precision():
-                aligned = partial(
-                    alm_loss, targets=targets, mask=mask, denominator=learned, next_token_weight=next_token_weight
-                )
-                loss = model(**part.model_inputs(device), targets=aligned)
-        else:
-            if next_token_weight and not isinstance(targets, Tensor):
-                targets = ((1 - next_token_weight, targets), (next_token_weight, next_tokens))
-            with precision():
-                loss = model(
-                    **part.model_inputs(device),
-                    targets=targets,
-                    mask=mask,
-                    denominator=learned,
-                    temperature=distill.temperature,
-                    divergence="forward_kl" if distill.loss == "alm" else distill.loss,  # a control has its student's
-                    beta=distill.beta,
-                )
+        if next_token_weight and not isinstance(targets, Tensor):
+            targets = ((1 - next_token_weight, targets), (next_token_weight, next_tokens))
+        with precision():
+            loss = model(
+                **part.model_inputs(device),
+                targets=targets,
+                mask=mask,
+                denominator=learned,
+                temperature=distill.temperature,
+                divergence=distill.loss,
+                **{key: getattr(distill, key) for key in LOSSES[distill.loss].parameters},
+            )
         loss.backward()
         total += loss.item()
     return parallel.add_up(total)[0]

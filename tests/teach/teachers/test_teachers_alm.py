@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
 from large_tokenizers import like_gemma, like_gpt2, read_work
 
-from gemmule.losses.alm import alm_loss, chunk_losses
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.teach.teachers.alm import END, ByteAligned, token_bytes
@@ -111,16 +108,6 @@ def test_chunks_are_those_of_a_walk_through_the_bytes(
     torch.testing.assert_close(chunks.losses, torch.tensor([loss for _, loss in expected]), rtol=1e-4, atol=1e-4)
 
 
-def test_a_chunks_loss_is_the_limit_of_large_temperatures() -> None:
-    """t KL(p^(1/t) || q^(1/t)) of two events, in double precision."""
-    a, b = torch.tensor([0.3, 2.0, 9.0, 4.0]).double(), torch.tensor([1.0, 0.5, 9.5, 4.0]).double()
-    t = 1e6
-    p, q = (-a / t).exp(), (-b / t).exp()
-    expected = t * (p * (p / q).log() - torch.expm1(-a / t) * (torch.expm1(-a / t) / torch.expm1(-b / t)).log())
-    torch.testing.assert_close(chunk_losses(a, b), expected, rtol=1e-4, atol=1e-5)
-    assert chunk_losses(a, b)[3] == 0
-
-
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_value_and_gradient_are_those_of_a_naive_loop(
     batch: Batch, teacher: Gemma2Teacher, theirs: Tokenizer, ours: Tokenizer, share: float
@@ -128,8 +115,8 @@ def test_value_and_gradient_are_those_of_a_naive_loop(
     model = random_model(ours.vocabulary_size, 1)
     targets, mask = torch.from_numpy(batch.targets), torch.from_numpy(batch.mask)
     chunks = ByteAligned(teacher, theirs, ours).chunks(batch)
-    aligned = partial(alm_loss, targets=chunks, mask=mask, denominator=7.0, next_token_weight=share)
-    loss = model(**batch.model_inputs("cpu"), targets=aligned)
+    mixed = ((1 - share, chunks), (share, targets)) if share else chunks
+    loss = model(**batch.model_inputs("cpu"), targets=mixed, divergence="alm", mask=mask, denominator=7.0)
     loss.backward()
     got = {name: weight.grad.clone() for name, weight in model.named_parameters()}
 
@@ -150,6 +137,5 @@ def test_value_and_gradient_are_those_of_a_naive_loop(
 def test_where_both_are_the_same_there_is_nothing_to_learn(batch: Batch, ours: Tokenizer) -> None:
     model = random_model(ours.vocabulary_size, 1)
     chunks = ByteAligned(Gemma2Teacher(model), ours, ours).chunks(batch)
-    aligned = partial(alm_loss, targets=chunks, mask=torch.from_numpy(batch.mask), denominator=1.0)
-    same = model(**batch.model_inputs("cpu"), targets=aligned)
+    same = model(**batch.model_inputs("cpu"), targets=chunks, divergence="alm", denominator=1.0)
     assert same < 0.5  # but for what a window's edges cut otherwise; the next-token loss is above 100

@@ -1,12 +1,19 @@
-"""The losses on plain logits, against their formulas in float64."""
+"""The losses' functions on plain logits, against their formulas in float64; and how a loss is found by its name."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
-from gemmule.losses.plain import forward_kl, jsd, reverse_kl
+from gemmule import losses
+from gemmule.losses import forward_kl, jsd, next_token, reverse_kl
+from gemmule.losses.loss import LOSSES, TokenLoss
 from gemmule.losses.targets import SparseDistributions
+from gemmule.recipe import Distill, schema
 
 
 def test_forward_kl_by_hand():
@@ -103,6 +110,47 @@ def test_sparse_targets_that_hold_everything_equal_the_dense_ones():
     assert forward_kl(student, sparse).item() == pytest.approx(forward_kl(student, teacher).item(), rel=1e-5)
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="student logits"):
         forward_kl(torch.zeros(2, 3), torch.zeros(2, 4))
+    three = SparseDistributions(torch.arange(4), torch.zeros(3, dtype=torch.int64), torch.ones(3))
+    with pytest.raises(ValueError, match="targets of 3 positions for logits of 2"):
+        forward_kl(torch.zeros(2, 3), three)
+    with pytest.raises(ValueError, match="reverse_kl needs whole distributions"):
+        reverse_kl(torch.zeros(3, 3), three)
+
+
+def test_the_next_token_loss_is_the_cross_entropy():
+    logits, ids = torch.randn(2, 5, 7, requires_grad=True), torch.randint(7, (2, 5))
+    mask = torch.arange(10).view(2, 5) % 3 > 0
+    expected = torch.nn.functional.cross_entropy(logits[mask], ids[mask])
+    loss = next_token(logits, ids, mask=mask)
+    torch.testing.assert_close(loss, expected)
+    for own, right in zip(torch.autograd.grad(loss, logits), torch.autograd.grad(expected, logits), strict=True):
+        torch.testing.assert_close(own, right)
+
+
+def test_a_recipes_losses_are_the_files():
+    """Each with its label; and stored samples serve those of which the loss itself says so."""
+    files = {path.stem for path in Path(losses.__file__).parent.glob("*.py") if "\nLOSS = " in path.read_text()}
+    assert set(LOSSES) == files == set(get_args(Distill.model_fields["loss"].annotation)) == set(schema.LOSSES)
+    for name, loss in LOSSES.items():
+        assert loss.name == name
+        assert set(loss.parameters) <= set(Distill.model_fields)
+        assert Distill(loss=name).takes_samples is (isinstance(loss, TokenLoss) and loss.samples)
+
+
+@pytest.mark.parametrize("name", ["", "forward_kl", "jsd", "next_token", "fused_head", "targets"])
+def test_functions_are_callable_whatever_was_imported_first(name):
+    """Python binds a submodule to its name in the package when it first imports it."""
+    code = f"""
+import importlib, gemmule
+importlib.import_module("gemmule.losses{"." * bool(name)}{name}")
+import torch, gemmule.losses.forward_kl, gemmule.losses.jsd
+from gemmule.losses.reverse_kl import LOSS
+x, y = torch.zeros(2, 3), torch.ones(2, 3)
+for loss in (gemmule.losses.forward_kl, gemmule.losses.reverse_kl, gemmule.losses.jsd):
+    assert loss(x, y).item() == 0
+assert gemmule.losses.next_token(x, torch.zeros(2, dtype=torch.int64)).item() > 1
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
