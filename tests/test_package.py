@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 LIGHT = """
-import sys, gemmule, gemmule.cli, gemmule.recipe, gemmule.base.artifact, gemmule.run.runner
+import sys, gemmule, gemmule.cli, gemmule.recipe, gemmule.base.artifact, gemmule.run.runner, gemmule.estimate.fits
+import gemmule.train.optimizers.muon
 heavy = {"torch", "transformers", "pyarrow", "tensorboard", "jinja2"} & set(sys.modules)
 assert not heavy, heavy
 assert gemmule.losses.forward_kl is sys.modules["gemmule.losses.forward_kl"].forward_kl

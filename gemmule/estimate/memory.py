@@ -6,6 +6,7 @@ feed-forward neurons, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
@@ -13,6 +14,7 @@ from gemmule.estimate.shapes import Shape
 from gemmule.model.config import Gemma2Config
 from gemmule.recipe import Train
 from gemmule.train import pace
+from gemmule.train.optimizers import rule_of
 from gemmule.train.schedule import VALIDATIONS
 
 NUMBER = 4  # bytes
@@ -59,9 +61,10 @@ def of_training(config: Gemma2Config, train: Train, tokens: int, teachers: Itera
 
 
 def moments(config: Gemma2Config, train: Train) -> int:
-    """AdamW's two of each weight; Muon's one of the matrices inside the layers."""
-    by_muon = config.parameters - config.embedding_parameters if train.optimizer == "muon" else 0
-    return 2 * config.parameters - by_muon
+    """Numbers that the optimizers of all parameters keep."""
+    return sum(
+        len(rule_of(name, shape, train).MOMENTS) * math.prod(shape) for name, shape in config.parameter_shapes.items()
+    )
 
 
 def activations(config: Gemma2Config, train: Train, tokens: int) -> int:
