@@ -7,14 +7,15 @@ a model or a user is escaped, and a content security policy forbids the rest. Eq
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jinja2
 
 from gemmule.base import artifact, units
+from gemmule.evaluate import table as figures
+from gemmule.evaluate.table import Figure
 from gemmule.report import comparison
 from gemmule.report.agreement_table import agreement_tables
 from gemmule.report.contents import ModelReport, ReportData
@@ -26,66 +27,6 @@ __all__ = ["ModelReport", "ReportData", "render", "write_report"]
 
 WIDE, NARROW = 1040, 350  # widths of the pictures for a desk and for a phone
 Models = Mapping[str, ModelReport]
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table of models; `best` is which end of it wins, `note` says what it means."""
-
-    figure: str
-    title: str
-    show: Callable[[float | int | None], str]
-    group: Literal["size", "quality", "cost"]
-    best: Callable[..., float] | None = None
-    note: str = ""
-
-
-COLUMNS = (
-    Column("parameters", "Parameters", units.count, "size"),
-    Column("perplexity", "Perplexity", units.perplexity, "quality", min),
-    Column(
-        "bits_per_byte",
-        "Bits per byte",
-        lambda value: units.decimals(value, 3),
-        "quality",
-        min,
-        "Bits per byte of text compares models of any tokenizer.",
-    ),
-    Column(
-        "accuracy",
-        "Accuracy",
-        units.percent,
-        "quality",
-        max,
-        "Accuracy: how often the most likely next token is right.",
-    ),
-    Column(
-        "ece",
-        "Calibration error",
-        units.percent,
-        "quality",
-        min,
-        "Calibration error: the mean gap between confidence and accuracy (ECE, 15 equal bins).",
-    ),
-    Column(
-        "kl_to_teacher",
-        "KL to teacher",
-        lambda value: units.decimals(value, 3),
-        "quality",
-        min,
-        "KL to teacher: nats per token.",
-    ),
-    Column("train_tokens", "Tokens", units.count, "cost"),
-    Column("train_flops", "Training", units.flops, "cost"),
-    Column(
-        "teacher_flops",
-        "Teacher",
-        units.flops,
-        "cost",
-        note="Cost, teacher: its forward passes for this model.",
-    ),
-    Column("seconds", "Time", units.duration, "cost"),
-)
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -188,10 +129,14 @@ def _description(name: str, report: ModelReport) -> str:
 
 def _table(models: Models) -> dict[str, Any]:
     """Columns that anything is known of, and for each model its cells: text, whether it is the best of its group."""
-    known = [each for each in COLUMNS if any(report.figures.get(each.figure) is not None for report in models.values())]
-    best = {(name, column.figure) for column in known for name in _winners(models, column)}
+    known = [
+        figure
+        for figure in figures.FIGURES
+        if figure.title and any(report.figures.get(figure.name) is not None for report in models.values())
+    ]
+    best = {(name, column.name) for column in known for name in _winners(models, column)}
     rows = {
-        name: [(column.show(report.figures.get(column.figure)), (name, column.figure) in best) for column in known]
+        name: [(column.show(report.figures.get(column.name)), (name, column.name) in best) for column in known]
         for name, report in models.items()
     }
     spans = [(group, sum(column.group == group for column in known)) for group in ("size", "quality", "cost")]
@@ -199,14 +144,14 @@ def _table(models: Models) -> dict[str, Any]:
     return {"columns": known, "rows": rows, "embedding": embedding, "spans": spans, "marks": bool(best)}
 
 
-def _winners(models: Models, column: Column) -> list[str]:
+def _winners(models: Models, column: Figure) -> list[str]:
     """In each group of students and controls, whoever has the best figure as shown, if anyone has a worse one."""
     winners: list[str] = []
     if column.best is None:
         return winners
     for group in comparison.groups(models):
-        figures = {name: models[name].figures.get(column.figure) for name in group}
-        known = {name: value for name, value in figures.items() if value is not None and units.is_number(value)}
+        values = {name: models[name].figures.get(column.name) for name in group}
+        known = {name: value for name, value in values.items() if value is not None and units.is_number(value)}
         if len({column.show(value) for value in known.values()}) > 1:
             top = column.show(column.best(known.values()))
             winners += [name for name, value in known.items() if column.show(value) == top]
