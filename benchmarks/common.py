@@ -22,7 +22,7 @@ from rich.table import Table
 from gemmule import recipe as recipes
 from gemmule.base import host
 from gemmule.model.config import Gemma2Config
-from gemmule.plan.plan import gemma2_config
+from gemmule.plan.steps.model import gemma2_config
 from gemmule.run.runner import Family
 from gemmule.tokenize.windows import Windows
 

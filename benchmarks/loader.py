@@ -32,7 +32,6 @@ from rich.table import Table
 from torch import nn
 
 from gemmule import recipe as recipes
-from gemmule.plan import making
 from gemmule.run.runner import Family
 from gemmule.tokenize.windows import Batch
 from gemmule.train import loop, metrics
@@ -64,7 +63,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=wishes.out) as folder:
         work = Path(folder)
         for title, name in SIGNALS.items():
-            job = making.job_of(family.plan.model_step(name), family.plan)
+            job = family.plan.trained(name).job()
             if "waiting" in wishes.only:
                 waiting.add_row(title, *measure_waiting(job, work, wishes.steps, wishes.rounds))
             if "speed" in wishes.only:
@@ -165,12 +164,12 @@ def seconds_to_go_on(family: Family, out: Path, step: int) -> tuple[float, float
     raw["models"] = {"control": raw["models"]["student"] | {"learn_from": "none", "distill": {}}}
     raw["models"]["control"]["train"] = raw["models"]["control"]["train"] | {"tokens": 200_000 * 2048}
     recipe = out / f"go-on-{step}.toml"
-    raw["data"]["sources"] = [str(file.path) for file in family.plan.files]
+    raw["data"]["sources"] = [str(file.path) for file in family.plan.documents.files]
     recipe.write_text(tomli_w.dumps(raw), encoding="utf-8")
     run = recipe.with_suffix("")
     own = Family.from_file(recipe, out=run)
     own.run("tokenize")
-    job = making.job_of(own.plan.model_step("control"), own.plan)
+    job = own.plan.trained("control").job()
     bench = Bench(job, job.folder)
     bench.turn(batch_reader(job), 0, 1)
     trainer = bench.trainer

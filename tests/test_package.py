@@ -32,7 +32,7 @@ from gemmule import Gemma2, Gemma2Config
 from gemmule.model.fast import compiling
 from gemmule.recipe import Train
 from gemmule.train.optimizer import Optimizer
-import gemmule.plan.making
+import gemmule.evaluate.figures, gemmule.plan.loading, gemmule.train.loop
 
 config = Gemma2Config(vocabulary_size=300, layers=2, width=32, heads=2, kv_heads=1, head_dim=16, ffn_width=64, window=8)
 model, ids = Gemma2(config).initialise(0), torch.arange(32)[None]

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from gemmule.base.units import count, duration, flops, plain, size
 from gemmule.estimate import memory
 from gemmule.estimate.memory import Memory
-from gemmule.estimate.shapes import Shape
 from gemmule.estimate.whole import Estimate
+from gemmule.model.config import Gemma2Config
 from gemmule.plan.plan import Plan
+from gemmule.plan.steps.model import ModelStep
 
 MEASURED_GAIN = (
     "Measured gain: the demo's student ends at 0.73 of its control's perplexity (three seeds), "
@@ -83,8 +84,10 @@ def _for_memory(plan: Plan, estimate: Estimate) -> Iterator[str]:
     process = estimate.measured.process
     largest = estimate.peak_memory - process
     for model, _, held in estimate.trained:
-        if held.total + process > SPARE * estimate.free_memory and model.shape is not None:
-            yield from for_training(plan, model.name, model.shape, held, over)
+        step, config = plan.models[model.name], model.shape.config if model.shape is not None else None
+        too_large = held.total + process > SPARE * estimate.free_memory
+        if too_large and isinstance(step, ModelStep) and config is not None:
+            yield from for_training(step, config, held, over)
     for entry in estimate.teaching:
         if entry.memory == largest:
             yield f"{entry.name} alone takes {size(entry.memory)}: take a smaller teacher, or one behind a server."
@@ -93,14 +96,10 @@ def _for_memory(plan: Plan, estimate: Estimate) -> Iterator[str]:
             yield f"Evaluating {model.name} takes {size(largest)}: a smaller vocabulary or teacher takes less."
 
 
-def for_training(plan: Plan, name: str, shape: Shape, held: Memory, over: float) -> Iterator[str]:
+def for_training(step: ModelStep, config: Gemma2Config, held: Memory, over: float) -> Iterator[str]:
     """What would make the training of a model fit that takes `over` bytes too many: the first that does, or all."""
-    recipe = plan.recipe.models[name]
-    train, config = recipe.train, shape.config
-    assert train is not None
-    assert config is not None
-    key, length = f"models.{name}", plan.recipe.data.sequence_length
-    windows = train.windows_per_micro_batch(length)
+    train, key, length = step.train, f"models.{step.name}", step.recipe.data.sequence_length
+    windows = step.windows_per_micro_batch
     teacher = held.teacher + held.head // 2 if held.teacher else 0
 
     def saved(fewer: int) -> int:
@@ -118,7 +117,7 @@ def for_training(plan: Plan, name: str, shape: Shape, held: Memory, over: float)
         again = train.model_copy(update={"recompute_activations": True})
         less = held.activations - memory.activations(config, again, length) * memory.NUMBER
         yield f"{key}.train.recompute_activations = true saves another {size(less)}, for a third more time."
-    if held.teacher > 0 and recipe.distill.takes_samples:
+    if held.teacher > 0 and step.model.distill.takes_samples:
         yield (
             f"{key}.distill.targets = {{ bytes_per_token = 30 }} in place of a live teacher saves {size(held.teacher)}."
         )
@@ -139,7 +138,7 @@ def _for_disk(plan: Plan, estimate: Estimate) -> Iterator[str]:
         yield f"A live teacher (no distill.targets) saves the {size(entry.disk)} of {entry.name}'s targets."
     for model, _, held in estimate.trained:
         train = plan.recipe.models[model.name].train
-        if train is not None and train.keep_last > 1 and (train.keep_last - 1) * held.checkpoint > over / 4:
-            less = (train.keep_last - 1) * held.checkpoint
+        less = (train.keep_last - 1) * held.checkpoint if train is not None else 0
+        if less > over / 4:
             yield f"models.{model.name}.train.keep_last = 1 saves {size(less)} of checkpoints."
     yield "--out on another disk needs no change."

@@ -23,7 +23,11 @@ from gemmule.estimate import memory, shapes
 from gemmule.estimate.machine import free_disk, total_memory
 from gemmule.estimate.memory import Memory
 from gemmule.estimate.shapes import Shape
-from gemmule.plan.plan import Plan, Step
+from gemmule.plan.plan import Plan
+from gemmule.plan.steps import Step
+from gemmule.plan.steps.evaluation import EvaluationStep
+from gemmule.plan.steps.model import ModelStep
+from gemmule.plan.steps.targets import TargetsStep
 from gemmule.recipe import SMALLEST_VOCABULARY
 
 PROCESS = 400 * 10**6  # bytes: Python and PyTorch
@@ -66,22 +70,21 @@ def check(plan: Plan, steps: Iterable[Step]) -> None:
     _check_disk(plan, steps, known)
 
 
-def training(plan: Plan, name: str, known: Mapping[str, Shape | None]) -> Memory | None:
-    """What a model's training holds; None where nobody knows the model's shape, or it is not trained."""
-    model, shape = plan.recipe.models[name], known[name]
-    if model.train is None or shape is None or shape.config is None:
+def training(step: ModelStep, known: Mapping[str, Shape | None]) -> Memory | None:
+    """What a model's training holds; None where nobody knows its shape."""
+    shape = known[step.name]
+    if shape is None or shape.config is None:
         return None
-    length = plan.recipe.data.sequence_length
-    live = [known[teacher] for teacher in model.teachers] if model.distill.targets is None else []
-    return memory.of_training(shape.config, model.train, model.train.windows_per_micro_batch(length) * length, live)
+    live = [known[teacher.name] for teacher in step.live_teachers]
+    return memory.of_training(shape.config, step.train, step.tokens_per_micro_batch, live)
 
 
-def evaluation(plan: Plan, name: str, known: Mapping[str, Shape | None], vocabulary_size: int) -> int:
+def evaluation(step: EvaluationStep, known: Mapping[str, Shape | None], vocabulary_size: int) -> int:
     """The bytes that a model's evaluation holds; 0 where nobody knows the model's shape."""
-    shape, teachers = known[name], [known[teacher] for teacher in plan.teachers_of(name)]
+    shape, teachers = known[step.name], [known[teacher.name] for teacher in step.teachers]
     if shape is None:
         return 0
-    return memory.of_evaluation(shape, teachers, vocabulary_size, plan.recipe.data.sequence_length)
+    return memory.of_evaluation(shape, teachers, vocabulary_size, step.recipe.data.sequence_length)
 
 
 def vocabulary_size(plan: Plan) -> int:
@@ -89,14 +92,11 @@ def vocabulary_size(plan: Plan) -> int:
     section = plan.recipe.tokenizer
     if section.vocabulary_size is not None:
         return section.vocabulary_size
-    made = plan.tokens["train"]
-    if made.path.exists():
-        from gemmule.tokenize.shards import TokenShards
-
-        return TokenShards(made.path).vocabulary_size
-    if section.prune or plan.tokenizer.source is None:
+    if plan.train_tokens.path.exists():
+        return plan.train_tokens.shards.vocabulary_size
+    if section.prune or plan.tokenizer.origin is None:
         return SMALLEST_VOCABULARY
-    return max(SMALLEST_VOCABULARY, _rows(Path(plan.tokenizer.source) / "config.json"))
+    return max(SMALLEST_VOCABULARY, _rows(Path(plan.tokenizer.origin.place) / "config.json"))
 
 
 def _rows(config: Path) -> int:
@@ -112,21 +112,19 @@ def _phases(plan: Plan, steps: Iterable[Step], known: Mapping[str, Shape | None]
     """Those of which something is known."""
     length = plan.recipe.data.sequence_length
     for step in steps:
-        name = step.model
-        if name is None:
-            continue
-        if step.kind == "model" and (held := training(plan, name, known)) is not None:
+        if isinstance(step, ModelStep) and (held := training(step, known)) is not None:
             narrow = held.activations // 2 if plan.recipe.machine.precision == "bfloat16" else 0
-            yield Phase(f"training {name}", held.total - narrow, held.weights + held.gradients + held.moments, step)
-        elif step.kind == "targets":
-            teachers = [shape for teacher in plan.recipe.models[name].teachers if (shape := known[teacher]) is not None]
+            states = held.weights + held.gradients + held.moments
+            yield Phase(f"training {step.name}", held.total - narrow, states, step)
+        elif isinstance(step, TargetsStep):
+            teachers = [shape for teacher in step.teachers if (shape := known[teacher.name]) is not None]
             if teachers:
                 weights = sum(teacher.parameters for teacher in teachers) * memory.NUMBER
                 bytes_held = memory.of_teaching(teachers, vocabulary_size(plan), length)
                 yield Phase(f"storing targets of {step.path.name}", bytes_held, weights, step)
-        elif step.kind == "evaluation" and (shape := known[name]) is not None:
-            bytes_held = evaluation(plan, name, known, vocabulary_size(plan))
-            yield Phase(f"evaluating {name}", bytes_held, shape.parameters * memory.NUMBER, step)
+        elif isinstance(step, EvaluationStep) and (shape := known[step.name]) is not None:
+            bytes_held = evaluation(step, known, vocabulary_size(plan))
+            yield Phase(f"evaluating {step.name}", bytes_held, shape.parameters * memory.NUMBER, step)
 
 
 def _check_memory(plan: Plan, phase: Phase, known: Mapping[str, Shape | None]) -> None:
@@ -134,13 +132,12 @@ def _check_memory(plan: Plan, phase: Phase, known: Mapping[str, Shape | None]) -
     if SURELY * needed <= there or _device(plan) != "cpu":
         return
     lines = [f"Memory: {phase.what} takes about {size(needed)}, and this machine has {size(there)}."]
-    if phase.step.kind == "model" and phase.step.model is not None:
+    step = phase.step
+    config = shape.config if isinstance(step, ModelStep) and (shape := known[step.name]) is not None else None
+    if isinstance(step, ModelStep) and config is not None and (held := training(step, known)) is not None:
         from gemmule.estimate.advice import SPARE, for_training
 
-        shape, held = known[phase.step.model], training(plan, phase.step.model, known)
-        assert shape is not None
-        assert held is not None
-        remedies = list(for_training(plan, phase.step.model, shape, held, needed - SPARE * there))
+        remedies = list(for_training(step, config, held, needed - SPARE * there))
         lines += remedies[:2] if phase.states < there else remedies[-1:]  # or the model itself is too large
     else:
         lines.append("A smaller model or teacher takes less.")
@@ -173,12 +170,10 @@ def _check_disk(plan: Plan, steps: Iterable[Step], known: Mapping[str, Shape | N
     """Of checkpoints and weights alone: at the fewest checkpoints that the recipe keeps, and less those there."""
     needed = 0
     for step in steps:
-        train = plan.recipe.models[step.model].train if step.kind == "model" and step.model is not None else None
-        shape = known[step.model] if step.model is not None else None
-        if train is None or shape is None or shape.config is None:
+        if not isinstance(step, ModelStep) or (shape := known[step.name]) is None or shape.config is None:
             continue
-        kept = memory.checkpoints_kept(train, train.steps(plan.recipe.data.sequence_length), 0.0)
-        needed += kept * memory.checkpoint_bytes(shape.config, train) + shape.parameters * memory.NUMBER
+        kept = memory.checkpoints_kept(step.train, step.steps, 0.0)
+        needed += kept * memory.checkpoint_bytes(shape.config, step.train) + shape.parameters * memory.NUMBER
         needed -= sum(file.stat().st_size for path in step.checkpoints for file in path.rglob("*") if file.is_file())
     there = free_disk(plan.out)
     if SURELY * needed > there:

@@ -29,6 +29,7 @@ from gemmule.model.config import Gemma2Config
 from gemmule.model.fast import compiling
 from gemmule.model.transformer import Gemma2
 from gemmule.plan.plan import Plan
+from gemmule.plan.steps.model import ModelStep
 from gemmule.recipe import Model, Train
 from gemmule.tokenize.windows import Batch
 from gemmule.train.memory import lower_precision, recompute_activations
@@ -47,7 +48,7 @@ def measure(plan: Plan, shapes: dict[str, Shape | None], vocabulary_size: int) -
     from gemmule.train import loop  # noqa: F401 - as a run has it in memory
 
     process = resident()
-    trained = [name for name in plan.trained if shapes[name] is not None]
+    trained = [step.name for step in plan.of(ModelStep) if shapes[step.name] is not None]
     share = SECONDS / (2 * len(trained) + len(shapes) + 1)
     device = choose_device(plan.recipe.machine.device)
     product = product_rate(device)

@@ -18,7 +18,8 @@ from gemmule.base.errors import RequestError, WorkError
 from gemmule.base.hub import find_folder
 from gemmule.convert.gguf_names import ARCHITECTURE, require_gguf
 from gemmule.model.config import Gemma2Config
-from gemmule.plan.plan import Plan, gemma2_config
+from gemmule.plan.plan import Plan
+from gemmule.plan.steps.model import gemma2_config
 from gemmule.teach.teachers import outside
 
 # as names end, of Hugging Face's models and in GGUF files
@@ -56,7 +57,7 @@ def shape_of(plan: Plan, name: str, vocabulary_size: int, length: int) -> Shape 
     assert origin is not None
     if origin in plan.recipe.models:
         return shape_of(plan, origin, vocabulary_size, length)
-    shape = of_outside(plan.base / Path(origin).expanduser(), origin, length, vocabulary_size)
+    shape = of_outside(plan.origins.locate(origin), origin, length, vocabulary_size)
     if model.from_ is not None or shape is None or shape.config is None:
         return shape
     return of_config(replace(shape.config, vocabulary_size=vocabulary_size), length)  # it starts with the run's rows

@@ -15,18 +15,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gemmule import tokenize
 from gemmule.base import artifact
 from gemmule.base.errors import WorkError
 from gemmule.base.progress import say_once
-from gemmule.convert.tokenizers import read_tokenizer
-from gemmule.plan.plan import Plan, Step
-from gemmule.refine.documents import read_split, write_documents
+from gemmule.plan.plan import Plan
+from gemmule.plan.steps import Step
+from gemmule.refine.documents import read_split
 from gemmule.refine.formats import known_format
 from gemmule.refine.source_file import SourceFile
-from gemmule.tokenize.prune import prune, used_ids
-from gemmule.tokenize.shards import TokenShards, write_shards
-from gemmule.tokenize.tokenizer import Tokenizer, load_tokenizer
+from gemmule.tokenize.shards import write_shards
+from gemmule.tokenize.tokenizer import Tokenizer
 
 SAMPLE = 16 * 2**20  # bytes
 FILES = 64  # that the sample is of, at most
@@ -64,11 +62,11 @@ def look(plan: Plan) -> Text:
 
 def _made(plan: Plan) -> Text | None:
     """The text of a run that has its tokens already."""
-    documents, *splits = plan.steps[0], plan.tokens["train"], plan.tokens["validation"]
+    documents, splits = plan.documents, (plan.train_tokens, plan.validation_tokens)
     if not all(map(_is_made, splits)):
         return None
     counts = json.loads((documents.path / "summary.json").read_text(encoding="utf-8"))
-    train, validation = (TokenShards(step.path) for step in splits)
+    train, validation = (step.shards for step in splits)
     return Text(
         share=1.0,
         documents=counts["train_documents"] + counts["validation_documents"],
@@ -94,15 +92,14 @@ def _is_made(step: Step) -> bool:
 
 
 def _tried(plan: Plan) -> Text:
-    data, section = plan.recipe.data, plan.recipe.tokenizer
-    for note in plan.text_notes:
+    section = plan.recipe.tokenizer
+    for note in plan.documents.notes:
         say_once(note)
     with tempfile.TemporaryDirectory(prefix="gemmule-estimate-") as folder:
-        files, share = sample(plan.files, data.field, Path(folder))
+        files, share = sample(plan.documents.files, plan.recipe.data.field, Path(folder))
         taken = _stopwatch()
         documents = Path(folder) / "documents"
-        skip_bad = data.bad_records == "skip"
-        counts = write_documents(files, data.field, data.validation_fraction, documents, skip_bad=skip_bad)
+        counts = plan.documents.write(files, documents)
         reading = taken() / share
         tokenizer = _tokenizer(plan, documents, Path(folder) / "tokenizer")
         learning = taken() / (share if section.from_ is None else 1.0)
@@ -113,7 +110,7 @@ def _tried(plan: Plan) -> Text:
         vocabulary_size = tokenizer.vocabulary_size
         if section.prune:
             grown = round(vocabulary_size / share**NEW_WORDS)
-            vocabulary_size = max(vocabulary_size, min(grown, _whole_vocabulary(plan)))
+            vocabulary_size = max(vocabulary_size, min(grown, plan.tokenizer.whole().vocabulary_size))
         return Text(
             share=share,
             documents=round((counts.train_documents + counts.validation_documents) / share),
@@ -127,25 +124,11 @@ def _tried(plan: Plan) -> Text:
         )
 
 
-def _whole_vocabulary(plan: Plan) -> int:
-    """How many tokens there are in the tokenizer that the recipe prunes."""
-    assert plan.tokenizer.source is not None
-    return read_tokenizer(plan.tokenizer.source).vocabulary_size
-
-
 def _tokenizer(plan: Plan, documents: Path, folder: Path) -> Tokenizer:
-    """The recipe's tokenizer: that of its run if it is made; else taken over, pruned or trained here."""
-    wanted = plan.recipe.tokenizer.vocabulary_size
-    if wanted is not None:
-        return tokenize.train(read_split(documents, "train"), wanted)
-    if _is_made(plan.tokenizer):
-        return load_tokenizer(plan.tokenizer.path)
-    assert plan.tokenizer.source is not None
-    tokenizer = read_tokenizer(plan.tokenizer.source)
-    if not plan.recipe.tokenizer.prune:
-        return tokenizer
-    texts = (text for split in ("train", "validation") for text in read_split(documents, split))
-    return prune(tokenizer, used_ids(texts, tokenizer), folder)
+    """The recipe's tokenizer: that of its run, if it took that over; else trained, taken over or pruned here."""
+    if plan.tokenizer.origin is not None and _is_made(plan.tokenizer):
+        return plan.tokenizer.load()
+    return plan.tokenizer.build(documents, folder)[0]
 
 
 # --- a sample ----------------------------------------------------------------------------------------------------

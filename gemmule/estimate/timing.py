@@ -6,14 +6,16 @@ steps, times their number; and shares that are stated here, for what is not wort
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gemmule.estimate import memory
 from gemmule.estimate.machine import BANDWIDTH, OF_PRODUCT, Measured
 from gemmule.estimate.shapes import Shape
 from gemmule.estimate.text import Text
-from gemmule.plan.plan import Plan
-from gemmule.recipe import Model, join_names
+from gemmule.plan.steps.evaluation import EvaluationStep
+from gemmule.plan.steps.model import ModelStep
+from gemmule.plan.steps.targets import TargetsStep
 from gemmule.train.schedule import VALIDATIONS, validation_windows
 
 START_UP = 8.0  # seconds: Python, PyTorch and TensorBoard imported; the report written
@@ -38,54 +40,46 @@ class Training:
     other_seconds: float  # its teacher's loading, validations, checkpoints
 
 
-def training(plan: Plan, name: str, shapes: dict[str, Shape | None], text: Text, measured: Measured) -> Training:
-    """Of a model that the recipe trains."""
-    model, shape, length = plan.recipe.models[name], shapes[name], plan.recipe.data.sequence_length
-    assert model.train is not None
-    assert shape is not None
-    assert shape.config is not None
-    steps = model.train.steps(length)
-    windows = model.train.windows_per_batch(length)
-    per_micro = model.train.windows_per_micro_batch(length)
-    tokens = steps * windows * length
-    asked = _asked(model, tokens, text)
-    teachers = [shapes[teacher] for teacher in model.teachers] if asked else []
+def training(
+    step: ModelStep, shape: Shape, shapes: Mapping[str, Shape | None], text: Text, measured: Measured
+) -> Training:
+    """Of a model that the recipe trains, and its shape."""
+    name, length, steps, windows = step.name, step.recipe.data.sequence_length, step.steps, step.windows_per_batch
+    per_micro = step.windows_per_micro_batch
+    asked = _asked(step, text)
+    teachers = [shapes[teacher.name] for teacher in step.live_teachers]
     a_step = measured.micro_batch[name] * windows / per_micro + measured.update[name] + A_STEP
-    beside = sum(measured.reading[teacher] for teacher in model.teachers if teacher in measured.reading) * asked
+    beside = sum(measured.reading.get(teacher.name, 0.0) for teacher in step.live_teachers) * asked
     checks = min(VALIDATIONS, steps) * min(validation_windows(steps, windows) * length, text.validation_tokens)
     seconds = steps * a_step + beside
-    checkpoints = memory.checkpoints_written(model.train, steps, seconds)
+    checkpoints = memory.checkpoints_written(step.train, steps, seconds)
+    states = memory.checkpoint_bytes(shape.config, step.train) if shape.config is not None else 0
     return Training(
-        tokens=tokens,
+        tokens=step.tokens,
         steps=steps,
-        epochs=tokens / max(1, text.train_tokens),
-        flops=3 * shape.flops_per_token * tokens,
+        epochs=step.tokens / max(1, text.train_tokens),
+        flops=3 * shape.flops_per_token * step.tokens,
         teacher_flops=None if None in teachers else sum(t.flops_per_token for t in teachers if t is not None) * asked,
         seconds=seconds,
-        other_seconds=checks * measured.micro_batch[name] / (3 * per_micro * length)
-        + checkpoints * memory.checkpoint_bytes(shape.config, model.train) / DISK,
+        other_seconds=checks * measured.micro_batch[name] / (3 * per_micro * length) + checkpoints * states / DISK,
     )
 
 
-def _asked(model: Model, tokens: int, text: Text) -> int:
+def _asked(step: ModelStep, text: Text) -> int:
     """For how many tokens a live teacher is asked while the model trains."""
-    if model.distill.targets is not None or not model.teachers:
-        return 0
-    return min(tokens, text.train_tokens) if model.distill.loss == "alm" else tokens  # whose answers are kept
+    return min(step.tokens, text.train_tokens) if step.model.distill.loss == "alm" else step.tokens  # answers are kept
 
 
-def evaluating(plan: Plan, name: str, shapes: dict[str, Shape | None], text: Text, measured: Measured) -> float:
+def evaluating(step: EvaluationStep, shapes: Mapping[str, Shape | None], text: Text, measured: Measured) -> float:
     """Seconds of measuring a finished model, with its teachers beside, and of the texts that it writes."""
-    shape, evaluation = shapes[name], plan.recipe.evaluate
+    shape, evaluation = shapes[step.name], step.recipe.evaluate
     if shape is None:
         return 0.0
-    beside = {
-        n: s for n in plan.teachers_of(name) if (s := shapes[n]) is not None and not plan.recipe.aligned_by_bytes(n)
-    }
+    beside = {t.name: s for t in step.teachers if (s := shapes[t.name]) is not None}
     numbers = text.validation_tokens * text.vocabulary_size
     looked = sum(
         text.validation_tokens * (measured.reading[n] + s.head_flops / (OF_PRODUCT * measured.product))
-        for n, s in {name: shape, **beside}.items()
+        for n, s in {step.name: shape, **beside}.items()
     )
     written = (len(evaluation.prompts) or SAMPLES) * evaluation.sample_tokens
     layers = shape.config.layers if shape.config is not None else 0
@@ -109,30 +103,24 @@ class Teaching:
         return round(self.tokens * self.bytes_per_token)
 
 
-def teaching(plan: Plan, shapes: dict[str, Shape | None], text: Text, measured: Measured) -> list[Teaching]:
-    """The targets that the recipe stores: each teacher's, once over the training text."""
-    found = {}
-    for model in plan.recipe.models.values():
-        targets = model.distill.targets
-        if not model.teachers or targets is None or (name := join_names(model.teachers)) in found:
-            continue
-        teachers = [shapes[teacher] for teacher in model.teachers]
-        known = [(t, measured.reading[n]) for n, t in zip(model.teachers, teachers, strict=True) if t is not None]
-        whole = len(known) == len(teachers)
-        positions = text.train_tokens + SAMPLED_POSITIONS
-        a_token = text.vocabulary_size * DRAWING + sum(
-            reading + shape.head_flops / (OF_PRODUCT * measured.product) for shape, reading in known
-        )
-        # two bytes an exact token or draw, and what each position has beside
-        size = targets.bytes_per_token or min(4 + 1.5 * (targets.k or targets.draws or 1 / (targets.tau or 1)), 1024)
-        found[name] = Teaching(
-            name=name,
-            tokens=text.train_tokens,
-            bytes_per_token=size,
-            flops=sum(shape.flops_per_token for shape, _ in known) * text.train_tokens if whole else None,
-            seconds=positions * a_token if whole else None,
-            memory=memory.of_teaching(
-                [shape for shape, _ in known], text.vocabulary_size, plan.recipe.data.sequence_length
-            ),
-        )
-    return list(found.values())
+def teaching(step: TargetsStep, shapes: Mapping[str, Shape | None], text: Text, measured: Measured) -> Teaching:
+    """Stored targets: their teachers' answers, once over the training text."""
+    how = step.how
+    known = [(s, measured.reading[t.name]) for t in step.teachers if (s := shapes[t.name]) is not None]
+    whole = len(known) == len(step.teachers)
+    positions = text.train_tokens + SAMPLED_POSITIONS
+    a_token = text.vocabulary_size * DRAWING + sum(
+        reading + shape.head_flops / (OF_PRODUCT * measured.product) for shape, reading in known
+    )
+    # two bytes an exact token or draw, and what each position has beside
+    size = how.bytes_per_token or min(4 + 1.5 * (how.k or how.draws or 1 / (how.tau or 1)), 1024)
+    return Teaching(
+        name=step.path.name,
+        tokens=text.train_tokens,
+        bytes_per_token=size,
+        flops=sum(shape.flops_per_token for shape, _ in known) * text.train_tokens if whole else None,
+        seconds=positions * a_token if whole else None,
+        memory=memory.of_teaching(
+            [shape for shape, _ in known], text.vocabulary_size, step.recipe.data.sequence_length
+        ),
+    )

@@ -11,6 +11,8 @@ from gemmule.estimate.shapes import Shape
 from gemmule.estimate.text import Text
 from gemmule.estimate.timing import Teaching, Training
 from gemmule.plan.plan import Plan
+from gemmule.plan.steps.model import ModelStep
+from gemmule.plan.steps.targets import TargetsStep
 from gemmule.recipe import join_names
 
 OTHER_FILES = 2 * 10**6  # bytes: a run's report, recipe, summary
@@ -89,7 +91,7 @@ def estimate(plan: Plan) -> Estimate:
 
     measured = measure(plan, known, found.vocabulary_size)
     models = [_model(plan, name, known, found, measured) for name in plan.recipe.models]
-    taught = timing.teaching(plan, known, found, measured)
+    taught = [timing.teaching(step, known, found, measured) for step in plan.of(TargetsStep)]
     tokens = found.train_tokens + found.validation_tokens
     return Estimate(
         recipe=plan.recipe.name,
@@ -108,21 +110,20 @@ def estimate(plan: Plan) -> Estimate:
 
 
 def _model(plan: Plan, name: str, known: dict[str, Shape | None], found: Text, measured: Measured) -> ModelEstimate:
-    model, shape = plan.recipe.models[name], known[name]
-    trained = timing.training(plan, name, known, found, measured) if model.train is not None else None
-    held, disk = None, 0
-    if trained is not None and model.train is not None and shape is not None and shape.config is not None:
-        held = fits.training(plan, name, known)
-        kept = memory.checkpoints_kept(model.train, trained.steps, trained.seconds)
-        disk = kept * memory.checkpoint_bytes(shape.config, model.train) + shape.parameters * memory.NUMBER
+    step, shape, evaluation = plan.models[name], known[name], plan.evaluations[name]
+    trained, held, disk = None, None, 0
+    if isinstance(step, ModelStep) and shape is not None and shape.config is not None:
+        trained, held = timing.training(step, shape, known, found, measured), fits.training(step, known)
+        kept = memory.checkpoints_kept(step.train, trained.steps, trained.seconds)
+        disk = kept * memory.checkpoint_bytes(shape.config, step.train) + shape.parameters * memory.NUMBER
         disk += trained.steps * RECORDS
     return ModelEstimate(
         name=name,
-        learn_from=join_names(model.teachers) or None,
+        learn_from=join_names(plan.recipe.models[name].teachers) or None,
         shape=shape,
         training=trained,
         memory=held,
         disk=disk,
-        evaluation_seconds=timing.evaluating(plan, name, known, found, measured),
-        evaluation_memory=fits.evaluation(plan, name, known, found.vocabulary_size),
+        evaluation_seconds=timing.evaluating(evaluation, known, found, measured),
+        evaluation_memory=fits.evaluation(evaluation, known, found.vocabulary_size),
     )

@@ -98,7 +98,7 @@ def fit_recipe(
             outsider = replace(outsider, targets=stores_targets(means, sizes))
         text = write(name, sources, found, sizes, outsider, fraction)
         plan = Plan(tomllib.loads(text), file, Path("runs") / name, fingerprints)
-        fingerprints = plan.fingerprints
+        fingerprints = plan.origins.fingerprints
         if size is not None:
             _check_memory(size, plan, sizes.vocabulary_size)
         say_once(f"trying a student of {sizes.student.layers} layers of width {sizes.student.width} on this machine")

@@ -7,7 +7,6 @@ not imported; torch is imported only where the recipe names a device.
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +14,9 @@ from pathlib import Path
 from gemmule.base import addresses, signals
 from gemmule.base.errors import GemmuleError, RequestError
 from gemmule.base.hub import find_folder
-from gemmule.plan.plan import Plan, Step
+from gemmule.plan.plan import Plan
+from gemmule.plan.steps import Step
+from gemmule.plan.steps.outside import OutsideStep
 from gemmule.teach.teachers import outside
 
 # Of each kind of outside model: the extras to install, and the modules that these bring.
@@ -27,19 +28,19 @@ EXTRAS: dict[outside.Kind, tuple[str, tuple[str, ...]]] = {
 }
 OWN_GGUF: tuple[str, tuple[str, ...]] = ("gguf", ("gguf",))  # a Gemma 2 that gemmule wrote: read without transformers
 HEADER = 2**16  # bytes of a GGUF file in which it is said who wrote it
-WITH_A_DEVICE = {"targets", "model", "evaluation"}
 
 
 def check(steps: Iterable[Step], plan: Plan) -> None:
     """Raises RequestError naming an extra or a device that the making of `steps` needs and this machine lacks."""
     steps = list(steps)
-    if plan.tokenizer in steps and plan.tokenizer.source is not None and Path(plan.tokenizer.source).is_file():
-        check_extras(plan.tokenizer.source, "gguf")
-    asked = {step for made in steps for step in (made, *made.inputs.values()) if step.kind == "outside"}
-    for step in plan.steps:
-        if step in asked and (kind := _kind(step)) is not None and step.source is not None:
-            check_extras(step.source, kind)
-    if plan.recipe.machine.device != "auto" and any(step.kind in WITH_A_DEVICE for step in steps):
+    taken = plan.tokenizer.origin
+    if plan.tokenizer in steps and taken is not None and Path(taken.place).is_file():
+        check_extras(taken.place, "gguf")
+    asked = {step for made in steps for step in (made, *made.inputs.values())}
+    for step in plan.of(OutsideStep):
+        if step in asked and (kind := _kind(step)) is not None:
+            check_extras(step.origin.place, kind)
+    if plan.recipe.machine.device != "auto" and any(step.computes for step in steps):
         with signals.deferred():
             from gemmule.base.device import choose_device  # imports torch
 
@@ -57,17 +58,15 @@ def check_extras(source: str | Path, kind: outside.Kind) -> None:
         raise RequestError(f"{source}: needs {' and '.join(missing)}: pip install 'gemmule[{extras}]'")
 
 
-def _kind(step: Step) -> outside.Kind | None:
+def _kind(step: OutsideStep) -> outside.Kind | None:
     """Of a step that is made what it recorded; else what its source is, None where that can't be told.
 
     Raises RequestError for a hub id whose config.json can't be had: it is fetched first, before any work.
     """
     if step.path.exists():
-        record = json.loads((step.path / "source.json").read_text(encoding="utf-8"))
-        kind: outside.Kind = record.get("kind", "gemma2")  # which it was before there were others
+        kind: outside.Kind = step.record()["kind"]
         return kind
-    assert step.source is not None
-    source = step.source
+    source = step.origin.place
     if not addresses.is_url(source) and not Path(source).exists():
         source = find_folder(source, ("config.json",))
     try:

@@ -11,6 +11,7 @@
 Torch is not imported: reading a recipe takes milliseconds.
 """
 
+from gemmule.recipe.identity import identity
 from gemmule.recipe.reading import load, parse, read
 from gemmule.recipe.schema import (
     SMALLEST_VOCABULARY,
@@ -25,7 +26,6 @@ from gemmule.recipe.schema import (
     TokenizerSection,
     Tracking,
     Train,
-    flatten,
     join_names,
     parse_count,
 )
@@ -43,7 +43,7 @@ __all__ = [
     "TokenizerSection",
     "Tracking",
     "Train",
-    "flatten",
+    "identity",
     "join_names",
     "load",
     "parse",

@@ -1,4 +1,8 @@
-"""What a recipe may say: its sections, each key with its type, its range and its default."""
+"""What a recipe may say: its sections, each key with its type, its range, its default and its part in the identity.
+
+A key is part of the identity of what its section makes, so that another value has it remade. One that says `NEVER`,
+`RESOLVED`, `omitted_at(value)`, `WINDOWS` or `TAUGHT` is so otherwise: `identity.py` has what these mean.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from gemmule.base.addresses import is_url
 from gemmule.base.errors import RequestError
 from gemmule.base.limits import LARGEST, LARGEST_CAP, LARGEST_ROPE_BASE
 from gemmule.recipe import generation as settings
+from gemmule.recipe.identity import NEVER, RESOLVED, TAUGHT, WINDOWS, omitted_at
 
 SUFFIXES = {"k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 CONTROL_TOKENS = 6
@@ -74,6 +79,7 @@ LARGEST_RATE = 1e10  # of learning rates and decays, which guards watch
 
 Count = Annotated[int, BeforeValidator(parse_count), Field(ge=1, le=TOKENS)]
 BatchTokens = Annotated[int, BeforeValidator(parse_count), Field(ge=1, le=BATCH_TOKENS)]
+VocabularySize = Annotated[int, BeforeValidator(parse_count), Field(ge=SMALLEST_VOCABULARY, le=VOCABULARY_SIZE)]
 Steps = Annotated[int, Field(ge=1, le=STEPS)]
 TopK = Annotated[int, Field(ge=1, le=LARGEST["vocabulary_size"])]
 Cap = Annotated[float, Field(ge=0, le=LARGEST_CAP)]
@@ -91,25 +97,26 @@ class Section(BaseModel):
 class Data(Section):
     """Where the text comes from, how it is split, and how long the windows are."""
 
-    sources: Annotated[list[Place], Field(min_length=1)]  # files, folders, globs; relative to the recipe
-    exclude: list[Place] = []  # of these, what is left out: files, folders, globs too
-    follow_links: bool = False  # whether links that lead out of a named folder are followed
+    sources: Annotated[list[Place], Field(min_length=1), RESOLVED]  # files, folders, globs; relative to the recipe
+    exclude: Annotated[list[Place], RESOLVED] = []  # of these, what is left out: files, folders, globs too
+    follow_links: Annotated[bool, RESOLVED] = False  # whether links that lead out of a named folder are followed
     field: Place = "text"  # of a record, or the column of a table: the one that holds the text
-    bad_records: Literal["stop", "skip"] = "stop"  # at records that can't be read, and at empty files
+    # at records that can't be read, and at empty files
+    bad_records: Annotated[Literal["stop", "skip"], omitted_at("stop")] = "stop"
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    sequence_length: Annotated[int, Field(ge=2, le=SEQUENCE_LENGTH)] = 256  # tokens in a window
-    damaged: Literal["stop", "skip"] = "stop"  # at windows whose tokens or stored targets are not what was written
-    separate_documents: bool = False  # whether the documents in a window are hidden from each other
+    sequence_length: Annotated[int, Field(ge=2, le=SEQUENCE_LENGTH), WINDOWS] = 256  # tokens in a window
+    # at windows whose tokens or stored targets are not what was written; metrics.jsonl tells what was skipped
+    damaged: Annotated[Literal["stop", "skip"], NEVER] = "stop"
+    # whether the documents in a window are hidden from each other
+    separate_documents: Annotated[bool, WINDOWS.omitted_at(False)] = False
 
 
 class TokenizerSection(Section):
     """A tokenizer to train here, or one to take over."""
 
-    vocabulary_size: (
-        Annotated[int, BeforeValidator(parse_count), Field(ge=SMALLEST_VOCABULARY, le=VOCABULARY_SIZE)] | None
-    ) = None
-    from_: Annotated[Place | None, Field(alias="from")] = None
-    prune: bool = False  # whether to keep only the tokens that the recipe's text uses
+    vocabulary_size: Annotated[VocabularySize | None, omitted_at(None)] = None
+    from_: Annotated[Place | None, Field(alias="from"), RESOLVED] = None
+    prune: Annotated[bool, omitted_at(False)] = False  # whether to keep only the tokens that the recipe's text uses
 
     @model_validator(mode="after")
     def _one_of_two(self) -> TokenizerSection:
@@ -161,13 +168,15 @@ class Train(Section):
     weight_decay: Annotated[float, Field(ge=0, le=LARGEST_RATE)] = 0.1
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.95]
     clip: Annotated[float, Field(gt=0, le=1e12)] = 1.0
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    checkpoint_every: Steps | None = None  # steps; None: 200, and fewer where checkpoints would cost too much
-    checkpoint_minutes: Annotated[float, Field(gt=0, le=10**6)] = 5.0  # what a kill may cost
-    keep_last: Annotated[int, Field(ge=1, le=10**6)] = 2  # checkpoints
-    keep_every: Steps | None = None  # steps: one of these is kept for good
-    keep_best: bool = False  # and the one of the lowest validation loss
-    recompute_activations: bool = False  # in the backward pass, layer by layer: less memory, a third more time
+    optimizer: Annotated[Literal["adamw", "muon"], omitted_at("adamw")] = "adamw"
+    # steps; None: 200, and fewer where checkpoints would cost too much
+    checkpoint_every: Annotated[Steps | None, NEVER] = None
+    checkpoint_minutes: Annotated[float, Field(gt=0, le=10**6), NEVER] = 5.0  # what a kill may cost
+    keep_last: Annotated[int, Field(ge=1, le=10**6), NEVER] = 2  # checkpoints
+    keep_every: Annotated[Steps | None, NEVER] = None  # steps: one of these is kept for good
+    keep_best: Annotated[bool, NEVER] = False  # and the one of the lowest validation loss
+    # in the backward pass, layer by layer: less memory, a third more time
+    recompute_activations: Annotated[bool, NEVER] = False
 
     def windows_per_batch(self, sequence_length: int) -> int:
         return max(1, round(self.batch_tokens / sequence_length))
@@ -228,7 +237,8 @@ class Distill(Section):
         Share | Annotated[list[Share], Field(min_length=2, max_length=2)],
         Field(description="a number, at least 0 and below 1, or two of these, such as [0.5, 0.0]"),
     ] = 0.0
-    token_weights: Literal["equal", "entropy"] = "equal"  # a token counts by the teacher's entropy there
+    # "entropy": a token counts by the teacher's entropy there
+    token_weights: Annotated[Literal["equal", "entropy"], omitted_at("equal")] = "equal"
     targets: Targets | None = None  # None: the teacher runs beside its student
 
     @model_validator(mode="after")
@@ -259,19 +269,21 @@ class Distill(Section):
 class Model(Section):
     """One model of the family: trained here, or taken `from` outside."""
 
-    like: str | None = None
-    from_: Annotated[Place | None, Field(alias="from")] = None
-    start_from: Place | None = None
+    like: Annotated[str | None, NEVER] = None  # whose keys are copied
+    from_: Annotated[Place | None, Field(alias="from"), RESOLVED] = None
     top_k: TopK | None = None  # of a served model: how many tokens it is asked for at each place
-    by_bytes: bool = False  # whether a model with another tokenizer answers in this run's tokens, by their bytes
-    worse_than_unigram: Literal["stop", "allow"] = "stop"  # at an outside teacher that predicts the text worse
+    # whether a model with another tokenizer answers in this run's tokens, by their bytes
+    by_bytes: Annotated[bool, RESOLVED] = False
+    # at an outside teacher that predicts the text worse
+    worse_than_unigram: Annotated[Literal["stop", "allow"], NEVER] = "stop"
     learn_from: Annotated[
         str | dict[str, Annotated[float, Field(gt=0, le=1)]],
         Field(description='a model\'s name, "none", or shares of several that sum to 1, as { a = 0.7, b = 0.3 }'),
     ] = "none"
     architecture: Architecture | None = None  # None: that of start_from or from
-    distill: Distill = Distill()
     train: Train | None = None
+    start_from: Annotated[Place | None, omitted_at(None)] = None
+    distill: Annotated[Distill, TAUGHT] = Distill()
 
     @model_validator(mode="after")
     def _trained_or_not(self) -> Model:
@@ -327,8 +339,8 @@ class Machine(Section):
 
 
 class Recipe(Section):
-    name: Name
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    name: Annotated[Name, NEVER]
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1), WINDOWS] = 0
     data: Data
     tokenizer: TokenizerSection
     models: Annotated[
@@ -336,7 +348,7 @@ class Recipe(Section):
         Field(min_length=1, max_length=MOST_MODELS, description="sections, one for each model, as in [models.student]"),
     ]
     evaluate: Evaluate = Evaluate()
-    machine: Machine = Machine()
+    machine: Annotated[Machine, NEVER] = Machine()
 
     def order(self) -> list[str]:
         """The models' names, each after those that it learns or starts from. Raises RequestError for a cycle."""
@@ -345,6 +357,15 @@ class Recipe(Section):
     def aligned_by_bytes(self, teacher: str) -> bool:
         """Whether a teacher keeps its own tokenizer, and its students learn from it by text alone."""
         return any(model.distill.loss == "alm" for model in self.models.values() if teacher in model.teachers)
+
+    def held_against(self, name: str) -> dict[str, float]:
+        """The teachers that a model is measured beside: its own, or those of the students that it is the control of."""
+        model = self.models[name]
+        if model.teachers:
+            return model.teachers
+        kin = [other for other, entry in self.models.items() if name in (entry.like,) or other == model.like]
+        found = [weights for other in kin if (weights := self.models[other].teachers) and name not in weights]
+        return found[0] if found and all(weights == found[0] for weights in found) else {}
 
     def needs(self, name: str) -> list[str]:
         """The models of this recipe that must be there before `name` can be trained."""
@@ -358,19 +379,6 @@ class Recipe(Section):
 def join_names(teachers: Iterable[str]) -> str:
     """What an ensemble is called where one name is needed, as in targets/a+b."""
     return "+".join(teachers)
-
-
-def flatten(value: Mapping[str, Any] | Section, prefix: str) -> dict[str, Any]:
-    """Nested settings as dotted keys and plain values, defaults included."""
-    if isinstance(value, Section):
-        value = value.model_dump(mode="json", by_alias=True)
-    flat: dict[str, Any] = {}
-    for key, entry in value.items():
-        if isinstance(entry, Mapping):
-            flat |= flatten(entry, f"{prefix}.{key}")
-        else:
-            flat[f"{prefix}.{key}"] = entry
-    return flat
 
 
 def in_order(needs: Mapping[str, list[str]], relation: str = "learn from or start from") -> list[str]:

@@ -1,7 +1,7 @@
 """Runs a recipe: skips what is already made, resumes what is not, refuses to mix settings.
 
-Before any work the whole plan (`plan.py`) is compared with what lies in the run folder: what matches is skipped; where
-settings changed, it is said what differs and what would be remade. Then each missing step is made (`steps.py`), in
+Before any work the whole plan (`plan/`) is compared with what lies in the run folder: what matches is skipped; where
+settings changed, it is said what differs and what would be remade. Then each missing step is made (`plan/steps/`), in
 order, and published whole; the same command after an interruption finishes the rest.
 
 Nothing here imports torch: a run that has nothing to do says so at once.
@@ -26,7 +26,13 @@ from gemmule.base.locks import lock
 from gemmule.base.progress import say
 from gemmule.base.run_folder import FINGERPRINTS, RECIPE
 from gemmule.plan import prerequisites
-from gemmule.plan.plan import Plan, Step
+from gemmule.plan.plan import Plan
+from gemmule.plan.steps import Step
+from gemmule.plan.steps.documents import DocumentsStep
+from gemmule.plan.steps.evaluation import EvaluationStep
+from gemmule.plan.steps.model import ModelStep
+from gemmule.plan.steps.targets import TargetsStep
+from gemmule.plan.steps.tokens import TokensStep
 from gemmule.refine import sources
 from gemmule.run import status
 from gemmule.train.tracking import import_tracker
@@ -34,7 +40,13 @@ from gemmule.train.tracking import import_tracker
 if TYPE_CHECKING:
     from gemmule.teach.teaching import Teaching
 
-VERBS = {"refine": "documents", "tokenize": "tokens", "teach": "targets", "train": "model", "evaluate": "evaluation"}
+VERBS: dict[str, type[Step]] = {
+    "refine": DocumentsStep,
+    "tokenize": TokensStep,
+    "teach": TargetsStep,
+    "train": ModelStep,
+    "evaluate": EvaluationStep,
+}
 REPORT, SUMMARY = "report.html", "summary.json"
 OUTSIDE = ("data.sources", ".from", ".start_from")  # keys that name files, which are known by their contents
 
@@ -92,12 +104,12 @@ class Family:
                 raise RequestError(f"--model {name}: no such model; there are: {', '.join(self.plan.recipe.models)}")
         if verb is None:
             return list(self.plan.steps)
-        ends = [step for step in self.plan.steps if step.kind == VERBS[verb]]
+        ends = self.plan.of(VERBS[verb])
         if wanted and verb == "teach":
             taught_by = {recipes.join_names(self.plan.recipe.models[name].teachers) for name in wanted}
             ends = [step for teachers, step in self.plan.targets.items() if teachers in taught_by]
         elif wanted:
-            ends = [step for step in ends if step.model is None or step.model in wanted]
+            ends = [step for step in ends if step.belongs_to(wanted)]
         if not ends:
             raise RequestError(f"{verb}: this recipe has nothing to {verb}" + _teach_hint(verb))
         needed: set[Step] = set()
@@ -118,7 +130,7 @@ class Family:
         for step in steps:
             follows = [role for role, source in step.inputs.items() if source in stale]
             known = all(source.path.exists() for source in step.inputs.values())
-            there = step.path if step.path.exists() else next(iter(reversed(step.checkpoints)), None)
+            there = step.path if step.path.exists() else step.begun
             if there is None:
                 missing.append(step)
                 continue
@@ -197,11 +209,11 @@ class Family:
 
     def _take_part(self) -> None:
         """Another process than the first does its part of what the first one calls for, to the end."""
-        with signals.deferred():
-            from gemmule.plan import making  # imports torch
-
+        _import_torch()
+        together: list[TargetsStep | ModelStep] = [*self.plan.of(TargetsStep), *self.plan.of(ModelStep)]
+        shared = {str(step.path): step for step in together}
         for path in ranks.calls():
-            making.take_part(next(step for step in self.plan.steps if str(step.path) == path), self.plan)
+            shared[path].take_part()
 
     def teach(self, worker: Worker, models: Iterable[str] = (), force: bool = False) -> None:
         """One worker's share of the targets.
@@ -211,7 +223,7 @@ class Family:
         """
         steps = self.chosen("teach", models)
         needed = {source for step in steps for source in step.inputs.values()}
-        targets = [step for step in steps if step not in needed]
+        targets = [step for step in steps if step not in needed and isinstance(step, TargetsStep)]
         self._check_folder()
         self._check_machine(steps, force=force)
         with lock(self.out, shared=True, wait=say):
@@ -243,24 +255,21 @@ class Family:
                 if not step.path.exists():
                     teaching.publish()
 
-    def _prepared(self, step: Step) -> bool:
+    def _prepared(self, step: TargetsStep) -> bool:
         """Whether these targets are made, or nothing but teaching is left to do."""
         if step.path.exists():
             return True
         return all(source.path.exists() for source in step.inputs.values()) and self._teaching(step).parts.prepared
 
-    def _teaching(self, step: Step) -> Teaching:
-        with signals.deferred():
-            from gemmule.plan import making  # imports torch
-
-        return making.teaching(step, self.plan)
+    def _teaching(self, step: TargetsStep) -> Teaching:
+        _import_torch()
+        return step.teaching()
 
     def _make(self, steps: list[Step]) -> None:
         track = self.plan.recipe.machine.track
-        if track != "none" and any(step.kind == "model" and not step.path.exists() for step in steps):
+        if track != "none" and any(isinstance(step, ModelStep) and not step.path.exists() for step in steps):
             import_tracker(track)  # whether it is there, before any work
-        with signals.deferred():
-            from gemmule.plan import making  # imports torch
+        _import_torch()
         from gemmule.run.outlook import Outlook
 
         outlook = Outlook(self.plan, steps)
@@ -271,7 +280,8 @@ class Family:
                 raise RequestError(self._explain(stale))
             if not step.path.exists():
                 with outlook.making(step):
-                    making.make(step, self.plan)
+                    step.path.parent.mkdir(parents=True, exist_ok=True)
+                    step.make()
 
     def _report(self, force: bool) -> None:
         report = self.out / REPORT
@@ -301,7 +311,7 @@ class Family:
         return f" ({before} -> {now})" if key.endswith(OUTSIDE) and before and now and before != now else ""
 
     def _retire(self, step: Step) -> None:
-        place = step.path.parent if step.kind == "model" else step.path  # a model goes with all that led to it
+        place = step.path.parent if isinstance(step, ModelStep) else step.path  # it goes with all that led to it
         if place.exists():
             moved = artifact.retire(place, self.out / "old" / place.relative_to(self.out).parent)
             say(f"moved {place} to {moved}")
@@ -319,7 +329,7 @@ class Family:
         what runs, or `_check_folder` refused), and moves to old/ else.
         """
         path, text = self.out / RECIPE, tomli_w.dumps(self._as_it_runs())
-        artifact.write_json(self.out / FINGERPRINTS, self.plan.fingerprints)
+        artifact.write_json(self.out / FINGERPRINTS, self.plan.origins.fingerprints)
         if _is_users(path):
             if self._is_given(path):
                 return
@@ -351,9 +361,16 @@ class Family:
         for section in [raw["tokenizer"], *raw["models"].values()]:
             for key in ("from", "start_from"):
                 named = section.get(key)
-                if named and named not in self.plan.recipe.models and self.plan.locate(named).exists():
-                    section[key] = str(self.plan.locate(named).resolve())
+                place = self.plan.origins.locate(named) if named else None
+                if place is not None and named not in self.plan.recipe.models and place.exists():
+                    section[key] = str(place.resolve())
         return raw
+
+
+def _import_torch() -> None:
+    """Before a step does: half an import would be an error of its own."""
+    with signals.deferred():
+        import torch  # noqa: F401
 
 
 def _is_users(path: Path) -> bool:

@@ -15,11 +15,11 @@ from typing import Any
 from gemmule import recipe as recipes
 from gemmule.base import artifact
 from gemmule.base.run_folder import RECIPE
-from gemmule.plan.plan import Plan, Step
+from gemmule.plan.plan import Plan
+from gemmule.plan.steps.model import ModelStep
 from gemmule.report import write_report
 from gemmule.report.contents import ModelReport, Progress, ReportData, Role
 from gemmule.run import status
-from gemmule.tokenize.shards import TokenShards
 from gemmule.train import metrics, pace
 
 FIGURES = (
@@ -86,20 +86,16 @@ def _machine(plan: Plan) -> str:
 
 
 def _models(plan: Plan, running: bool = False) -> dict[str, ModelReport]:
-    evaluations = {
-        step.model: json.loads((step.path / "evaluation.json").read_text(encoding="utf-8"))
-        for step in plan.steps
-        if step.kind == "evaluation" and step.path.exists()
-    }
+    evaluations = {name: step.figures for name, step in plan.evaluations.items() if step.path.exists()}
     return {name: _model(name, plan, evaluations, running) for name in plan.recipe.models}
 
 
-def _model(name: str, plan: Plan, evaluations: dict[str | None, dict[str, Any]], running: bool = False) -> ModelReport:
-    model, step, evaluation = plan.recipe.models[name], plan.model_step(name), evaluations.get(name, {})
+def _model(name: str, plan: Plan, evaluations: dict[str, dict[str, Any]], running: bool = False) -> ModelReport:
+    model, step, evaluation = plan.recipe.models[name], plan.models[name], evaluations.get(name, {})
     records = metrics.read(plan.out / "models" / name)
     steps = [record for record in records if "loss" in record]
     tokens = steps[-1]["tokens"] if steps else None
-    taught, teachers_of = bool(model.teachers), plan.teachers_of(name)
+    taught, held_against = bool(model.teachers), plan.recipe.held_against(name)
     teachers = {teacher for other in plan.recipe.models.values() for teacher in other.teachers}
     role: Role = "teacher" if name in teachers else "student" if taught else "control" if model.like else "model"
     made = step.path.exists()
@@ -114,10 +110,10 @@ def _model(name: str, plan: Plan, evaluations: dict[str | None, dict[str, Any]],
     }
     return ModelReport(
         role=role,
-        progress=None if made or model.train is None else _progress(step, plan, steps, running),
+        progress=_progress(step, steps, running) if isinstance(step, ModelStep) and not made else None,
         learn_from=recipes.join_names(model.teachers) if taught else None,
         start_from=model.start_from,
-        cut=_cut(step) if made and model.start_from is not None else "",
+        cut=step.describe_cut() if isinstance(step, ModelStep) and made else "",
         like=model.like,
         origin=model.from_,
         figures=figures,
@@ -129,7 +125,7 @@ def _model(name: str, plan: Plan, evaluations: dict[str | None, dict[str, Any]],
         objective=metrics.objective(model.distill, taught),
         training=[{"tokens": record["tokens"], "loss": record["loss"]} for record in steps],
         calibration=evaluation.get("calibration", []),
-        against=next(iter(teachers_of)) if len(teachers_of) == 1 else None,
+        against=next(iter(held_against)) if len(held_against) == 1 else None,
         agreement=evaluation.get("agreement_by_entropy", []),
         samples=evaluation.get("samples", []),
         settings=step.settings,
@@ -138,26 +134,15 @@ def _model(name: str, plan: Plan, evaluations: dict[str | None, dict[str, Any]],
     )
 
 
-def _cut(step: Step) -> str:
-    from gemmule.model import weights
-    from gemmule.plan.making import describe_own_cut
-
-    return describe_own_cut(step, weights.read_config(step.path))
-
-
-def _progress(step: Step, plan: Plan, records: list[dict[str, Any]], running: bool) -> Progress:
-    """How far the training of a step's model is, from the records of its steps; what is left, while it goes on."""
-    assert step.model is not None
-    train = plan.recipe.models[step.model].train
-    assert train is not None
-    length = plan.recipe.data.sequence_length
+def _progress(step: ModelStep, records: list[dict[str, Any]], running: bool) -> Progress:
+    """How far a model's training is, from the records of its steps; what is left, while it goes on."""
     if not records:
-        return Progress(train.steps(length))
+        return Progress(step.steps)
     last, speed = records[-1], records[-1]["tokens_per_second"]
-    left = (train.steps(length) - last["step"]) * last["tokens"] / last["step"]
+    left = (step.steps - last["step"]) * last["tokens"] / last["step"]
     written = (step.path.parent / metrics.METRICS).stat().st_mtime
     return Progress(
-        steps=train.steps(length),
+        steps=step.steps,
         step=last["step"],
         loss=last["loss"],
         tokens_per_second=speed,
@@ -169,12 +154,12 @@ def _progress(step: Step, plan: Plan, records: list[dict[str, Any]], running: bo
 
 def _text(plan: Plan) -> dict[str, Any]:
     """What the report says of the text, as far as it is made."""
-    text: dict[str, Any] = {"sources": [file.name for file in plan.files]}
+    text: dict[str, Any] = {"sources": [file.name for file in plan.documents.files]}
     if plan.documents.path.exists():
         documents = json.loads((plan.documents.path / "summary.json").read_text(encoding="utf-8"))
         text["documents"] = documents["train_documents"] + documents["validation_documents"]
-    if all(step.path.exists() for step in plan.tokens.values()):
-        train, validation = (TokenShards(plan.tokens[split].path) for split in ("train", "validation"))
+    if plan.train_tokens.path.exists() and plan.validation_tokens.path.exists():
+        train, validation = plan.train_tokens.shards, plan.validation_tokens.shards
         text |= {
             "train_tokens": len(train),
             "validation_tokens": len(validation),
@@ -190,7 +175,7 @@ def _warnings(plan: Plan, records: list[dict[str, Any]], asked: int | None) -> l
     if not records:
         return []
     warnings = []
-    tokens, available = records[-1]["tokens"], len(TokenShards(plan.tokens["train"].path))
+    tokens, available = records[-1]["tokens"], len(plan.train_tokens.shards)
     if tokens > 1.5 * available:
         warnings.append(f"trained for {tokens / available:.1f} epochs: more text would help more than more tokens")
     if asked is not None and abs(tokens - asked) > asked / 100:

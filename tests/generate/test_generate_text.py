@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from gemmule.generate.text import TextStream, continuation
-from gemmule.plan import making
+from gemmule.plan.steps import evaluation
 from gemmule.recipe import Evaluate
 from gemmule.teach.teachers import huggingface
 from gemmule.teach.teachers.huggingface import HuggingFaceTeacher
@@ -206,4 +206,4 @@ def test_a_sample_of_another_architecture_goes_on_from_its_prompt(monkeypatch):
     monkeypatch.setattr(llama, "encode", lambda text: named(llama, "▁the", "▁king"))
     monkeypatch.setattr(huggingface, "write_on", lambda *_, **__: named(llama, "▁the", "<0x41>", "<eos>"))
     teacher = HuggingFaceTeacher.__new__(HuggingFaceTeacher)
-    assert making._write_on(teacher, llama, Evaluate(), 0, "the king") == " theA"
+    assert evaluation._write_on(teacher, llama, Evaluate(), 0, "the king") == " theA"

@@ -11,7 +11,6 @@ from gemmule.model.config import Gemma2Config
 from gemmule.run import outlook
 from gemmule.run.outlook import Outlook
 from gemmule.run.runner import Family
-from gemmule.tokenize.shards import TokenShards
 
 
 def flops(width: int) -> float:
@@ -43,7 +42,7 @@ def test_it_is_said_once_a_step_was_made_and_follows_from_counted_flops(copy, cl
         clock[0] += 10.0
     first, second, _ = capsys.readouterr().err.split("\n")
     assert first == "[1/4] models/student/final"
-    tokens = len(TokenShards(plan.tokens["validation"].path))
+    tokens = len(plan.validation_tokens.shards)
     of_student = 2048 * (3 * flops(16) + flops(32))  # its live teacher beside it
     left = 2048 * 3 * flops(16) + 2 * tokens * (flops(16) + flops(32))  # each is measured beside the teacher
     seconds = round(90 * left / of_student)
@@ -60,7 +59,7 @@ def test_in_the_first_step_the_figure_follows_from_its_own_speed(copy, monkeypat
         monkeypatch.setattr("gemmule.base.progress.running_seconds", lambda: next(seconds))
         monkeypatch.setattr("gemmule.base.progress.PLAIN_EVERY", 0.0)
         Meter("control", 8).update(4)  # a minute in all
-    later = len(TokenShards(plan.tokens["validation"].path)) * (flops(16) + flops(32))
+    later = len(plan.validation_tokens.shards) * (flops(16) + flops(32))
     whole = round(30 + 60 * later / (2048 * 3 * flops(16)))
     assert f"0:30 left, {whole // 60}:{whole % 60:02} for the whole run" in capsys.readouterr().err
 

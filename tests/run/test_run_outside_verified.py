@@ -12,7 +12,9 @@ import pytest
 from gemmule.base import artifact
 from gemmule.base import hub as gemmule_hub
 from gemmule.base.errors import WorkError
-from gemmule.plan import loading, making, prerequisites
+from gemmule.plan import loading, prerequisites
+from gemmule.plan.steps.model import ModelStep
+from gemmule.plan.steps.targets import TargetsStep
 
 RECIPE = """
 name = "moved"
@@ -123,7 +125,7 @@ def test_a_model_that_changed_in_its_place_is_refused(run, two, monkeypatch, cap
         raise WorkError("stopped before anything is loaded")
 
     with monkeypatch.context() as patch:
-        patch.setattr(making, "_targets" if model == "cached" else "_model", stop)
+        patch.setattr(TargetsStep if model == "cached" else ModelStep, "make", stop)
         assert run("train", "r.toml", "--model", model, "--out", out) == 1
     assert (out / "models" / key.replace(".", "/").replace("start_from", "start").replace("from", "source")).is_dir()
     change(two / "w1" / "A" / "model.safetensors")

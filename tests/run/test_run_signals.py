@@ -13,9 +13,13 @@ from pathlib import Path
 import pytest
 import strike
 
+from gemmule import tokenize
 from gemmule.base import artifact, locks, signals
-from gemmule.plan import making
+from gemmule.evaluate import figures
+from gemmule.model import weights
+from gemmule.refine import documents
 from gemmule.run import status
+from gemmule.tokenize import shards
 from gemmule.train import checkpoint, metrics
 
 STATUSES = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated"), signal.SIGHUP: (129, "hung up")}
@@ -48,13 +52,13 @@ def struck(monkeypatch, owner, name, *numbers):
 
 
 PLACES = {
-    "documents": (making, "write_documents"),
-    "tokenizer": (making.tokenize, "train"),
-    "tokens": (making, "write_shards"),
+    "documents": (documents, "write_documents"),
+    "tokenizer": (tokenize, "train"),
+    "tokens": (shards, "write_shards"),
     "training": (metrics.MetricsLog, "write"),
     "checkpoint": (checkpoint.Checkpoints, "save"),
-    "final": (making.weights, "save"),
-    "evaluation": (making, "measure"),
+    "final": (weights, "save"),
+    "evaluation": (figures, "measure"),
 }
 
 
@@ -115,7 +119,7 @@ def test_no_signal_cuts_the_last_word_short(monkeypatch, run, recipe, number):
         write(out, said)
 
     with monkeypatch.context() as patch:
-        struck(patch, making, "write_documents", signal.SIGTERM)
+        struck(patch, documents, "write_documents", signal.SIGTERM)
         patch.setattr(status, "_write", interrupted)
         assert run("refine", recipe, "--out", out) == 143
     assert status.read(out).state == "resume"
@@ -126,7 +130,7 @@ def test_no_signal_cuts_the_last_word_short(monkeypatch, run, recipe, number):
 def test_a_signal_that_a_library_swallows_is_not_lost(monkeypatch, run, recipe, capsys, number, error):
     """PyTorch takes an exception in its import of numpy for a numpy that is not there."""
     out = recipe.parent / "run"
-    written = making.write_documents
+    written = documents.write_documents
 
     def swallow(*arguments, **named):
         try:
@@ -136,7 +140,7 @@ def test_a_signal_that_a_library_swallows_is_not_lost(monkeypatch, run, recipe, 
                 raise error from None
         return written(*arguments, **named)
 
-    monkeypatch.setattr(making, "write_documents", swallow)
+    monkeypatch.setattr(documents, "write_documents", swallow)
     code, word = STATUSES[number]
     assert run("tokenize", recipe, "--out", out) == code
     assert not (out / "tokenizer").exists()
@@ -176,7 +180,7 @@ def test_a_terminal_that_is_closed_hangs_up_twice_at_once(monkeypatch, run, reci
 
 def test_nohup_goes_on_after_the_terminal_is_closed(monkeypatch, run, recipe):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    struck(monkeypatch, making, "write_documents", signal.SIGHUP)
+    struck(monkeypatch, documents, "write_documents", signal.SIGHUP)
     struck(monkeypatch, metrics.MetricsLog, "write", signal.SIGHUP)
     assert run("train", recipe, "--model", "control", "--out", recipe.parent / "run") == 0
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -185,7 +189,7 @@ def test_nohup_goes_on_after_the_terminal_is_closed(monkeypatch, run, recipe):
 @pytest.mark.parametrize(("wanted", "code"), [("0", 0), ("75", 75), ("", 143), ("-1", 143), ("1000", 143), ("²", 143)])
 def test_a_scheduler_chooses_the_status_of_sigterm(monkeypatch, run, recipe, wanted, code):
     monkeypatch.setenv("GEMMULE_TERM_STATUS", wanted)
-    struck(monkeypatch, making, "write_documents", signal.SIGTERM)
+    struck(monkeypatch, documents, "write_documents", signal.SIGTERM)
     assert run("refine", recipe, "--out", recipe.parent / "run") == code
 
 
@@ -271,7 +275,7 @@ def test_a_lost_connection_is_no_silent_end(monkeypatch, run, recipe, capsys):
     def lost(*arguments, **named):
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr(making, "write_documents", lost)
+    monkeypatch.setattr(documents, "write_documents", lost)
     out = recipe.parent / "run"
     assert run("refine", recipe, "--out", out) == 1
     assert f"{out}" in (said := capsys.readouterr().err)

@@ -1,0 +1,105 @@
+"""Where what a recipe names from outside lies, and what it is known by: the contents of its files, or its address.
+
+Hashes of files are kept in the run folder, so that a file that did not change is not read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gemmule.base import addresses, artifact
+from gemmule.base.errors import RequestError, WorkError
+from gemmule.base.progress import PatientMeter
+from gemmule.base.run_folder import FINGERPRINTS, RECIPE
+from gemmule.refine import sources
+
+WEIGHTS = ("config.json", "*.safetensors", "*.safetensors.index.json")  # the files of a model that it is known by
+
+
+class Origin(NamedTuple):
+    """Something from outside."""
+
+    place: Path | str  # its folder or GGUF file, which may be gone; or its hub id or address
+    identity: str
+
+
+class Origins:
+    """Finds what a recipe names. `base` is the recipe's folder, `out` the run's."""
+
+    def __init__(self, base: Path, out: Path, fingerprints: Mapping[str, Any]) -> None:
+        self.base, self.out = base, out
+        self.fingerprints = _read_fingerprints(out / FINGERPRINTS) | dict(fingerprints)
+
+    def locate(self, path: str) -> Path:
+        """Where a path of the recipe lies, which may be nothing, or a hub id's."""
+        return self.base / Path(path).expanduser()
+
+    def find(self, origin: str, key: str, patterns: Iterable[str] = WEIGHTS) -> Origin:
+        """Raises RequestError where there is nothing, or not what `key` is to name."""
+        if addresses.is_url(origin):
+            addresses.check_address(origin, key)
+            return Origin(origin, f"server: {origin}")
+        place = self.locate(origin)
+        if place.is_dir():
+            if not (files := model_files(place, patterns)):
+                raise RequestError(f"{key} = {origin!r}: {place} has no {' or '.join(patterns)}")
+            return Origin(place, self.digest(files))
+        if place.is_file():
+            with place.open("rb") as file:
+                if file.read(4) != b"GGUF":
+                    raise RequestError(f"{key} = {origin!r}: not a GGUF file; name a folder, a GGUF file or a hub id")
+            return Origin(place, self.digest(model_files(place)))
+        if (recorded := self._recorded(key, place)) is not None:  # gone since, which matters once it is loaded again
+            return Origin(place, recorded)
+        if origin.count("/") != 1 or origin.startswith((".", "/", "~")):
+            raise RequestError(f"{key} = {origin!r}: no such folder or file (looked in {self.base})")
+        return Origin(origin, f"hub: {origin}")
+
+    def _recorded(self, key: str, place: Path) -> str | None:
+        """What identified the files that this run began with, if it is `place` where they were."""
+        kind, _, name = key.removesuffix(".from").removesuffix(".start_from").partition(".")
+        made = self.out / kind / name / ("start" if key.endswith(".start_from") else "source" if name else "")
+        try:
+            began = tomllib.loads((self.out / RECIPE).read_text(encoding="utf-8"))
+            named = [section.get("from") for section in (began["tokenizer"], *began["models"].values())]
+            return str(artifact.read(made).settings[key]) if str(place) in named else None
+        except (OSError, ValueError, KeyError, AttributeError, WorkError):
+            return None
+
+    def digest(self, files: Sequence[sources.SourceFile]) -> str:
+        return digest(files, self.fingerprints)
+
+
+def digest(files: Sequence[sources.SourceFile], known: dict[str, Any]) -> str:
+    """Identifies files by their contents, whatever their names: "42 files, 5212345 bytes, sha256 0123...".
+
+    `known`: fingerprints by path, looked into and added to, so that a file that did not change is not read again.
+    """
+    whole, size = hashlib.sha256(), 0
+    with PatientMeter("hashing files", sum(file.path.stat().st_size for file in files if file.path.exists())) as meter:
+        for file in files:
+            key = sources.printable(file.path.resolve())
+            fingerprint = known[key] = sources.fingerprint(file, known.get(key), meter.beyond(size))
+            whole.update(fingerprint["sha256"].encode())
+            size += fingerprint["size"]
+    return f"{len(files)} file{'' if len(files) == 1 else 's'}, {size} bytes, sha256 {whole.hexdigest()[:16]}"
+
+
+def model_files(place: Path, patterns: Iterable[str] = WEIGHTS) -> list[sources.SourceFile]:
+    """The files that an outside model is known by: those in its folder, or itself, where it is a GGUF file."""
+    paths = sorted(path for pattern in patterns for path in place.glob(pattern)) if place.is_dir() else [place]
+    return [sources.SourceFile(path, str(path)) for path in paths]
+
+
+def _read_fingerprints(path: Path) -> dict[str, Any]:
+    """Hashes of large files, kept so that they are not read again; worth nothing if damaged."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}

@@ -1,0 +1,261 @@
+"""A model that the recipe trains: from random weights or another's, on text alone or with teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+from gemmule.base import ranks
+from gemmule.base.artifact import Settings
+from gemmule.base.errors import RequestError
+from gemmule.base.progress import human, say
+from gemmule.model.config import Gemma2Config, check_cut, describe_cut
+from gemmule.plan.steps import Step
+from gemmule.plan.steps.outside import OutsideStep
+from gemmule.plan.steps.tokenizer import TokenizerStep
+from gemmule.plan.steps.tokens import TokensStep, of_windows
+from gemmule.recipe import Architecture, Model, Train, identity, join_names
+from gemmule.teach.roles import roles
+from gemmule.train import pace
+
+if TYPE_CHECKING:
+    import torch
+
+    from gemmule.plan.steps.targets import TargetsStep
+    from gemmule.teach.teachers.alm import ByteAligned
+    from gemmule.teach.teachers.teachers import Teacher
+    from gemmule.tokenize import Tokenizer
+    from gemmule.train.job import Job
+
+
+@dataclass(eq=False, kw_only=True)
+class ModelStep(Step):
+    kind: ClassVar[str] = "model"
+    computes: ClassVar[bool] = True
+    name: str
+    model: Model  # as the recipe has it
+    train: Train
+    tokenizer: TokenizerStep
+    text: TokensStep  # to train on
+    validation: TokensStep
+    start: AnyModel | None  # whose weights it starts with, whole or cut
+    teachers: Mapping[AnyModel, float]  # with the weights of their probabilities
+    targets: TargetsStep | None  # of these teachers, stored; None: they run beside it
+
+    @cached_property
+    def settings(self) -> Settings:
+        key = f"models.{self.name}"
+        taught = identity(self.model, key, "taught") if self.teachers else {}
+        return of_windows(self.recipe) | identity(self.model, key) | taught
+
+    @cached_property
+    def inputs(self) -> Mapping[str, Step]:
+        inputs: dict[str, Step] = {"tokens": self.text, "validation": self.validation, "tokenizer": self.tokenizer}
+        if self.start is not None:
+            inputs["start_from"] = self.start
+        return inputs | (by_role(self.teachers) if self.targets is None else {"targets": self.targets})
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Of an interrupted training: what it left, oldest first."""
+        return pace.found(self.path.parent / "checkpoints")
+
+    @property
+    def begun(self) -> Path | None:
+        return next(reversed(self.checkpoints), None)
+
+    def belongs_to(self, models: Collection[str]) -> bool:
+        return self.name in models
+
+    # --- what it takes -------------------------------------------------------------------------------------------
+
+    @property
+    def steps(self) -> int:
+        return self.train.steps(self.recipe.data.sequence_length)
+
+    @property
+    def windows_per_batch(self) -> int:
+        return self.train.windows_per_batch(self.recipe.data.sequence_length)
+
+    @property
+    def windows_per_micro_batch(self) -> int:
+        return self.train.windows_per_micro_batch(self.recipe.data.sequence_length)
+
+    @property
+    def tokens_per_micro_batch(self) -> int:
+        return self.windows_per_micro_batch * self.recipe.data.sequence_length
+
+    @property
+    def tokens(self) -> int:
+        """That it reads: padding and what is masked out among them."""
+        return self.steps * self.windows_per_batch * self.recipe.data.sequence_length
+
+    @property
+    def live_teachers(self) -> Mapping[AnyModel, float]:
+        """Those that run beside it."""
+        return self.teachers if self.targets is None else {}
+
+    @property
+    def read_by(self) -> Mapping[str, int]:
+        return {self.name: 3 * self.tokens} | {teacher.name: self.tokens for teacher in self.live_teachers}
+
+    @property
+    def share_done(self) -> float:
+        there = self.checkpoints
+        return min(1.0, pace.step_of(there[-1]) / self.steps) if there else 0.0
+
+    # --- its shape -----------------------------------------------------------------------------------------------
+
+    def known_config(self, key: str) -> Gemma2Config | None:
+        """Its shape before it is made, asked for by `key`; None while what it starts from is no folder here."""
+        if self.model.architecture is not None:
+            return gemma2_config(self.model.architecture, 1, 1)  # all models of a run share a vocabulary
+        return self.start.known_config(key) if self.start is not None else None
+
+    def check(self) -> None:
+        """Raises RequestError where it can't be cut from what it starts from, as far as that is known."""
+        key, wanted = f"models.{self.name}.start_from", self.model.architecture
+        if self.start is None or (source := self.start.known_config(key)) is None or wanted is None:
+            return
+        try:
+            check_cut(source, gemma2_config(wanted, source.vocabulary_size, source.context_length))
+        except RequestError as error:
+            raise RequestError(f"{key} = {self.model.start_from!r}: architecture.{error}") from None
+
+    def _config(self, tokenizer: Tokenizer, start_rows: torch.Tensor | None) -> Gemma2Config:
+        """The shape to train. Raises RequestError if it can't be cut from the weights that it is to start from."""
+        from gemmule.model import weights
+
+        shape = self.model.architecture
+        start = weights.read_config(self.start.folder()) if self.start is not None else None
+        if start is not None and start_rows is not None:
+            start = replace(start, vocabulary_size=len(start_rows))
+        if shape is not None:
+            length = start.context_length if start else self.recipe.data.sequence_length
+            config = gemma2_config(shape, tokenizer.vocabulary_size, length)
+        else:
+            assert start is not None  # the recipe has one of the two
+            config = start
+        if start is not None:
+            try:
+                check_cut(start, config)
+            except RequestError as error:
+                raise RequestError(f"models.{self.name}.start_from: {error}") from None
+        if config.vocabulary_size < tokenizer.vocabulary_size:
+            raise RequestError(
+                f"models.{self.name}: its embedding has {config.vocabulary_size} rows and the tokenizer "
+                f"{tokenizer.vocabulary_size} tokens"
+            )
+        return config
+
+    def describe_cut(self, config: Gemma2Config | None = None) -> str:
+        """What it kept of the one that it starts from, in words; empty where that is all, or it starts from none.
+
+        `config` is its shape, while it is not made.
+        """
+        if self.start is None:
+            return ""
+        from gemmule.model import weights
+
+        return describe_cut(weights.read_config(self.start.folder()), config or weights.read_config(self.path))
+
+    # --- its making ----------------------------------------------------------------------------------------------
+
+    def make(self) -> None:
+        from gemmule import tokenize
+        from gemmule.convert.card import model_card
+        from gemmule.model import weights
+        from gemmule.train.loop import train
+
+        job, tokenizer = self.job(), self.tokenizer.load()
+        taught = f", learning from {join_names(self.model.teachers)}" if self.teachers else ""
+        cut = self.describe_cut(job.config)
+        started = f", cut from {self.model.start_from} ({cut})" if cut else ""
+        size, batch = human(job.config.parameters), human(job.tokens // job.steps)
+        say(f"{self.name}: {size} parameters, {job.steps} steps of {batch} tokens{taught}{started}")
+        if budget := job.describe_budget():
+            say(f"{self.name}: {budget}")
+        with ranks.together(str(self.path)):
+            trained = train(job)
+        with self.publish() as folder:
+            weights.save(trained, folder, tokenizer.control_ids)
+            tokenize.save(tokenizer, folder)
+            card = model_card(self.name, job.config, self.settings, self.artifacts, cut)
+            (folder / "README.md").write_text(card, encoding="utf-8")
+
+    def take_part(self) -> None:
+        """What another process than the first does while that one makes it: its share of the training."""
+        from gemmule.train.loop import train
+
+        train(self.job())
+
+    def job(self) -> Job:
+        """What its training needs. Its inputs are there."""
+        from gemmule.teach.teachers.vocabulary import read_teacher_ids
+        from gemmule.train.job import Job
+
+        tokenizer, skip_damaged = self.tokenizer.load(), self.recipe.data.damaged == "skip"
+        # of the table of the model that it starts from: the rows of this run's tokens; None where that is all
+        start_rows = read_teacher_ids(self.start.path) if self.start is not None else None
+        return Job(
+            name=self.name,
+            folder=self.path.parent,
+            config=self._config(tokenizer, start_rows),
+            train=self.train,
+            distill=self.model.distill,
+            machine=self.recipe.machine,
+            seed=self.recipe.seed,
+            windows=self.text.windows(skip_damaged),
+            validation=self.validation.windows(skip_damaged),
+            settings=self.settings,
+            inputs=self.artifacts,
+            teacher=self._teacher(),
+            targets=self.targets.path if self.targets is not None else None,
+            start_from=self.start.weights() if self.start is not None else None,
+            start_rows=start_rows,
+            decode=tokenizer.decode,
+        )
+
+    def _teacher(self) -> Callable[[torch.device], Teacher | ByteAligned] | None:
+        """Loads the teachers that run beside it."""
+        from gemmule.plan.loading import load_aligned, load_tried_teachers
+
+        if not self.live_teachers:
+            return None
+        load = load_aligned if self.model.distill.loss == "alm" else load_tried_teachers
+        return partial(load, self.live_teachers, self.text)
+
+    # --- once it is made -----------------------------------------------------------------------------------------
+
+    def folder(self) -> Path:
+        """Where its weights lie."""
+        return self.path
+
+    def weights(self) -> Path:
+        """`folder`, to be loaded from."""
+        return self.path
+
+    def load(self, device: torch.device) -> Teacher:
+        """The model, to be asked what it expects."""
+        from gemmule.teach.teachers.teachers import load_teacher
+
+        return load_teacher(self.path, device)
+
+
+AnyModel: TypeAlias = OutsideStep | ModelStep
+
+
+def by_role(teachers: Mapping[AnyModel, float]) -> dict[str, Step]:
+    """The teachers among a step's inputs: one, or the members of an ensemble."""
+    return dict(zip(roles(teacher.name for teacher in teachers), teachers, strict=True))
+
+
+def gemma2_config(shape: Architecture, vocabulary_size: int, context_length: int) -> Gemma2Config:
+    """A recipe's architecture as the model's configuration; a cap of 0 is none."""
+    values = shape.model_dump()
+    for cap in ("attention_cap", "final_cap"):
+        values[cap] = values[cap] or None
+    return Gemma2Config(**values, vocabulary_size=vocabulary_size, context_length=context_length)

@@ -1,0 +1,99 @@
+"""Each key of the recipe is part of the identity exactly as it declares: another value changes the settings, or not."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pytest
+from pydantic import BaseModel
+
+from gemmule.recipe import identity, parse
+from gemmule.recipe.identity import NEVER, declared, omitted_at
+from gemmule.recipe.schema import (
+    Section,
+)
+
+MODEL = {
+    "architecture": {"layers": 2, "width": 16},
+    "train": {"tokens": 1000},
+    "distill": {"targets": {"kind": "top-k", "k": 5}},
+    "learn_from": "teacher",
+}
+RECIPE = parse(
+    {
+        "name": "r",
+        "data": {"sources": ["x.txt"]},
+        "tokenizer": {"vocabulary_size": 300},
+        "models": {"teacher": {key: MODEL[key] for key in ("architecture", "train")}, "student": MODEL},
+    }
+)
+STUDENT = RECIPE.models["student"]
+SECTIONS: dict[type[Section], Section] = {
+    type(section): section
+    for section in (
+        RECIPE, RECIPE.data, RECIPE.tokenizer, RECIPE.evaluate, STUDENT, STUDENT.architecture, STUDENT.train,
+        STUDENT.distill, STUDENT.distill.targets,
+    )
+}  # fmt: skip
+OF = ("section", "windows", "taught")
+KEYS = [(section, name) for section in SECTIONS for name in section.model_fields]
+
+
+def other(value: Any) -> Any:
+    """Another value of the kind; the schema's ranges do not matter here."""
+    match value:
+        case None:
+            return 7
+        case bool():
+            return not value
+        case int() | float():
+            return value + 1
+        case str():
+            return value + "x"
+        case list():
+            return [*value, "x"]
+        case dict():
+            return value | {"x": 1}
+    raise AssertionError(value)
+
+
+def test_these_are_all_sections():
+    """But [machine], of which nothing is part of an identity."""
+    assert {section.__name__ for section in Section.__subclasses__()} == {s.__name__ for s in SECTIONS} | {"Machine"}
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")
+@pytest.mark.parametrize(("kind", "name"), KEYS)
+def test_a_key_changes_what_it_says(kind, name):
+    section, said = SECTIONS[kind], declared(kind.model_fields[name])
+    value = getattr(section, name)
+    if isinstance(value, Section) or name == "models":
+        return  # each by itself
+    changed = section.model_copy(update={name: other(value)})
+    differing = {of for of in OF if identity(section, "s", of) != identity(changed, "s", of)}
+    assert differing == ({said.of} if said.of in OF else set())
+    if said.omits:
+        key = f"s.{kind.model_fields[name].alias or name}"
+        at_omitted = section.model_copy(update={name: said.omitted})
+        assert key in identity(changed, "s", said.of)
+        assert key not in identity(at_omitted, "s", said.of)
+
+
+def test_sections_within_follow_their_own_keys():
+    settings = identity(STUDENT, "models.student")
+    assert settings["models.student.architecture.layers"] == 2
+    assert "models.student.train.keep_last" not in settings
+    assert "models.student.train.optimizer" not in settings
+    assert not any(".distill." in key for key in settings)
+    taught = identity(STUDENT, "models.student", "taught")
+    assert taught["models.student.distill.targets.k"] == 5
+    assert "models.student.distill.token_weights" not in taught
+
+
+def test_a_declared_value_is_fixed_and_not_the_default():
+    class Changed(BaseModel):
+        optimizer: Annotated[str, omitted_at("adamw")] = "muon"  # as of a later version
+        other: Annotated[int, NEVER] = 1
+
+    assert identity(Changed(), "train") == {"train.optimizer": "muon"}
+    assert identity(Changed(optimizer="adamw", other=2), "train") == {}
