@@ -25,7 +25,8 @@ from gemmule.evaluate.figures import measure
 from gemmule.losses.head import token_losses
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
-from gemmule.teach.teachers.teachers import Gemma2Teacher, probabilities
+from gemmule.teach.teachers.gemma2 import Gemma2Teacher
+from gemmule.teach.teachers.teacher import probabilities
 from gemmule.tokenize.windows import Windows
 
 RECIPE = """

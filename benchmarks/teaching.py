@@ -43,7 +43,7 @@ def main() -> None:
     wishes = parser.parse_args()
 
     teacher = huggingface.load(wishes.teacher, torch.device("cpu"))
-    flops = huggingface.sizes(teacher, LENGTH)["flops_per_token"]
+    flops = teacher.sizes(LENGTH).flops_per_token
     with tempfile.TemporaryDirectory() as folder:
         windows = read_windows(wishes.tokenizer or wishes.teacher, Path(folder), wishes.windows)
         parts = Parts(Path(folder) / "parts", windows, {})

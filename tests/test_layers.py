@@ -12,7 +12,7 @@ import gemmule
 
 ROOT = Path(gemmule.__file__).parent
 ORDER = (
-    "base", "recipe", "losses", "model", "refine", "tokenize", "convert", "teach", "generate", "train", "evaluate",
+    "base", "recipe", "losses", "model", "refine", "tokenize", "convert", "generate", "teach", "train", "evaluate",
     "report", "plan", "estimate", "init", "run", "studies", "cli",
 )  # fmt: skip
 HEAVY = {"torch", "transformers"}

@@ -27,7 +27,7 @@ from gemmule.model.config import Gemma2Config
 from gemmule.model.fast import compiling
 from gemmule.model.fast.attention import flex
 from gemmule.model.transformer import Gemma2
-from gemmule.teach.teachers.teachers import Gemma2Teacher
+from gemmule.teach.teachers.gemma2 import Gemma2Teacher
 from gemmule.tokenize.windows import Batch, Windows
 
 SCRIPT = Path(__file__).parents[1] / "gpu.py"

@@ -17,7 +17,7 @@ from gemmule.model.config import Gemma2Config
 from gemmule.model.fast import compiling
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Distill, Train
-from gemmule.teach.teachers.teachers import Gemma2Teacher
+from gemmule.teach.teachers.gemma2 import Gemma2Teacher
 from gemmule.tokenize.windows import Batch
 from gemmule.train import parallel
 from gemmule.train.memory import lower_precision

@@ -19,7 +19,7 @@ from torch import Tensor
 from gemmule.losses.targets import DenseTeacher
 from gemmule.teach.targets import parts, sampling
 from gemmule.teach.targets.expectations import LOGITS_AT_ONCE, expect
-from gemmule.teach.teachers.teachers import Gemma2Teacher
+from gemmule.teach.teachers.gemma2 import Gemma2Teacher
 from gemmule.tokenize.windows import Windows
 from gpu_sections.bench import Bench, Values, random_windows
 

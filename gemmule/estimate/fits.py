@@ -22,13 +22,13 @@ from gemmule.base.units import plain, size
 from gemmule.estimate import memory, shapes
 from gemmule.estimate.machine import free_disk, total_memory
 from gemmule.estimate.memory import Memory
-from gemmule.estimate.shapes import Shape
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.targets import TargetsStep
 from gemmule.recipe import SMALLEST_VOCABULARY
+from gemmule.teach.teachers.shape import Shape
 
 PROCESS = 400 * 10**6  # bytes: Python and PyTorch
 DRIVERS = "/dev/nvidiactl", "/dev/kfd", "/dev/dxg"  # one of which a GPU has on Linux: CUDA's, ROCm's, WSL's

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from gemmule.base.device import choose_device
 from gemmule.estimate import memory
 from gemmule.estimate.machine import BANDWIDTH, OF_PRODUCT, Measured, resident
-from gemmule.estimate.shapes import Shape
 from gemmule.losses.alm import Chunks
 from gemmule.losses.head import token_losses
 from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
@@ -31,6 +30,7 @@ from gemmule.model.transformer import Gemma2
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps.model import ModelStep
 from gemmule.recipe import Model, Train
+from gemmule.teach.teachers.shape import Shape
 from gemmule.tokenize.windows import Batch
 from gemmule.train.memory import lower_precision, recompute_activations
 from gemmule.train.objective import accumulate

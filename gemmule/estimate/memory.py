@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from gemmule.estimate.shapes import Shape
 from gemmule.model.config import Gemma2Config
 from gemmule.recipe import Train
+from gemmule.teach.teachers.shape import Shape
 from gemmule.train import pace
 from gemmule.train.optimizers import rule_of
 from gemmule.train.schedule import VALIDATIONS

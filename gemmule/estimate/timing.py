@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from gemmule.estimate import memory
 from gemmule.estimate.machine import BANDWIDTH, OF_PRODUCT, Measured
-from gemmule.estimate.shapes import Shape
 from gemmule.estimate.text import Text
 from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.targets import TargetsStep
+from gemmule.teach.teachers.shape import Shape
 from gemmule.train.schedule import VALIDATIONS, validation_windows
 
 START_UP = 8.0  # seconds: Python, PyTorch and TensorBoard imported; the report written

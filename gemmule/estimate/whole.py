@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from gemmule.estimate import fits, memory, shapes, text, timing
 from gemmule.estimate.machine import Measured, free_disk, free_memory
 from gemmule.estimate.memory import Memory
-from gemmule.estimate.shapes import Shape
 from gemmule.estimate.text import Text
 from gemmule.estimate.timing import Teaching, Training
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.targets import TargetsStep
 from gemmule.recipe import join_names
+from gemmule.teach.teachers.shape import Shape
 
 OTHER_FILES = 2 * 10**6  # bytes: a run's report, recipe, summary
 RECORDS = 700  # bytes a step: in metrics.jsonl and for TensorBoard

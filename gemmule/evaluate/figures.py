@@ -20,7 +20,7 @@ from gemmule.base.errors import RequestError
 from gemmule.base.progress import Meter
 from gemmule.evaluate.agreement import Agreement
 from gemmule.evaluate.looking import Looking
-from gemmule.teach.teachers.teachers import Teacher
+from gemmule.teach.teachers.teacher import Teacher
 from gemmule.tokenize.windows import Windows
 
 BINS = 15

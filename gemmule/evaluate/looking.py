@@ -18,7 +18,7 @@ from gemmule.losses.fused_head import BLOCK, CHUNK, CHUNK_ELSEWHERE
 from gemmule.losses.head import token_losses
 from gemmule.losses.logits import log_mixture, raw_logits
 from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
-from gemmule.teach.teachers.teachers import Expected
+from gemmule.teach.teachers.teacher import Expected
 
 PIECE = 256  # logits among which the largest is looked for one by one
 LEAST = -1e30  # a logit of -inf, of a token that a teacher rules out: 0 * -inf is no number

@@ -28,7 +28,7 @@ from gemmule.init.writing import OutsideTeacher, header, write
 from gemmule.plan.plan import Plan
 from gemmule.refine.files import as_text
 from gemmule.refine.sources import is_bundled
-from gemmule.teach.teachers import outside
+from gemmule.teach.teachers import kinds
 from gemmule.tokenize.training import VocabularyTooLarge
 
 MINUTES = 12.0  # of a run on this machine
@@ -67,8 +67,8 @@ def fit_recipe(
         check_size(size)
     if teacher is not None:
         addresses.refuse_secrets(teacher, "--teacher")
-        if outside.is_url(teacher):
-            addresses.check_address(teacher, "--teacher")
+        if (kind := kinds.kind_of(teacher)) is not None:
+            kind.identify(teacher, "--teacher")
     base = file.absolute().parent
     sources = [_relative(text, base) for text in texts]
     found = look(sources, base, field)
@@ -185,37 +185,24 @@ def _wrapped(text: str, width: int = 110) -> list[str]:
 
 def _teacher(origin: str, base: Path, found: Found) -> tuple[OutsideTeacher, int]:
     """A teacher from outside as the recipe names it, and about how many tokens its students have."""
-    if outside.is_url(origin):
-        return _server(origin)
     place = Path(origin).expanduser()
-    longest = None
-    if place.is_dir():
-        outside.check_folder(place, 2)
-        longest = outside.longest_window(place)
-    elif not place.is_file() and origin.count("/") != 1:
+    source = place if place.exists() else origin
+    kind = kinds.kind_of(source)
+    if kind is None and not place.exists() and origin.count("/") != 1:
         raise RequestError(f"--teacher {origin}: no such folder or file, and no hub id (owner/name) or address either")
-    vocabulary = read_tokenizer(place if place.exists() else origin).vocabulary_size
-    prune = vocabulary > LARGE
-    kept = min(vocabulary, round(8 * found.bytes**0.5)) if prune else vocabulary
-    return OutsideTeacher(
-        _relative(origin, base) if place.exists() else origin, "teacher", prune, longest=longest
-    ), kept
-
-
-def _server(url: str) -> tuple[OutsideTeacher, int]:
-    """A served teacher: its tokenizer is that of the folder or hub id by which the server calls its model."""
-    import torch
-
-    from gemmule.teach.teachers.served import TOP_K, ServedTeacher
-
-    name = ServedTeacher(url, 2**31, torch.device("cpu"), patience=5.0).name
+    known = kind.introduce(source) if kind is not None else kinds.Introduction(source)
     try:
-        vocabulary = read_tokenizer(name).vocabulary_size
+        vocabulary = read_tokenizer(known.tokenizer).vocabulary_size
     except (RequestError, WorkError) as error:
+        if known.model is None:
+            raise
         raise RequestError(
-            f"--teacher {url}: it serves {name!r}, whose tokenizer could not be loaded: {error}"
+            f"--teacher {origin}: it serves {known.model!r}, whose tokenizer could not be loaded: {error}"
         ) from None
-    return OutsideTeacher(url, name, prune=False, top_k=TOP_K), vocabulary
+    prune = vocabulary > LARGE and known.top_k is None
+    kept = min(vocabulary, round(8 * found.bytes**0.5)) if prune else vocabulary
+    named = _relative(origin, base) if place.exists() else origin
+    return OutsideTeacher(named, known.model or "teacher", prune, known.top_k, known.longest), kept
 
 
 def _relative(text: str, base: Path) -> str:

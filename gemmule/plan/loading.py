@@ -14,17 +14,14 @@ import torch
 
 from gemmule.base.errors import RequestError, WorkError
 from gemmule.base.progress import say
-from gemmule.convert.folder import find_source
-from gemmule.model import weights
 from gemmule.plan.origins import digest, model_files
 from gemmule.plan.steps.model import AnyModel
 from gemmule.plan.steps.outside import OutsideStep
 from gemmule.plan.steps.tokens import TokensStep
-from gemmule.teach.teachers import huggingface
 from gemmule.teach.teachers.alm import ByteAligned
 from gemmule.teach.teachers.by_bytes import ByBytes
-from gemmule.teach.teachers.served import ServedTeacher
-from gemmule.teach.teachers.teachers import Ensemble, Teacher, load_teacher
+from gemmule.teach.teachers.kinds import IMPORTED, Source, named, place_of
+from gemmule.teach.teachers.teacher import Ensemble, LiveTeacher, Teacher
 from gemmule.teach.teachers.trial import try_out
 from gemmule.teach.teachers.vocabulary import restrict
 from gemmule.tokenize.tokenizer import load_tokenizer
@@ -34,18 +31,18 @@ _verified: dict[str, Any] = {}  # fingerprints of outside models' files that thi
 LOOKED_AT = 1_000_000  # tokens of the text, in the seed's order, to see which tokens stand for which
 
 
-def folder_of(step: OutsideStep) -> Path:
-    """The folder with a Gemma 2's weights: the outside one, or what was imported; not verified."""
-    imported = step.path / "model"
-    return imported if imported.is_dir() else weights.find_folder(step.origin.place)
+def place_of_weights(step: OutsideStep) -> Source:
+    """Where a model from outside lies, or what was imported of it; not verified."""
+    imported = step.path / IMPORTED
+    return imported if imported.is_dir() else place_of(step.origin.place)
 
 
-def weights_of(step: OutsideStep) -> Path:
-    """`folder_of`, to be loaded from. Raises RequestError for one that is not what the run recorded."""
-    folder = folder_of(step)
-    if folder != step.path / "model":
-        _verify(step, folder)
-    return folder
+def verified(step: OutsideStep) -> Source:
+    """`place_of_weights`, to be loaded from. Raises RequestError for one that is not what the run recorded."""
+    place = place_of_weights(step)
+    if isinstance(place, Path) and place != step.path / IMPORTED:
+        _verify(step, place)
+    return place
 
 
 def _verify(step: OutsideStep, place: Path) -> None:
@@ -54,44 +51,28 @@ def _verify(step: OutsideStep, place: Path) -> None:
     The plan's own look at them goes by size and time, and may have been hours ago.
     """
     record = step.record()
-    recorded = record.get("files") if isinstance(step.origin.place, str) else step.origin.identity
-    found = digest(model_files(place), _verified)
+    recorded = record.files if isinstance(step.origin.place, str) else step.origin.identity
+    found = digest(model_files(place, named(record.kind).files), _verified)
     if recorded not in (None, found):
         raise RequestError(
-            f"{step.key}: {place} holds another model ({found}) than this run was begun with: {record['source']} "
+            f"{step.key}: {place} holds another model ({found}) than this run was begun with: {record.source} "
             f"({recorded}). Put that back, or run elsewhere with --out"
         )
 
 
 def load_outside(step: OutsideStep, device: torch.device) -> Teacher:
     """A model from outside, to be asked what it expects."""
-    teacher = _in_its_own_tokens(step, device)
+    record, read = step.record(), step.tokenizer_folder
+    kind, place = named(record.kind), verified(step)
+    whole = kind.load(place, device, record=record, key=step.key, section=step.model, tokenizer=read)
+    teacher = restrict(whole, step.path)
     if step.answers_by_bytes:
-        by_bytes = ByBytes(teacher, load_tokenizer(step.path / "tokenizer"), step.tokenizer.load())
+        by_bytes = ByBytes(teacher, load_tokenizer(read), step.tokenizer.load())
         windows = step.text.windows()
         looked_at = range(min(len(windows), LOOKED_AT // windows.sequence_length))
         by_bytes.look_at(windows.batch(number, 1).inputs[0].tolist() for number in looked_at)
         return by_bytes
     return teacher
-
-
-def _in_its_own_tokens(step: OutsideStep, device: torch.device) -> Teacher:
-    record, origin = step.record(), step.origin.place
-    if record["kind"] == "gemma2":
-        return restrict(load_teacher(weights_of(step), device), step.path)
-    if record["kind"] == "served":
-        own = step.path / "tokenizer"
-        tokenizer = load_tokenizer(own) if own.is_dir() else step.tokenizer.load()
-        served = ServedTeacher(str(origin), tokenizer.vocabulary_size, device, step.model.top_k)
-        if served.name != record.get("model", served.name):
-            raise RequestError(
-                f"{step.key} = {str(origin)!r}: serves {served.name!r} now, and served "
-                f"{record['model']!r} when this run was begun"
-            )
-        return restrict(served, step.path)
-    place = origin if isinstance(origin, Path) else find_source(origin)
-    _verify(step, place)
-    return restrict(huggingface.load(place, device), step.path)
 
 
 def load_teachers(teachers: Mapping[AnyModel, float], device: torch.device) -> Teacher:
@@ -103,8 +84,7 @@ def load_teachers(teachers: Mapping[AnyModel, float], device: torch.device) -> T
 def load_tried_teachers(teachers: Mapping[AnyModel, float], text: TokensStep, device: torch.device) -> Teacher:
     """`load_teachers`, those from outside tried on the text that they are to teach."""
     loaded = load_teachers(teachers, device)
-    members = [member for _, member in loaded.members] if isinstance(loaded, Ensemble) else [loaded]
-    for teacher, member in zip(teachers, members, strict=True):
+    for teacher, (_, member) in zip(teachers, loaded.members, strict=True):
         _try_out(teacher, member, text)
     return loaded
 
@@ -113,12 +93,12 @@ def load_aligned(teachers: Mapping[AnyModel, float], text: TokensStep, device: t
     """The teacher of a model that learns by alm, which has a tokenizer of its own; tried on the text."""
     (teacher,) = teachers
     loaded = load_teachers(teachers, device)
-    aligned = ByteAligned(loaded, load_tokenizer(teacher.path / "tokenizer"), text.tokenizer.load())
+    aligned = ByteAligned(loaded, load_tokenizer(teacher.tokenizer_folder), text.tokenizer.load())
     _try_out(teacher, aligned, text)
     return aligned
 
 
-def _try_out(step: AnyModel, teacher: Teacher | ByteAligned, text: TokensStep) -> None:
+def _try_out(step: AnyModel, teacher: LiveTeacher, text: TokensStep) -> None:
     """Raises WorkError for an outside teacher that predicts a text worse than its tokens' frequencies do.
 
     Once a process for each text.

@@ -12,20 +12,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gemmule.base import addresses, artifact
+from gemmule.base import artifact
 from gemmule.base.errors import RequestError, WorkError
 from gemmule.base.progress import PatientMeter
 from gemmule.base.run_folder import FINGERPRINTS, RECIPE
 from gemmule.refine import sources
-
-WEIGHTS = ("config.json", "*.safetensors", "*.safetensors.index.json")  # the files of a model that it is known by
+from gemmule.teach.teachers.kinds import WEIGHTS, Kind, kind_of
 
 
 class Origin(NamedTuple):
     """Something from outside."""
 
-    place: Path | str  # its folder or GGUF file, which may be gone; or its hub id or address
+    place: Path | str  # its folder or file, which may be gone; or its hub id or address
     identity: str
+    kind: Kind | None  # of a model; None while that can't be told
 
 
 class Origins:
@@ -39,26 +39,35 @@ class Origins:
         """Where a path of the recipe lies, which may be nothing, or a hub id's."""
         return self.base / Path(path).expanduser()
 
-    def find(self, origin: str, key: str, patterns: Iterable[str] = WEIGHTS) -> Origin:
-        """Raises RequestError where there is nothing, or not what `key` is to name."""
-        if addresses.is_url(origin):
-            addresses.check_address(origin, key)
-            return Origin(origin, f"server: {origin}")
-        place = self.locate(origin)
+    def kind(self, origin: str) -> Kind | None:
+        """Of a model; None while that can't be told: of the hub, or of what is not there or can't be read."""
+        try:
+            return kind_of(origin) or kind_of(self.locate(origin))
+        except RequestError:
+            return None
+
+    def find(self, origin: str, key: str, patterns: Iterable[str] | None = None) -> Origin:
+        """By its files of these patterns, or those that a model of its kind is known by.
+
+        Raises RequestError where there is nothing, or not what `key` is to name.
+        """
+        if (kind := kind_of(origin)) is not None:  # by its address
+            return Origin(origin, kind.identify(origin, key), kind)
+        kind, place = self.kind(origin), self.locate(origin)
         if place.is_dir():
+            patterns = patterns or (WEIGHTS if kind is None else kind.files)
             if not (files := model_files(place, patterns)):
                 raise RequestError(f"{key} = {origin!r}: {place} has no {' or '.join(patterns)}")
-            return Origin(place, self.digest(files))
+            return Origin(place, self.digest(files), kind)
         if place.is_file():
-            with place.open("rb") as file:
-                if file.read(4) != b"GGUF":
-                    raise RequestError(f"{key} = {origin!r}: not a GGUF file; name a folder, a GGUF file or a hub id")
-            return Origin(place, self.digest(model_files(place)))
+            if kind is None:
+                raise RequestError(f"{key} = {origin!r}: not a GGUF file; name a folder, a GGUF file or a hub id")
+            return Origin(place, self.digest(model_files(place)), kind)
         if (recorded := self._recorded(key, place)) is not None:  # gone since, which matters once it is loaded again
-            return Origin(place, recorded)
+            return Origin(place, recorded, None)
         if origin.count("/") != 1 or origin.startswith((".", "/", "~")):
             raise RequestError(f"{key} = {origin!r}: no such folder or file (looked in {self.base})")
-        return Origin(origin, f"hub: {origin}")
+        return Origin(origin, f"hub: {origin}", None)
 
     def _recorded(self, key: str, place: Path) -> str | None:
         """What identified the files that this run began with, if it is `place` where they were."""

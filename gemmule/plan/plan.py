@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gemmule import recipe as recipes
-from gemmule.base import addresses, artifact
+from gemmule.base import artifact
 from gemmule.base.errors import RequestError
 from gemmule.base.run_folder import run_of
 from gemmule.plan.origins import Origin, Origins
@@ -27,6 +27,7 @@ from gemmule.plan.steps.tokens import TokensStep
 from gemmule.recipe import Recipe
 from gemmule.refine import sources
 from gemmule.refine.documents import Split
+from gemmule.teach.teachers import checks
 
 AnyStep = TypeVar("AnyStep", bound=Step)
 
@@ -45,6 +46,10 @@ class Plan:
         self.recipe: Recipe = recipes.parse(raw, str(origin), self._outside_shape)
         self.out = out if out is not None else run_of(origin) or Path("runs") / self.recipe.name
         self.origins = Origins(self.base, self.out, fingerprints or {})
+        froms = {name: model.from_ for name, model in self.recipe.models.items() if model.from_ is not None}
+        checks.check(
+            self.recipe, str(origin), {name: kind for name, at in froms.items() if (kind := self.origins.kind(at))}
+        )
         self.missing_text: RequestError | None = None  # where the text is gone, but the documents were made of it
         self.steps: list[Step] = []
         self._lay_out()
@@ -116,8 +121,11 @@ class Plan:
                 "name an outside model, a folder or a hub id"
             )
         origin = named if model is None or model.from_ is None else model.from_
-        if addresses.is_url(origin):
-            raise RequestError(f"tokenizer.from = {named!r}: a server provides no tokenizer; name a folder or hub id")
+        kind = self.origins.kind(origin)
+        if kind is not None and not kind.has_tokenizer:
+            raise RequestError(
+                f"tokenizer.from = {named!r}: {kind.noun} provides no tokenizer; name a folder or hub id"
+            )
         return self.origins.find(origin, "tokenizer.from", ("tokenizer.json",))
 
     def _tokens(self, split: Split) -> TokensStep:

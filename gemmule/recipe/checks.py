@@ -37,29 +37,17 @@ def check_names(recipe: Recipe, origin: str) -> None:
                 raise RequestError(f"{key}.learn_from = {teacher!r}: {hint}")
             if teacher == name:
                 raise RequestError(f"{key}.learn_from = {name!r}: a model can't learn from itself")
-            if recipe.models[teacher].is_served:
-                _check_served(recipe, model, teacher, key)
         if model.distill.targets is not None and len("+".join(model.teachers)) > LONGEST_NAME:
             raise RequestError(
                 f"{key}.learn_from: the teachers' names, joined, name the folder of their targets, and are longer "
                 f"than {LONGEST_NAME} characters: shorten them"
             )
-        if model.by_bytes:
-            _check_by_bytes(recipe, name, key)
+        if model.by_bytes and recipe.aligned_by_bytes(name):
+            raise RequestError(f'{key}.by_bytes: its students learn by loss = "alm", which does not need it')
         if model.start_from == name:
             raise RequestError(f"{key}.start_from = {name!r}: a model can't start from itself")
         if model.teachers and model.distill.loss == "alm":
             _check_aligned_by_bytes(recipe, model, key)
-
-
-def _check_by_bytes(recipe: Recipe, name: str, key: str) -> None:
-    if recipe.models[name].is_served or recipe.data.separate_documents:
-        raise RequestError(
-            f"{key}.by_bytes: a served model provides no whole distributions, and documents can't be kept apart: "
-            "leave it out, or data.separate_documents"
-        )
-    if recipe.aligned_by_bytes(name):
-        raise RequestError(f'{key}.by_bytes: its students learn by loss = "alm", which does not need it')
 
 
 def _check_aligned_by_bytes(recipe: Recipe, student: Model, key: str) -> None:
@@ -73,33 +61,4 @@ def _check_aligned_by_bytes(recipe: Recipe, student: Model, key: str) -> None:
         raise RequestError(
             f'{key}.distill.loss = "alm": {teacher} has students with other losses, which need its tokenizer; '
             "define the teacher twice"
-        )
-
-
-def _check_served(recipe: Recipe, student: Model, teacher: str, key: str) -> None:
-    """A server gives its top k at temperature 1: what can be learned from that."""
-    if len(student.teachers) > 1:
-        raise RequestError(
-            f"{key}.learn_from: {teacher} is served and provides its top k only: it can't be in an ensemble"
-        )
-    if not student.distill.takes_samples or student.distill.temperature != 1:
-        raise RequestError(
-            f"{key}.distill: {teacher} is served and provides its top k at temperature 1 only: "
-            'loss must be "forward_kl" and temperature 1'
-        )
-    targets, top_k = student.distill.targets, recipe.models[teacher].top_k or 20
-    fits = targets is None or (targets.kind == "top-k" and targets.rest == "bucket" and 1 <= (targets.k or 0) <= top_k)
-    if not fits:
-        raise RequestError(
-            f"{key}.distill.targets: {teacher} is served and provides its top {top_k} only: targets must be "
-            f'{{ kind = "top-k", k = ... }} with k up to {top_k}, the rest one bucket'
-        )
-    if recipe.data.separate_documents:
-        raise RequestError(
-            f"{key}.learn_from: {teacher} is served and can't keep documents apart: leave data.separate_documents out"
-        )
-    if recipe.tokenizer.from_ is None:
-        raise RequestError(
-            f"{key}.learn_from: {teacher} is served and has its own tokenizer: set tokenizer.from = "
-            '"<folder or hub id>"'
         )

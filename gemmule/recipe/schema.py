@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from gemmule.base.addresses import is_url
 from gemmule.base.errors import RequestError
 from gemmule.base.limits import LARGEST, LARGEST_CAP, LARGEST_ROPE_BASE
 from gemmule.recipe import generation as settings
@@ -292,8 +291,6 @@ class Model(Section):
             extra += ["learn_from"] if self.learn_from != "none" else []
             if extra:
                 raise ValueError(f"a model with from is not trained: remove {' and '.join(extra)}")
-            if self.top_k is not None and not self.is_served:
-                raise ValueError("top_k is for a model behind a server: remove it")
             return self
         if self.top_k is not None:
             raise ValueError("top_k is for a model behind a server: remove it")
@@ -315,10 +312,6 @@ class Model(Section):
         if isinstance(self.learn_from, dict):
             return self.learn_from
         return {} if self.learn_from == "none" else {self.learn_from: 1.0}
-
-    @property
-    def is_served(self) -> bool:
-        return self.from_ is not None and is_url(self.from_)
 
 
 class Evaluate(Section):

@@ -26,7 +26,7 @@ from gemmule.teach.targets.parts import Parts, common_tokens
 from gemmule.teach.targets.sampling import Scheme
 from gemmule.teach.targets.solving import coding_of, sample, solve
 from gemmule.teach.targets.store import FORMAT, TargetStore
-from gemmule.teach.teachers.teachers import Teacher
+from gemmule.teach.teachers.teacher import Teacher
 from gemmule.tokenize.shards import TokenShards
 from gemmule.tokenize.windows import Windows
 

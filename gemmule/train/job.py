@@ -11,8 +11,7 @@ import torch
 from gemmule.base.artifact import Artifact, Settings
 from gemmule.model.config import Gemma2Config
 from gemmule.recipe import Distill, Machine, Train
-from gemmule.teach.teachers.alm import ByteAligned
-from gemmule.teach.teachers.teachers import Teacher
+from gemmule.teach.teachers.teacher import LiveTeacher
 from gemmule.tokenize.windows import Windows
 from gemmule.train import metrics
 
@@ -32,7 +31,7 @@ class Job:
     validation: Windows
     settings: Settings  # of the artifact: training does not resume from a checkpoint of other settings
     inputs: dict[str, Artifact]
-    teacher: Callable[[torch.device], Teacher | ByteAligned] | None = None  # loads a teacher, to run beside the student
+    teacher: Callable[[torch.device], LiveTeacher] | None = None  # loads a teacher, to run beside the student
     targets: Path | None = None  # a folder of stored targets
     start_from: Path | None = None  # a model folder, of the same shape or to be cut down to it
     start_rows: torch.Tensor | None = None  # [V] int64: the rows of its table that are this run's tokens, if not all

@@ -19,7 +19,6 @@ from gemmule.losses.loss import LOSSES
 from gemmule.losses.targets import SparseDistributions
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Distill
-from gemmule.teach.teachers.alm import ByteAligned
 from gemmule.teach.teachers.vocabulary import say_lost_mass
 from gemmule.tokenize.windows import Batch
 from gemmule.train import parallel
@@ -37,10 +36,8 @@ def make_signal(job: Job, device: torch.device) -> Signal:
     if job.teacher is None:
         return lambda batch: torch.from_numpy(batch.targets).to(device)
     teacher = parallel.load_teacher(job.teacher, device)
-    if isinstance(teacher, ByteAligned):
-        return teacher.chunks
     say_lost_mass(f"{job.name}'s teacher", teacher, job.windows)
-    return lambda batch: teacher.expect(**batch.model_inputs(device))
+    return teacher.targets
 
 
 def make_weights(job: Job) -> Weights:

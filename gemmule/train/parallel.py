@@ -27,17 +27,14 @@ from gemmule.base import ranks
 from gemmule.base.errors import RequestError, WorkError, first_line
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
-from gemmule.teach.teachers.alm import ByteAligned
-from gemmule.teach.teachers.by_bytes import ByBytes
-from gemmule.teach.teachers.huggingface import HuggingFaceTeacher
-from gemmule.teach.teachers.teachers import Ensemble, Gemma2Teacher, Teacher
-from gemmule.teach.teachers.vocabulary import Restricted
+from gemmule.teach.teachers.teacher import LiveTeacher
 
 if TYPE_CHECKING:
     from torch.distributed.checkpoint.api import CheckpointException
 
 TIMEOUT = timedelta(hours=2)  # of an operation of all ranks: rank 0 may be cutting down a large model meanwhile
 Value = TypeVar("Value")
+AnyTeacher = TypeVar("AnyTeacher", bound=LiveTeacher)
 
 
 def join(device: torch.device) -> None:
@@ -144,35 +141,19 @@ def gather(model: Gemma2) -> Gemma2:
     return whole
 
 
-def load_teacher(load: Callable[[torch.device], Teacher | ByteAligned], device: torch.device) -> Teacher | ByteAligned:
-    """A teacher, a shard of its layers on each rank, and all else (embedding and head) on each whole.
+def load_teacher(load: Callable[[torch.device], AnyTeacher], device: torch.device) -> AnyTeacher:
+    """A teacher, a shard of its backbones' layers on each rank, and all else (embedding and head) on each whole.
 
-    Its head is used outside of its model's `forward`, in the student's loss, where no engine would put it together. One
-    that is aligned by bytes stays whole: which windows it is still to be asked about differs from rank to rank.
+    Its head is used outside of its model's `forward`, in the student's loss, where no engine would put it together.
     """
     teacher = load(device)
     if ranks.size() > 1:
-        for backbone, layers in _backbones(teacher):
+        for backbone, layers in teacher.backbones():
             shards = {id(parameter) for layer in layers for parameter in layer.parameters()}
             others = {parameter for parameter in backbone.parameters() if id(parameter) not in shards}
             _cut(layers, device)
             _cut([backbone], device, ignored_params=others)  # which only sees to it that layers come in time
     return teacher
-
-
-def _backbones(teacher: Teacher | ByteAligned) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
-    """The models that a teacher runs, each with its layers."""
-    if isinstance(teacher, Ensemble):
-        for _, member in teacher.members:
-            yield from _backbones(member)
-    elif isinstance(teacher, Restricted | ByBytes):
-        yield from _backbones(teacher.teacher)
-    elif isinstance(teacher, Gemma2Teacher):
-        yield teacher.model.model, list(teacher.model.model.layers)
-    elif isinstance(teacher, HuggingFaceTeacher):
-        kinds = set(teacher.model._no_split_modules or ())  # transformers' names of its layers
-        backbone = teacher.model.base_model
-        yield backbone, [module for module in backbone.modules() if type(module).__name__ in kinds]
 
 
 def _cut(modules: list[nn.Module], device: torch.device, **how: Any) -> None:

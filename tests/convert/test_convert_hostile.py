@@ -17,8 +17,8 @@ from gemmule.convert import gguf_names
 from gemmule.convert.exporting import export_model
 from gemmule.convert.importing import gguf_architecture, import_model
 from gemmule.model.weights import load
-from gemmule.teach.teachers.outside import check_folder
-from gemmule.teach.teachers.teachers import load_teacher
+from gemmule.teach.teachers import gemma2
+from gemmule.teach.teachers.gemma2 import load as load_teacher
 from gemmule.tokenize import load_tokenizer
 
 SMALL = {"width": 16, "heads": 2, "kv_heads": 1, "head_dim": 8, "ffn_width": 32, "layers": 1}
@@ -259,6 +259,6 @@ def test_a_pickle_is_not_read_and_its_user_told_how_to_convert_it(folder, file):
     (folder / "model.safetensors").rename(folder / file)
     words = rf"its weights are a pickle \({file}\).*never read.*python -c .*save_pretrained"
     refuse(folder, RequestError, words)
-    for use in (load, lambda source: check_folder(source, 16)):
+    for use in (load, lambda source: gemma2.KIND.check(source, 16)):
         with pytest.raises(RequestError, match=words):
             use(folder)

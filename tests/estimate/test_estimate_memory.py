@@ -11,14 +11,14 @@ from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gemmule.estimate import memory
-from gemmule.estimate.shapes import of_config
 from gemmule.evaluate import figures
 from gemmule.losses import fused_head
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
 from gemmule.teach.targets import expectations, parts
-from gemmule.teach.teachers.teachers import Gemma2Teacher
+from gemmule.teach.teachers.gemma2 import Gemma2Teacher
+from gemmule.teach.teachers.shape import of_config
 from gemmule.tokenize.windows import Windows
 from gemmule.train.memory import recompute_activations
 from gemmule.train.optimizer import Optimizer

@@ -9,12 +9,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
-from gemmule.estimate.shapes import of_config, of_outside
+from gemmule.estimate.shapes import of_outside
 from gemmule.model.config import Gemma2Config
 from gemmule.model.fast.attention import causal_mask
 from gemmule.model.transformer import Gemma2
 from gemmule.model.weights import save
-from gemmule.teach.teachers.huggingface import HuggingFaceTeacher, sizes
+from gemmule.teach.teachers.huggingface import HuggingFaceTeacher
+from gemmule.teach.teachers.shape import of_config
 
 CONFIG = Gemma2Config(300, layers=5, width=48, heads=4, kv_heads=2, head_dim=16, ffn_width=100, window=8)
 OTHERS = {
@@ -61,14 +62,14 @@ def test_other_architectures_by_their_headers_alone(config, tmp_path):
     model = AutoModelForCausalLM.from_config(config)
     model.save_pretrained(tmp_path)
     shape = of_outside(tmp_path, str(tmp_path), 32)
-    loaded = sizes(HuggingFaceTeacher(model), 32)
+    loaded = HuggingFaceTeacher(model).sizes(32)
     assert shape is not None
     assert shape.config is None
-    assert shape.parameters == loaded["parameters"] == model.num_parameters()
-    assert shape.embedding_parameters == loaded["embedding_parameters"]
+    assert shape.parameters == loaded.parameters == model.num_parameters()
+    assert shape.embedding_parameters == loaded.embedding_parameters
     # the table of positions is looked up, and counted there as if it were multiplied
     positions = 2 * 64 * 32 if config.model_type == "gpt2" else 0
-    assert shape.flops_per_token == pytest.approx(loaded["flops_per_token"] - positions, abs=positions)
+    assert shape.flops_per_token == pytest.approx(loaded.flops_per_token - positions, abs=positions)
 
 
 def test_a_gguf_file_is_counted_by_its_header(tmp_path):

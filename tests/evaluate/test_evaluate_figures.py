@@ -12,7 +12,7 @@ from gemmule.evaluate.looking import Looking
 from gemmule.losses.targets import DenseTeacher
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
-from gemmule.teach.teachers.teachers import Gemma2Teacher
+from gemmule.teach.teachers.gemma2 import Gemma2Teacher
 from gemmule.tokenize.shards import write_shards
 from gemmule.tokenize.windows import Windows
 

@@ -9,9 +9,6 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from gemmule.generate.text import TextStream, continuation
-from gemmule.plan.steps import evaluation
-from gemmule.recipe import Evaluate
-from gemmule.teach.teachers import huggingface
 from gemmule.teach.teachers.huggingface import HuggingFaceTeacher
 from gemmule.tokenize.tokenizer import Tokenizer
 
@@ -204,6 +201,6 @@ def test_a_sample_of_another_architecture_goes_on_from_its_prompt(monkeypatch):
     """As an evaluation writes it, by transformers' own sampling: "the king" and " the" are not "the kingthe"."""
     llama = KINDS["Llama 2"]
     monkeypatch.setattr(llama, "encode", lambda text: named(llama, "▁the", "▁king"))
-    monkeypatch.setattr(huggingface, "write_on", lambda *_, **__: named(llama, "▁the", "<0x41>", "<eos>"))
+    monkeypatch.setattr(HuggingFaceTeacher, "write_ids", lambda *_, **__: named(llama, "▁the", "<0x41>", "<eos>"))
     teacher = HuggingFaceTeacher.__new__(HuggingFaceTeacher)
-    assert evaluation._write_on(teacher, llama, Evaluate(), 0, "the king") == " theA"
+    assert teacher.write(llama, "the king", max_new_tokens=3, temperature=1.0, seed=0) == " theA"

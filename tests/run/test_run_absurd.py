@@ -8,7 +8,7 @@ import pytest
 
 from gemmule.base.errors import RequestError
 from gemmule.estimate import fits
-from gemmule.teach.teachers import outside
+from gemmule.teach.teachers import folders
 
 
 @pytest.fixture
@@ -119,4 +119,4 @@ def test_models_that_cannot_be(refused, tmp_path, config, said):
 def test_a_config_of_brackets(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama", "a": ' + "[" * 100_000)
     with pytest.raises(RequestError, match=r"config\.json can't be read: "):
-        outside.read_config(tmp_path)
+        folders.read_config(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from gemmule.base import artifact
 from gemmule.base import hub as gemmule_hub
 from gemmule.base.errors import WorkError
-from gemmule.plan import loading, prerequisites
+from gemmule.plan import loading
 from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.targets import TargetsStep
 
@@ -147,7 +147,6 @@ def test_a_hub_model_of_another_revision_is_refused(run, two, monkeypatch, capsy
         return hub if source == "some/one" else find(source, *arguments, **named)
 
     monkeypatch.setattr(gemmule_hub, "find_folder", found)
-    monkeypatch.setattr(prerequisites, "find_folder", found)
     assert run("train", recipe, "--model", "small", "--out", out) == 0
     shutil.rmtree(out / "models" / "small")
     shutil.copytree(hub, two / "revision")

@@ -21,7 +21,8 @@ from gemmule.model import weights
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Distill, Train
 from gemmule.teach.targets.store import TargetStore
-from gemmule.teach.teachers.teachers import Gemma2Teacher, load_teacher
+from gemmule.teach.teachers.gemma2 import Gemma2Teacher
+from gemmule.teach.teachers.gemma2 import load as load_teacher
 from gemmule.tokenize.shards import write_shards
 from gemmule.tokenize.windows import Batch, Windows
 from gemmule.train import checkpoint, loop, metrics

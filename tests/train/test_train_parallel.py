@@ -25,8 +25,9 @@ from gemmule.base.errors import RequestError, Terminated, WorkError
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Distill, Targets, Train
 from gemmule.teach.teachers.alm import ByteAligned
+from gemmule.teach.teachers.gemma2 import Gemma2Teacher
+from gemmule.teach.teachers.gemma2 import load as load_teacher
 from gemmule.teach.teachers.huggingface import HuggingFaceTeacher
-from gemmule.teach.teachers.teachers import Gemma2Teacher, load_teacher
 from gemmule.train import checkpoint, loop, metrics, parallel
 from gemmule.train.checkpoint import Checkpoints
 from gemmule.train.guards import State

@@ -15,7 +15,7 @@ from gemmule.base.errors import WorkError
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
 from gemmule.teach.targets.store import TargetStore
-from gemmule.teach.teachers.teachers import Gemma2Teacher
+from gemmule.teach.teachers.gemma2 import Gemma2Teacher
 from gemmule.tokenize import shards as shards_module
 from gemmule.tokenize.shards import TokenShards, write_shards
 from gemmule.tokenize.windows import Windows

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import torch
 
     from gemmule.plan.steps.targets import TargetsStep
-    from gemmule.teach.teachers.alm import ByteAligned
-    from gemmule.teach.teachers.teachers import Teacher
+    from gemmule.teach.teachers.gemma2 import Gemma2Teacher
+    from gemmule.teach.teachers.teacher import LiveTeacher
     from gemmule.tokenize import Tokenizer
     from gemmule.train.job import Job
 
@@ -44,6 +44,8 @@ class ModelStep(Step):
     start: AnyModel | None  # whose weights it starts with, whole or cut
     teachers: Mapping[AnyModel, float]  # with the weights of their probabilities
     targets: TargetsStep | None  # of these teachers, stored; None: they run beside it
+    top_k: ClassVar[int | None] = None  # it gives whole distributions
+    unmeasured: ClassVar[str | None] = None  # it can be evaluated
 
     @cached_property
     def settings(self) -> Settings:
@@ -219,7 +221,7 @@ class ModelStep(Step):
             decode=tokenizer.decode,
         )
 
-    def _teacher(self) -> Callable[[torch.device], Teacher | ByteAligned] | None:
+    def _teacher(self) -> Callable[[torch.device], LiveTeacher] | None:
         """Loads the teachers that run beside it."""
         from gemmule.plan.loading import load_aligned, load_tried_teachers
 
@@ -230,6 +232,11 @@ class ModelStep(Step):
 
     # --- once it is made -----------------------------------------------------------------------------------------
 
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Of the tokenizer whose ids it reads."""
+        return self.tokenizer.path
+
     def folder(self) -> Path:
         """Where its weights lie."""
         return self.path
@@ -238,11 +245,11 @@ class ModelStep(Step):
         """`folder`, to be loaded from."""
         return self.path
 
-    def load(self, device: torch.device) -> Teacher:
+    def load(self, device: torch.device) -> Gemma2Teacher:
         """The model, to be asked what it expects."""
-        from gemmule.teach.teachers.teachers import load_teacher
+        from gemmule.teach.teachers import gemma2
 
-        return load_teacher(self.path, device)
+        return gemma2.load(self.path, device)
 
 
 AnyModel: TypeAlias = OutsideStep | ModelStep

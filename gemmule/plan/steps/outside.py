@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from gemmule import tokenize
-from gemmule.base import addresses, artifact
 from gemmule.base.artifact import Settings
 from gemmule.base.errors import RequestError
 from gemmule.base.progress import say
@@ -20,13 +18,16 @@ from gemmule.plan.steps import Step
 from gemmule.plan.steps.tokenizer import TokenizerStep
 from gemmule.plan.steps.tokens import TokensStep
 from gemmule.recipe import Model
-from gemmule.teach.teachers import outside
+from gemmule.teach.teachers.folders import read_config as read_any_config
+from gemmule.teach.teachers.kinds import IMPORTED, Record, kind_of, named, place_of
 
 if TYPE_CHECKING:
     import torch
 
-    from gemmule.teach.teachers.teachers import Teacher
-    from gemmule.tokenize import Tokenizer
+    from gemmule.teach.teachers.teacher import Teacher
+
+# the key and values of the settings that say how its tokens stand to the run's; without, they are the run's
+TOKENS, OWN, BY_BYTES = "vocabulary", "its own", "by bytes"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -50,12 +51,12 @@ class OutsideStep(Step):
     @cached_property
     def settings(self) -> Settings:
         settings: Settings = {self.key: self.origin.identity}
-        if self.is_served:
+        if self.top_k is not None:
             settings[f"models.{self.name}.top_k"] = self.model.top_k
         if self.has_own_tokens:
-            settings["vocabulary"] = "its own"
+            settings[TOKENS] = OWN
         elif self.answers_by_bytes:
-            settings["vocabulary"] = "by bytes"
+            settings[TOKENS] = BY_BYTES
         return settings
 
     @property
@@ -63,8 +64,9 @@ class OutsideStep(Step):
         return {"tokenizer": self.tokenizer}
 
     @property
-    def is_served(self) -> bool:
-        return addresses.is_url(self.origin.place)
+    def top_k(self) -> int | None:
+        """How many tokens it names at each position, by the recipe; None: all, as far as its kind is known."""
+        return self.origin.kind.top_k(self.model) if self.origin.kind is not None else None
 
     @property
     def has_own_tokens(self) -> bool:
@@ -78,58 +80,50 @@ class OutsideStep(Step):
 
     def check(self, origin: str) -> None:
         """Raises RequestError for what can't be used as the recipe has it; `origin` is what it says there."""
-        place = self.origin.place
-        if isinstance(place, Path) and place.is_dir():
-            if self.is_start:
-                read_config(place, self.key)
-            try:
-                outside.check_folder(place, self.recipe.data.sequence_length)
-                outside.check_writing(place, self.recipe.evaluate.sample_tokens)
-            except RequestError as error:
-                raise RequestError(f"{self.key} = {origin!r}: {error}") from None
-        elif self.is_served and self.is_start:
-            raise RequestError(f"{self.key} = {origin!r}: a server provides no weights")
+        place, kind = self.origin.place, self.origin.kind
+        if self.is_start and kind is not None and not kind.has_weights:
+            raise RequestError(f"{self.key} = {origin!r}: {kind.noun} provides no weights")
+        if self.is_start and isinstance(place, Path) and place.is_dir():
+            read_config(place, self.key)
+        try:
+            if (kind := kind_of(place)) is not None:
+                kind.check(place, self.recipe.data.sequence_length, self.recipe.evaluate.sample_tokens)
+        except RequestError as error:
+            raise RequestError(f"{self.key} = {origin!r}: {error}") from None
 
     def known_config(self, key: str) -> Gemma2Config | None:
-        """The shape of a Gemma 2, asked for by `key`; None while it is no folder here."""
-        place = self.origin.place
+        """The shape of a Gemma 2, asked for by `key`; None while it is no folder here.
+
+        Raises RequestError where there are no weights to start from.
+        """
+        place, kind = self.origin.place, self.origin.kind
+        if kind is not None and not kind.has_weights:
+            raise RequestError(f"{key}: {self.name} is {kind.noun}, which provides no weights")
         return read_config(place, key) if isinstance(place, Path) and place.is_dir() else None
 
     def make(self) -> None:
         """Records where it lies and that its tokenizer is the run's."""
         import numpy as np
-        import torch
 
-        from gemmule.convert.folder import find_source
-        from gemmule.convert.gguf_names import ARCHITECTURE
-        from gemmule.convert.importing import gguf_architecture, import_model
         from gemmule.convert.tokenizers import read_tokenizer
         from gemmule.plan.prerequisites import check_extras
-        from gemmule.teach.teachers.served import ServedTeacher
         from gemmule.teach.teachers.vocabulary import TEACHER_IDS, align
 
-        source, ours = self.origin.place, self.tokenizer.load()
-        if not self.is_served and not Path(source).is_file():
-            source = find_source(source)
-            outside.check_folder(source, self.recipe.data.sequence_length)
-        kind = outside.kind_of(source)
+        source, ours = place_of(self.origin.place), self.tokenizer.load()
+        kind = kind_of(source)
+        if kind is None:
+            raise RequestError(f"{self.key}: {source} is no longer a model")
+        kind.check(source, self.recipe.data.sequence_length)
         check_extras(source, kind)
-        record: dict[str, Any] = {"source": str(self.origin.place), "kind": kind}
-        if source != self.origin.place:  # of the hub, where another revision may stand when the run is resumed
-            record["files"] = digest(model_files(Path(source)), {})
+        files = digest(model_files(Path(source), kind.files), {}) if source != self.origin.place else None
         with self.publish() as folder:
-            if kind == "gguf" and (self.is_start or gguf_architecture(Path(source)) == ARCHITECTURE):
-                import_model(source, folder / "model")
-                record["kind"] = "gemma2"
-            if kind == "served":  # its tokenizer is the recipe's, before that is pruned
+            kind, imported = kind.bring(source, folder, self.is_start), folder / IMPORTED
+            if not kind.has_tokenizer:
                 theirs = self.tokenizer.whole()
-                rows = theirs.vocabulary_size
-                served = ServedTeacher(str(source), rows, torch.device("cpu"), self.model.top_k)
-                served.expect(torch.tensor([[theirs.eos_id, theirs.eos_id]]))  # whether it gives what is needed
-                record["model"], record["top_k"] = served.name, served.top_k
             else:
                 theirs = ours if self._has_the_runs_tokenizer else read_tokenizer(source)
-                rows = _rows(folder / "model" if (folder / "model").is_dir() else Path(source), theirs)
+            rows = kind.rows(imported if imported.is_dir() else source, theirs)
+            record = kind.meet(Record(str(self.origin.place), kind.name, files), self.model, theirs)
             own = self.has_own_tokens or self.answers_by_bytes
             teacher_ids = None if own else align(self.name, theirs, rows, ours)
             if teacher_ids is not None:
@@ -137,7 +131,7 @@ class OutsideStep(Step):
                 np.save(folder / TEACHER_IDS, teacher_ids)
             if own or teacher_ids is not None:
                 tokenize.save(theirs, folder / "tokenizer")
-            artifact.write_json(folder / "source.json", record)
+            record.write(folder)
 
     @property
     def _has_the_runs_tokenizer(self) -> bool:
@@ -145,22 +139,37 @@ class OutsideStep(Step):
         taken = self.tokenizer.origin
         return taken is not None and taken.place == self.origin.place and not self.recipe.tokenizer.prune
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """What it recorded: where it lies, and of which kind it is."""
-        record: dict[str, Any] = json.loads((self.path / "source.json").read_text(encoding="utf-8"))
-        return {"kind": "gemma2"} | record  # which it was before there were others
+        return Record.read(self.path)
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Of the tokenizer whose ids it reads: its own, where they are not the run's."""
+        own = self.path / "tokenizer"
+        return own if own.is_dir() else self.tokenizer.path
+
+    @property
+    def unmeasured(self) -> str | None:
+        """Why it can't be evaluated; None: it can."""
+        if self.has_own_tokens or self.answers_by_bytes:
+            return "it has a tokenizer of its own"
+        record = self.record()
+        if record.top_k is not None:
+            return f"{named(record.kind).noun} provides only its top {record.top_k} at each token"
+        return None
 
     def folder(self) -> Path:
         """Of a Gemma 2: where its weights lie; not verified."""
-        from gemmule.plan.loading import folder_of
+        from gemmule.plan.loading import place_of_weights
 
-        return folder_of(self)
+        return Path(place_of_weights(self))
 
     def weights(self) -> Path:
         """`folder`, to be loaded from. Raises RequestError for one that is not what the run recorded."""
-        from gemmule.plan.loading import weights_of
+        from gemmule.plan.loading import verified
 
-        return weights_of(self)
+        return Path(verified(self))
 
     def load(self, device: torch.device) -> Teacher:
         """The model, to be asked what it expects."""
@@ -172,14 +181,6 @@ class OutsideStep(Step):
 def read_config(folder: Path, key: str) -> Gemma2Config:
     """Of a Gemma 2 folder that `key` names. Raises RequestError."""
     try:
-        return Gemma2Config.from_huggingface(outside.read_config(folder))
+        return Gemma2Config.from_huggingface(read_any_config(folder))
     except RequestError as error:
         raise RequestError(f"{key}: {folder} is not a Gemma 2 folder: {error}") from None
-
-
-def _rows(source: Path, tokenizer: Tokenizer) -> int:
-    """The rows of a model's table, as far as they can be known without loading it."""
-    if source.is_file():
-        return tokenizer.vocabulary_size
-    config = outside.read_config(source)
-    return int(config.get("text_config", config).get("vocab_size", tokenizer.vocabulary_size))

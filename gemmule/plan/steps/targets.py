@@ -17,7 +17,7 @@ from gemmule.plan.steps.tokens import TokensStep, of_windows
 from gemmule.recipe import Targets, identity
 
 if TYPE_CHECKING:
-    from gemmule.teach.teachers.teachers import Teacher
+    from gemmule.teach.teachers.teacher import Teacher
     from gemmule.teach.teaching import Teaching
 
 
@@ -92,9 +92,9 @@ class TargetsStep(Step):
     def _check_top_k(self) -> None:
         """Raises RequestError where a server gives fewer tokens than are to be stored."""
         for teacher in self.teachers:
-            record = teacher.record() if isinstance(teacher, OutsideStep) else {}
-            if record.get("kind") == "served" and record["top_k"] < (self.how.k or 0):
+            given = teacher.record().top_k if isinstance(teacher, OutsideStep) else None
+            if given is not None and given < (self.how.k or 0):
                 raise RequestError(
-                    f"models.{self.student}.distill.targets.k = {self.how.k}: {teacher.name} gives its top "
-                    f"{record['top_k']} at most (vLLM's --max-logprobs)"
+                    f"models.{self.student}.distill.targets.k = {self.how.k}: {teacher.name} gives its top {given} at "
+                    "most (vLLM's --max-logprobs)"
                 )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gemmule.losses.targets import DenseTeacher, SparseDistributions
 from gemmule.teach.targets.sampling import FAR_BELOW
-from gemmule.teach.teachers.teachers import Expected, Teacher
+from gemmule.teach.teachers.teacher import Expected, Teacher
 from gemmule.tokenize.windows import Windows
 
 LOGITS_AT_ONCE = 2**25

@@ -31,7 +31,7 @@ from gemmule.teach.targets import sampling
 from gemmule.teach.targets.expectations import expect
 from gemmule.teach.targets.packing import Coding
 from gemmule.teach.targets.store import BLOCK, INDEX, INFO, ORDER, Rest, TargetStore, read_coding, write_coding
-from gemmule.teach.teachers.teachers import Teacher
+from gemmule.teach.teachers.teacher import Teacher
 from gemmule.tokenize.shards import TokenShards
 from gemmule.tokenize.windows import Windows
 

@@ -19,7 +19,7 @@ from gemmule.teach.targets.expectations import expect
 from gemmule.teach.targets.packing import Coding, Integers
 from gemmule.teach.targets.sampling import FAR_BELOW, Draw, Kind, Scheme
 from gemmule.teach.targets.store import BLOCK, INDEX, bytes_held_once
-from gemmule.teach.teachers.teachers import Teacher
+from gemmule.teach.teachers.teacher import Teacher
 from gemmule.tokenize.windows import Windows
 
 SAMPLED_WINDOWS = 32

@@ -17,24 +17,27 @@ from torch import Tensor
 from gemmule.base.errors import RequestError
 from gemmule.losses.alm import Chunks, next_token_losses
 from gemmule.losses.targets import DenseTeacher
-from gemmule.teach.teachers.teachers import Teacher
+from gemmule.teach.teachers.teacher import LiveTeacher, Teacher
 from gemmule.tokenize.tokenizer import Tokenizer, byte_level_bytes
 from gemmule.tokenize.windows import Batch
 
 END = b"\xff"  # stands for <eos>: no text holds this byte
 
 
-class ByteAligned:
-    """A teacher with its own tokenizer, asked about windows in the student's tokens."""
+class ByteAligned(LiveTeacher):
+    """A teacher with its own tokenizer, asked about windows in the student's tokens.
+
+    It stays whole on each rank: which windows it is still to be asked about differs from rank to rank.
+    """
 
     def __init__(self, teacher: Teacher, theirs: Tokenizer, ours: Tokenizer) -> None:
         """Raises RequestError for a tokenizer whose tokens are not pieces of the text."""
-        self.teacher, self.tokenizer = teacher, theirs
+        self.teacher, self.tokenizer, self.device = teacher, theirs, teacher.device
         self.their_bytes, self.our_bytes = token_bytes(theirs), token_bytes(ours)
 
         self._known: dict[tuple[int, int], tuple[NDArray[np.int32], Tensor]] = {}  # by start, and tokens learned
 
-    def chunks(self, batch: Batch) -> Chunks:
+    def targets(self, batch: Batch) -> Chunks:
         """The chunks of a batch of the student's windows."""
         windows = list(zip(batch.starts.tolist(), batch.mask.sum(axis=1).tolist(), strict=True))
         unknown = [row for row, window in enumerate(windows) if window not in self._known]
@@ -48,11 +51,10 @@ class ByteAligned:
             numbers, own = self._known[window]
             of_token[row, batch.mask[row]] = np.where(numbers < 0, len(losses), numbers + first)
             first += len(own)
-        device = self.teacher.device
         return Chunks(
-            torch.from_numpy(batch.targets).to(device),
-            torch.from_numpy(of_token).flatten().to(device),
-            losses.to(device),
+            torch.from_numpy(batch.targets).to(self.device),
+            torch.from_numpy(of_token).flatten().to(self.device),
+            losses.to(self.device),
         )
 
     @torch.no_grad()
@@ -66,11 +68,11 @@ class ByteAligned:
         for row, (ids, _, _) in enumerate(aligned):
             inputs[row, : len(ids)] = [opening, *ids[:-1]]
             targets[row, : len(ids)] = ids
-        device = self.teacher.device
-        expected = self.teacher.expect(torch.from_numpy(inputs).to(device))
+        expected = self.teacher.expect(torch.from_numpy(inputs).to(self.device))
         if not isinstance(expected, DenseTeacher):
             raise RequestError("alm needs one teacher with whole distributions")
-        losses = next_token_losses(expected, torch.from_numpy(targets).to(device).flatten()).view(targets.shape).cpu()
+        following = torch.from_numpy(targets).to(self.device).flatten()
+        losses = next_token_losses(expected, following).view(targets.shape).cpu()
         answers = []
         for row, (ids, theirs, ours) in enumerate(aligned):
             inside = torch.from_numpy(theirs >= 0)

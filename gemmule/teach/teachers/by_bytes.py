@@ -36,20 +36,20 @@ from torch import Tensor
 from gemmule.base.errors import RequestError
 from gemmule.losses.targets import DenseTeacher
 from gemmule.teach.teachers.alm import END, encode_text, first_character, token_bytes
-from gemmule.teach.teachers.teachers import Teacher
+from gemmule.teach.teachers.teacher import Teacher, Wrapper
 from gemmule.tokenize.tokenizer import Tokenizer
 
 SMALLEST = 1e-9  # probability of a token that can't come: its logarithm is to be a number
 ROWS = 64  # of the teacher's logits at once
 
 
-class ByBytes:
+class ByBytes(Wrapper):
     """A teacher of another vocabulary, in the ids of its student."""
 
     def __init__(self, teacher: Teacher, theirs: Tokenizer, ours: Tokenizer) -> None:
         """Raises RequestError for a tokenizer whose tokens are not pieces of the text."""
-        self.teacher, self.theirs, self.ours = teacher, theirs, ours
-        self.vocabulary_size, self.device = ours.vocabulary_size, teacher.device
+        super().__init__(teacher, ours.vocabulary_size)
+        self.theirs, self.ours = theirs, ours
         self.their_bytes, self.our_bytes = token_bytes(theirs), token_bytes(ours)
         self._single = {piece[0]: number for number, piece in enumerate(self.our_bytes) if len(piece) == 1}
         # no control tokens; and no byte 255, which no text has, and which stands for <eos> here

@@ -10,21 +10,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from gemmule.base import host
 from gemmule.base.errors import RequestError, WorkError, first_line
-from gemmule.losses.targets import DenseTeacher
-from gemmule.model.weights import check_finite
+from gemmule.teach.teachers.folders import InFolder, longest_window, text_config
+from gemmule.teach.teachers.kinds import Needs, Record, Source
+from gemmule.teach.teachers.shape import Shape, Sizes, of_tensors, safetensors_shapes
+from gemmule.teach.teachers.teacher import Teacher
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from gemmule.losses.targets import DenseTeacher
+    from gemmule.recipe import Model
+    from gemmule.tokenize.tokenizer import Tokenizer
 
 TRIED = 8  # tokens on which the head is tried out
 
 
-class HuggingFaceTeacher:
+class HuggingFaceTeacher(Teacher):
     """Any causal language model of transformers."""
 
     def __init__(self, model: Any) -> None:
@@ -34,17 +42,23 @@ class HuggingFaceTeacher:
         self.vocabulary_size: int = len(head.weight) if head is not None else model.config.get_text_config().vocab_size
         self.has_plain_head = head is not None and self._plain_head_is_exact()
 
-    @torch.no_grad()
     def expect(self, ids: Tensor, documents: Tensor | None = None) -> DenseTeacher:
+        import torch
+
+        from gemmule.losses.targets import DenseTeacher
+
         read: dict[str, Any] = {"input_ids": ids, "use_cache": False}
         if documents is not None:
             read["position_ids"] = positions_in(documents)
-        if not self.has_plain_head:
-            return DenseTeacher(self.model(**read).logits, None).flatten()
-        return self._plain_head(self.model.base_model(**read).last_hidden_state).flatten()
+        with torch.no_grad():
+            if not self.has_plain_head:
+                return DenseTeacher(self.model(**read).logits, None).flatten()
+            return self._plain_head(self.model.base_model(**read).last_hidden_state).flatten()
 
     def _plain_head(self, hidden: Tensor) -> DenseTeacher:
         """cap(scale · hidden · weight + bias), the scale multiplied into the hidden states."""
+        from gemmule.losses.targets import DenseTeacher
+
         head, config = self.model.get_output_embeddings(), self.model.config.get_text_config()
         scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
         bias = getattr(head, "bias", None)
@@ -55,20 +69,73 @@ class HuggingFaceTeacher:
             None if bias is None else bias.detach(),
         )
 
-    @torch.no_grad()
     def _plain_head_is_exact(self) -> bool:
+        import torch
+
         ids = torch.arange(TRIED, device=self.device)[None] % self.vocabulary_size
-        own = self.model(input_ids=ids, use_cache=False).logits.float()
-        try:
-            ours = self._plain_head(self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state).logits()
-        except (AttributeError, RuntimeError):  # a backbone of another kind
-            return False
+        with torch.no_grad():
+            own = self.model(input_ids=ids, use_cache=False).logits.float()
+            try:
+                hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+                ours = self._plain_head(hidden).logits()
+            except (AttributeError, RuntimeError):  # a backbone of another kind
+                return False
         tolerance = 1e-4 if self.model.dtype == torch.float32 else 2e-2
         return ours.shape == own.shape and bool((ours - own).abs().max() <= tolerance * own.abs().max())
+
+    def backbones(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
+        kinds = set(self.model._no_split_modules or ())  # transformers' names of its layers
+        backbone = self.model.base_model
+        yield backbone, [module for module in backbone.modules() if type(module).__name__ in kinds]
+
+    def sizes(self, sequence_length: int) -> Sizes:
+        """The FLOPs are 2 for each weight of a matrix and 2 · layers · width · T for attention over T / 2 tokens in the
+        mean (Kaplan et al. 2020, arXiv 2001.08361, table 1).
+        """
+        config = self.model.config.get_text_config()
+        parameters = sum(weight.numel() for weight in self.model.parameters())
+        table = self.model.get_input_embeddings().weight
+        head = self.model.get_output_embeddings().weight
+        tied = head.data_ptr() == table.data_ptr()
+        matrices = sum(weight.numel() for weight in self.model.parameters() if weight.dim() > 1)
+        multiplied = matrices - (0 if tied else table.numel())
+        attention = 2 * config.num_hidden_layers * config.hidden_size * sequence_length
+        embedding_parameters = table.numel() + (0 if tied else head.numel())
+        return Sizes(parameters, embedding_parameters, 2.0 * multiplied + attention)
+
+    def write(self, tokenizer: Tokenizer, prompt: str, *, max_new_tokens: int, temperature: float, seed: int) -> str:
+        from gemmule.generate.text import continuation
+
+        ids = [*tokenizer.opening, *tokenizer.encode(prompt)] or [tokenizer.eos_id]
+        return continuation(tokenizer, ids, self.write_ids(ids, max_new_tokens, temperature, seed))
+
+    def write_ids(self, ids: list[int], max_new_tokens: int, temperature: float, seed: int) -> list[int]:
+        """The ids that the model writes after `ids`, by transformers' own sampling.
+
+        Of ids that leave no room within the longest text that the model reads, the last ones.
+        """
+        import torch
+
+        longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if isinstance(longest, int) and len(ids) + max_new_tokens > longest:
+            ids = ids[max_new_tokens - longest :]
+        torch.manual_seed(seed)
+        sampling = (
+            {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+            if temperature > 0
+            else {"do_sample": False}
+        )
+        given = torch.tensor([ids], device=self.device)
+        with torch.no_grad():
+            whole = self.model.generate(given, max_new_tokens=max_new_tokens, **sampling)
+        written: list[int] = whole[0, len(ids) :].tolist()
+        return written
 
 
 def positions_in(documents: Tensor) -> Tensor:
     """Of each token in its document, from 0: [B, T]."""
+    import torch
+
     places = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
     begins = torch.ones_like(documents, dtype=torch.bool)
     begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
@@ -81,6 +148,10 @@ def load(source: Path, device: torch.device) -> HuggingFaceTeacher:
     Raises RequestError where transformers can't read it without code from the checkpoint or a weight is no number,
     WorkError where the weights are incomplete.
     """
+    import torch
+
+    from gemmule.model.weights import check_finite
+
     transformers = _transformers()
     where = {"gguf_file": source.name} if source.is_file() else {"use_safetensors": True}
     try:
@@ -107,51 +178,6 @@ def load(source: Path, device: torch.device) -> HuggingFaceTeacher:
     return teacher
 
 
-def sizes(teacher: HuggingFaceTeacher, sequence_length: int) -> dict[str, int | float]:
-    """Parameters, those of its embeddings, and the forward pass's FLOPs per token.
-
-    The FLOPs are 2 for each weight of a matrix and 2 · layers · width · T for attention over T / 2 tokens in the mean
-    (Kaplan et al. 2020, arXiv 2001.08361, table 1).
-    """
-    config = teacher.model.config.get_text_config()
-    parameters = sum(weight.numel() for weight in teacher.model.parameters())
-    table = teacher.model.get_input_embeddings().weight
-    head = teacher.model.get_output_embeddings().weight
-    tied = head.data_ptr() == table.data_ptr()
-    matrices = sum(weight.numel() for weight in teacher.model.parameters() if weight.dim() > 1)
-    multiplied = matrices - (0 if tied else table.numel())
-    attention = 2 * config.num_hidden_layers * config.hidden_size * sequence_length
-    return {
-        "parameters": parameters,
-        "embedding_parameters": table.numel() + (0 if tied else head.numel()),
-        "flops_per_token": 2.0 * multiplied + attention,
-    }
-
-
-def write_on(
-    teacher: HuggingFaceTeacher, ids: list[int], *, max_new_tokens: int, temperature: float, seed: int
-) -> list[int]:
-    """The ids that the model writes after `ids`, by transformers' own sampling.
-
-    Of ids that leave no room within the longest text that the model reads, the last ones.
-    """
-    longest = getattr(teacher.model.config.get_text_config(), "max_position_embeddings", None)
-    if isinstance(longest, int) and len(ids) + max_new_tokens > longest:
-        ids = ids[max_new_tokens - longest :]
-    torch.manual_seed(seed)
-    sampling = (
-        {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-        if temperature > 0
-        else {"do_sample": False}
-    )
-    with torch.no_grad():
-        whole = teacher.model.generate(
-            torch.tensor([ids], device=teacher.device), max_new_tokens=max_new_tokens, **sampling
-        )
-    written: list[int] = whole[0, len(ids) :].tolist()
-    return written
-
-
 def _transformers() -> Any:
     try:
         import transformers
@@ -162,3 +188,33 @@ def _transformers() -> Any:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers
+
+
+class HuggingFaceFolder(InFolder):
+    name = "huggingface"
+
+    def recognises(self, source: Source) -> bool:
+        return isinstance(source, Path) and source.is_dir()
+
+    def check(self, source: Source, sequence_length: int, sample_tokens: int = 0) -> None:
+        super().check(source, sequence_length)
+        longest = longest_window(Path(source))
+        if longest is not None and sample_tokens >= longest:
+            raise RequestError(f"{source}: reads at most {longest} tokens; evaluate.sample_tokens is {sample_tokens}")
+
+    def needs(self, source: Source) -> Needs:
+        return Needs("huggingface", ("transformers",))
+
+    def shape(self, source: Source, length: int, vocabulary_size: int | None = None) -> Shape:
+        text = text_config(Path(source))
+        layers = text.get("num_hidden_layers", text.get("n_layer", 0))
+        width = text.get("hidden_size", text.get("n_embd", 0))
+        return of_tensors(safetensors_shapes(Path(source)), layers, width, length, vocabulary_size)
+
+    def load(
+        self, source: Source, device: torch.device, *, record: Record, key: str, section: Model, tokenizer: Path
+    ) -> HuggingFaceTeacher:
+        return load(Path(source), device)
+
+
+KIND = HuggingFaceFolder()

@@ -23,15 +23,24 @@ import re
 import socket
 import ssl
 import time
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import Tensor
-
+from gemmule.base import addresses
 from gemmule.base.errors import RequestError, WorkError, first_line, shown
 from gemmule.base.progress import say
-from gemmule.losses.targets import SparseDistributions
 from gemmule.teach.teachers import answers
+from gemmule.teach.teachers.kinds import Introduction, Kind, Needs, Record, Source
+from gemmule.teach.teachers.teacher import Teacher
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from gemmule.losses.targets import SparseDistributions
+    from gemmule.recipe import Model
+    from gemmule.tokenize.tokenizer import Tokenizer
 
 API_KEY = "GEMMULE_API_KEY"
 TOP_K = 20  # what vLLM allows where its --max-logprobs is not set
@@ -52,7 +61,7 @@ class _Hindrance(NamedTuple):
     pause: float = 0.0  # seconds that the server asks for
 
 
-class ServedTeacher:
+class ServedTeacher(Teacher):
     """What a server's model expects, as its top k; `url` ends in /v1.
 
     Raises RequestError where the server refuses, WorkError where it stays away or its answers can't be.
@@ -63,11 +72,11 @@ class ServedTeacher:
         url: str,
         vocabulary_size: int,
         device: torch.device,
-        top_k: int | None = None,
+        top_k: int = TOP_K,
         patience: float | None = None,
     ) -> None:
         self.url, self.vocabulary_size, self.device = url.rstrip("/"), vocabulary_size, device
-        self.top_k = top_k or TOP_K
+        self.top_k: int = top_k
         self._http = _library()
         self._client = self._http.Client(
             # as it is: a compressed body would be unpacked before its size is known
@@ -79,6 +88,10 @@ class ServedTeacher:
         self.patience = PATIENCE if patience is None else patience
 
     def expect(self, ids: Tensor, documents: Tensor | None = None) -> SparseDistributions:
+        import torch
+
+        from gemmule.losses.targets import SparseDistributions
+
         if documents is not None:
             raise RequestError(f"{self.url}: a server can't keep documents apart; leave data.separate_documents out")
         # The distribution after a prompt's last token stands at the place of one more; any token will do.
@@ -221,3 +234,59 @@ def _library() -> Any:
     except ImportError:
         raise RequestError("a served teacher needs httpx2: pip install 'gemmule[served]'") from None
     return httpx2
+
+
+@dataclass(frozen=True)
+class ServedRecord(Record):
+    model: str | None = None  # what the server calls it
+    top_k: int | None = None
+
+
+class Server(Kind):
+    name = "served"
+    noun, described = "a server", "served"
+    record = ServedRecord
+    keeps_documents_apart = has_tokenizer = has_weights = False
+
+    def top_k(self, section: Model) -> int:
+        return section.top_k or TOP_K
+
+    def recognises(self, source: Source) -> bool:
+        return addresses.is_url(source)
+
+    def identify(self, address: str, key: str) -> str:
+        addresses.check_address(address, key)
+        return f"server: {address}"
+
+    def needs(self, source: Source) -> Needs:
+        return Needs("served", ("httpx2",))
+
+    def introduce(self, source: Source) -> Introduction:
+        """Its tokenizer is that of the folder or hub id by which the server calls its model."""
+        import torch
+
+        name = ServedTeacher(str(source), 2**31, torch.device("cpu"), patience=5.0).name
+        return Introduction(name, name, top_k=TOP_K)
+
+    def meet(self, record: Record, section: Model, tokenizer: Tokenizer) -> ServedRecord:
+        import torch
+
+        served = ServedTeacher(record.source, tokenizer.vocabulary_size, torch.device("cpu"), self.top_k(section))
+        served.expect(torch.tensor([[tokenizer.eos_id, tokenizer.eos_id]]))  # whether it gives what is needed
+        return ServedRecord(record.source, self.name, model=served.name, top_k=served.top_k)
+
+    def load(
+        self, source: Source, device: torch.device, *, record: Record, key: str, section: Model, tokenizer: Path
+    ) -> ServedTeacher:
+        from gemmule.tokenize.tokenizer import load_tokenizer
+
+        served = ServedTeacher(str(source), load_tokenizer(tokenizer).vocabulary_size, device, self.top_k(section))
+        recorded = record.model if isinstance(record, ServedRecord) else None
+        if served.name != (recorded or served.name):
+            raise RequestError(
+                f"{key} = {str(source)!r}: serves {served.name!r} now, and served {recorded!r} when this run was begun"
+            )
+        return served
+
+
+KIND = Server()

@@ -17,11 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gemmule.losses.alm import next_token_losses
+from gemmule.losses.alm import Chunks, next_token_losses
 from gemmule.losses.head import token_losses
 from gemmule.losses.targets import DenseTeacher, SparseDistributions
-from gemmule.teach.teachers.alm import ByteAligned
-from gemmule.teach.teachers.teachers import Teacher
+from gemmule.teach.teachers.teacher import LiveTeacher
 from gemmule.tokenize.shards import TokenShards
 from gemmule.tokenize.windows import Batch, Windows
 
@@ -45,7 +44,7 @@ class Trial:
         return self.windows > 1 and not self.teacher - self.unigram <= self.clear
 
 
-def try_out(teacher: Teacher | ByteAligned, windows: Windows) -> Trial:
+def try_out(teacher: LiveTeacher, windows: Windows) -> Trial:
     """Asks the teacher about up to 20 windows spread over the text, one at a time."""
     frequencies = _unigram(windows.shards)
     number = min(WINDOWS, max(2, TOKENS // windows.sequence_length))
@@ -75,15 +74,14 @@ def _unigram(shards: TokenShards) -> Tensor:
 
 
 @torch.no_grad()
-def _losses(teacher: Teacher | ByteAligned, batch: Batch, unigram: Tensor) -> tuple[float, float, int]:
+def _losses(teacher: LiveTeacher, batch: Batch, unigram: Tensor) -> tuple[float, float, int]:
     """Of one window: the sums of the teacher's and the unigram's losses, nats, over so many tokens."""
     targets, counted = torch.from_numpy(batch.targets).flatten(), torch.from_numpy(batch.mask).flatten()
     plain = -unigram[targets].log()
-    if isinstance(teacher, ByteAligned):  # whose tokens are others: over the stretches that both have
-        chunks = teacher.chunks(batch)
-        shared = counted & (chunks.of_token < len(chunks.losses)).cpu()
-        return float(chunks.losses.sum()), float(plain[shared].sum()), int(shared.sum())
-    expected = teacher.expect(**batch.model_inputs(teacher.device))
+    expected = teacher.targets(batch)
+    if isinstance(expected, Chunks):  # of other tokens: over the stretches that both have
+        shared = counted & (expected.of_token < len(expected.losses)).cpu()
+        return float(expected.losses.sum()), float(plain[shared].sum()), int(shared.sum())
     if isinstance(expected, SparseDistributions):
         own, plain = _known_losses(expected, targets, unigram)
     elif isinstance(expected, DenseTeacher):

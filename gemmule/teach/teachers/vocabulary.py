@@ -25,7 +25,7 @@ from torch import Tensor
 from gemmule.base.errors import RequestError
 from gemmule.base.progress import say
 from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
-from gemmule.teach.teachers.teachers import Ensemble, Teacher
+from gemmule.teach.teachers.teacher import LiveTeacher, Teacher, Wrapper
 from gemmule.tokenize.tokenizer import Tokenizer
 from gemmule.tokenize.windows import Windows
 
@@ -34,14 +34,12 @@ SAMPLED_WINDOWS = 4  # to measure the lost mass
 ROWS = 64  # of whole logits at once
 
 
-class Restricted:
+class Restricted(Wrapper):
     """A teacher of another vocabulary, asked and answering in the ids of its student: conditioned on these tokens."""
 
     def __init__(self, teacher: Teacher, teacher_ids: Tensor) -> None:
         """`teacher_ids` [V]: the teacher's id of each of the student's tokens."""
-        self.teacher = teacher
-        self.vocabulary_size = len(teacher_ids)
-        self.device = teacher.device
+        super().__init__(teacher, len(teacher_ids))
         self.teacher_ids = teacher_ids.to(self.device)
         self._head: tuple[Tensor, Tensor | None] | None = None  # [V, D'] and [V]: the kept rows, once they are known
         self._our_ids: Tensor | None = None  # [V']: the student's id of each of the teacher's tokens, or -1
@@ -81,7 +79,6 @@ class Restricted:
 
     @torch.no_grad()
     def lost_mass(self, ids: Tensor, documents: Tensor | None = None) -> Tensor:
-        """[B * T]: what the teacher gives, after each token of `ids`, to the tokens left out, as far as it is known."""
         whole = self._whole(ids, documents)
         if isinstance(whole, SparseDistributions):
             return self._kept(whole)[1]
@@ -102,22 +99,24 @@ def read_teacher_ids(folder: Path) -> Tensor | None:
     return torch.from_numpy(np.load(file)) if file.is_file() else None
 
 
-def say_lost_mass(name: str, teacher: Teacher, windows: Windows) -> None:
-    """Says what a restricted teacher gives to the tokens left out, on a few windows spread over the text.
+def say_lost_mass(name: str, teacher: LiveTeacher, windows: Windows) -> None:
+    """Says what a teacher, or each member of an ensemble, gives to tokens that its student lacks, if it lacks any.
 
-    Of an ensemble, what each of its restricted members gives.
+    That is measured on a few windows spread over the text.
     """
-    if isinstance(teacher, Ensemble):
-        for number, (_, member) in enumerate(teacher.members, 1):
-            say_lost_mass(f"{name}, member {number}", member, windows)
-    if not isinstance(teacher, Restricted):
-        return
+    for number, (_, member) in enumerate(teacher.members, 1):
+        _say_lost_mass(name if len(teacher.members) == 1 else f"{name}, member {number}", member, windows)
+
+
+def _say_lost_mass(name: str, teacher: Teacher, windows: Windows) -> None:
     spread = np.unique(np.linspace(0, len(windows) - 1, SAMPLED_WINDOWS).astype(np.int64))
     parts = []
     for window in spread:  # one at a time: windows may be long
         batch = windows.window_batch([window])
-        mass = teacher.lost_mass(**batch.model_inputs(teacher.device)).cpu()
-        parts.append(mass[torch.from_numpy(batch.mask.ravel())])
+        mass = teacher.lost_mass(**batch.model_inputs(teacher.device))
+        if mass is None:
+            return
+        parts.append(mass.cpu()[torch.from_numpy(batch.mask.ravel())])
     lost = torch.cat(parts)
     often = lost.quantile(0.99)
     say(

@@ -12,7 +12,8 @@ from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.teach.targets.solving import FINEST, Sample, sample, solve
 from gemmule.teach.targets.store import TargetStore
-from gemmule.teach.teachers.teachers import Gemma2Teacher, probabilities
+from gemmule.teach.teachers.gemma2 import Gemma2Teacher
+from gemmule.teach.teachers.teacher import probabilities
 from gemmule.tokenize.shards import write_shards
 from gemmule.tokenize.windows import Windows
 

@@ -10,7 +10,7 @@ from large_tokenizers import like_gemma, like_gpt2, read_work
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.teach.teachers.alm import END, ByteAligned, token_bytes
-from gemmule.teach.teachers.teachers import Gemma2Teacher
+from gemmule.teach.teachers.gemma2 import Gemma2Teacher
 from gemmule.tokenize import Tokenizer, train
 from gemmule.tokenize.windows import Batch
 
@@ -99,7 +99,7 @@ def naive(batch: Batch, teacher: Gemma2Teacher, theirs: Tokenizer, ours: Tokeniz
 def test_chunks_are_those_of_a_walk_through_the_bytes(
     batch: Batch, teacher: Gemma2Teacher, theirs: Tokenizer, ours: Tokenizer
 ) -> None:
-    chunks = ByteAligned(teacher, theirs, ours).chunks(batch)
+    chunks = ByteAligned(teacher, theirs, ours).targets(batch)
     expected = naive(batch, teacher, theirs, ours)
     assert len(expected) > 10
     assert max(len(places) for places, _ in expected) > 2
@@ -114,7 +114,7 @@ def test_value_and_gradient_are_those_of_a_naive_loop(
 ) -> None:
     model = random_model(ours.vocabulary_size, 1)
     targets, mask = torch.from_numpy(batch.targets), torch.from_numpy(batch.mask)
-    chunks = ByteAligned(teacher, theirs, ours).chunks(batch)
+    chunks = ByteAligned(teacher, theirs, ours).targets(batch)
     mixed = ((1 - share, chunks), (share, targets)) if share else chunks
     loss = model(**batch.model_inputs("cpu"), targets=mixed, divergence="alm", mask=mask, denominator=7.0)
     loss.backward()
@@ -136,6 +136,6 @@ def test_value_and_gradient_are_those_of_a_naive_loop(
 
 def test_where_both_are_the_same_there_is_nothing_to_learn(batch: Batch, ours: Tokenizer) -> None:
     model = random_model(ours.vocabulary_size, 1)
-    chunks = ByteAligned(Gemma2Teacher(model), ours, ours).chunks(batch)
+    chunks = ByteAligned(Gemma2Teacher(model), ours, ours).targets(batch)
     same = model(**batch.model_inputs("cpu"), targets=chunks, divergence="alm", denominator=1.0)
     assert same < 0.5  # but for what a window's edges cut otherwise; the next-token loss is above 100

@@ -14,7 +14,8 @@ from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.teach.teachers.alm import END, token_bytes
 from gemmule.teach.teachers.by_bytes import ByBytes
-from gemmule.teach.teachers.teachers import Gemma2Teacher, probabilities
+from gemmule.teach.teachers.gemma2 import Gemma2Teacher
+from gemmule.teach.teachers.teacher import probabilities
 from gemmule.tokenize import Tokenizer, train
 
 TEXT = "Shall I compare thee to a summer's day?\n\n\nCafé naïve 日本 thou art"

@@ -143,8 +143,8 @@ def test_a_saved_folder_is_read_and_a_damaged_one_refused(tmp_path, ids):
     model.save_pretrained(tmp_path / "whole")
     teacher = huggingface.load(tmp_path / "whole", CPU)
     torch.testing.assert_close(teacher.expect(ids).logits(), model(ids).logits.flatten(0, 1), rtol=1e-4, atol=1e-5)
-    assert huggingface.sizes(teacher, 16)["parameters"] == model.num_parameters()
-    assert huggingface.write_on(teacher, [5, 6], max_new_tokens=3, temperature=0.0, seed=0) == (
+    assert teacher.sizes(16).parameters == model.num_parameters()
+    assert teacher.write_ids([5, 6], max_new_tokens=3, temperature=0.0, seed=0) == (
         model.generate(torch.tensor([[5, 6]]), max_new_tokens=3, do_sample=False)[0, 2:].tolist()
     )
     config = json.loads((tmp_path / "whole" / "config.json").read_text())
@@ -161,9 +161,9 @@ def test_a_model_that_reads_little_writes_on_from_the_end_of_a_prompt(prompt):
     """64 tokens in all, eight of which it is to write."""
     teacher, asked = HuggingFaceTeacher(make("gpt2")), {"max_new_tokens": 8, "temperature": 0, "seed": 0}
     ids = [6 + 7 * number % 290 for number in range(prompt)]
-    written = huggingface.write_on(teacher, ids, **asked)
+    written = teacher.write_ids(ids, **asked)
     assert 1 <= len(written) <= 8
-    assert written == huggingface.write_on(teacher, ids[-56:], **asked)
+    assert written == teacher.write_ids(ids[-56:], **asked)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])

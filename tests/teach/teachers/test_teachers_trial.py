@@ -12,6 +12,7 @@ from gemmule import tokenize
 from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
 from gemmule.teach.teachers import trial
 from gemmule.teach.teachers.alm import ByteAligned
+from gemmule.teach.teachers.teacher import Teacher
 from gemmule.teach.teachers.trial import Trial, try_out
 from gemmule.tokenize.shards import write_shards
 from gemmule.tokenize.windows import Windows
@@ -34,7 +35,7 @@ def windows(shards, words):
     return Windows(shards, 16, words.bos_id, words.pad_id)
 
 
-class Fixed:
+class Fixed(Teacher):
     """A teacher that gives the same distribution everywhere, in one of the forms that teachers have."""
 
     vocabulary_size, device = V, CPU

@@ -18,8 +18,9 @@ from served_model import FakeServer
 from gemmule.base.errors import RequestError
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
+from gemmule.teach.teachers.gemma2 import Gemma2Teacher
 from gemmule.teach.teachers.served import ServedTeacher
-from gemmule.teach.teachers.teachers import Ensemble, Gemma2Teacher, probabilities
+from gemmule.teach.teachers.teacher import Ensemble, probabilities
 from gemmule.teach.teachers.vocabulary import TEACHER_IDS, Restricted, align, restrict, say_lost_mass
 from gemmule.tokenize import Tokenizer, train
 from gemmule.tokenize.prune import prune, used_ids

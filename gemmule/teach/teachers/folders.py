@@ -1,26 +1,17 @@
-"""Models from outside the recipe: what kind each is, and what can be checked of it before any work.
-
-    served        http(s)://server/v1
-    gguf          a file
-    gemma2        a folder or hub repository that gemmule's own model reads
-    huggingface   one of any other architecture, which transformers reads
-
-Torch is not imported.
-"""
+"""Models in folders as transformers writes them: config.json, safetensors, tokenizer.json. Torch is not imported."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from gemmule.base.addresses import is_url
 from gemmule.base.errors import RequestError, first_line, shown
 from gemmule.base.hub import INDEX, pickle_hint
 from gemmule.base.limits import LARGEST
-from gemmule.model.config import Gemma2Config
+from gemmule.teach.teachers.kinds import Introduction, Kind, Source
+from gemmule.tokenize.tokenizer import Tokenizer
 
-Kind = Literal["served", "gguf", "gemma2", "huggingface"]
 # as transformers' configurations call them, and what none reaches
 SIZES = (
     dict.fromkeys(
@@ -40,13 +31,27 @@ SIZES = (
 )
 
 
-def kind_of(source: str | Path) -> Kind:
-    """Of a URL, a file or a folder. Raises RequestError for a folder without a config.json that can be read."""
-    if is_url(source):
-        return "served"
-    if Path(source).is_file():
-        return "gguf"
-    return "gemma2" if read_config(Path(source)).get("model_type") == "gemma2" else "huggingface"
+class InFolder(Kind):
+    """A model in a folder."""
+
+    def check(self, source: Source, sequence_length: int, sample_tokens: int = 0) -> None:
+        folder = Path(source)
+        read_config(folder)
+        check_shards(folder)
+        if not (folder / "tokenizer.json").is_file():
+            raise RequestError(
+                f"{folder}: has no tokenizer.json; transformers' AutoTokenizer can write one from other files"
+            )
+        longest = longest_window(folder)
+        if longest is not None and longest < sequence_length:
+            raise RequestError(f"{folder}: reads at most {longest} tokens; data.sequence_length is {sequence_length}")
+
+    def introduce(self, source: Source) -> Introduction:
+        self.check(source, 2)
+        return Introduction(source, longest=longest_window(Path(source)))
+
+    def rows(self, source: Source, tokenizer: Tokenizer) -> int:
+        return int(text_config(Path(source)).get("vocab_size", tokenizer.vocabulary_size))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -69,32 +74,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def check_folder(folder: Path, sequence_length: int) -> None:
-    """Raises RequestError where a folder's model can't be run over windows of this length."""
+def text_config(folder: Path) -> dict[str, Any]:
+    """What a folder's config.json says of the model that reads text, which may be one of several."""
     config = read_config(folder)
-    if config["model_type"] == "gemma2":
-        Gemma2Config.from_huggingface(config)
-    check_shards(folder)
-    if not (folder / "tokenizer.json").is_file():
-        raise RequestError(
-            f"{folder}: has no tokenizer.json; transformers' AutoTokenizer can write one from other files"
-        )
-    longest = longest_window(folder)
-    if longest is not None and longest < sequence_length:
-        raise RequestError(f"{folder}: reads at most {longest} tokens; data.sequence_length is {sequence_length}")
-
-
-def check_writing(folder: Path, tokens: int) -> None:
-    """Raises RequestError where a folder's model can't write so many tokens. gemmule's own model has no such end."""
-    longest = longest_window(folder)
-    if longest is not None and tokens >= longest and read_config(folder)["model_type"] != "gemma2":
-        raise RequestError(f"{folder}: reads at most {longest} tokens; evaluate.sample_tokens is {tokens}")
+    text: dict[str, Any] = config.get("text_config", config)
+    return text
 
 
 def longest_window(folder: Path) -> int | None:
     """How many tokens a folder's model can read, where its config.json says so."""
-    config = read_config(folder)
-    text = config.get("text_config", config)
+    text = text_config(folder)
     longest = text.get("max_position_embeddings") or text.get("n_positions")
     return longest if isinstance(longest, int) else None
 

@@ -1,0 +1,148 @@
+"""Teachers: what a larger model expects at every token.
+
+A teacher is asked about windows of token ids, a micro-batch at a time, and answers with distributions over the
+vocabulary. It runs beside its student ("live") or once beforehand (`targets/`); either way it sees exactly the windows
+that its student sees.
+
+What is asked of a teacher stands here, each with an answer for those that have nothing special to say. Wrappers hand on
+what they don't change. Torch is not imported, so that a kind's file can be read before any work.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from gemmule.base.errors import RequestError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
+    from gemmule.teach.teachers.shape import Sizes
+    from gemmule.tokenize.tokenizer import Tokenizer
+    from gemmule.tokenize.windows import Batch
+
+Expected: TypeAlias = "DenseTeacher | Mixture | SparseDistributions"
+
+
+class LiveTeacher(ABC):
+    """What a student learns from while it trains."""
+
+    device: torch.device  # where it wants its ids
+
+    @abstractmethod
+    def targets(self, batch: Batch) -> Any:
+        """What the student's loss takes of a micro-batch. No gradient flows."""
+
+    @property
+    def members(self) -> Sequence[tuple[float, Teacher]]:
+        """The teachers of an ensemble with their weights of sum 1; of one teacher, itself; none in other tokens."""
+        return ()
+
+    def backbones(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
+        """The models that it runs, each with those of its layers that are sharded over ranks.
+
+        Without any it stays whole on each rank.
+        """
+        return iter(())
+
+
+class Teacher(LiveTeacher):
+    """A model that gives distributions over a vocabulary."""
+
+    vocabulary_size: int  # of the ids that it reads and of its distributions
+    top_k: int | None = None  # how many tokens it names at each position; None: all, in whole distributions
+
+    @abstractmethod
+    def expect(self, ids: Tensor, documents: Tensor | None = None) -> Expected:
+        """What the teacher expects after each token of `ids` [B, T] (int64): N = B * T distributions.
+
+        `documents` [B, T] are the numbers of the tokens' documents, where these are kept apart. No gradient flows.
+        """
+
+    def targets(self, batch: Batch) -> Expected:
+        return self.expect(**batch.model_inputs(self.device))
+
+    @property
+    def members(self) -> Sequence[tuple[float, Teacher]]:
+        return ((1.0, self),)
+
+    def lost_mass(self, ids: Tensor, documents: Tensor | None = None) -> Tensor | None:
+        """[B * T]: its probability, after each token of `ids`, on tokens that its student lacks; None if it lacks none.
+
+        As far as it is known.
+        """
+        return None
+
+    def sizes(self, sequence_length: int) -> Sizes | None:
+        """Parameters, and the FLOPs of a window's forward pass per token; None where they are not known."""
+        return None
+
+    def write(
+        self, tokenizer: Tokenizer, prompt: str, *, max_new_tokens: int, temperature: float, seed: int
+    ) -> str | None:
+        """The text that it writes after a prompt, in its own tokenizer; None where it can't."""
+        return None
+
+
+class Wrapper(Teacher):
+    """A teacher around another one, of which it changes what is asked or answered."""
+
+    def __init__(self, teacher: Teacher, vocabulary_size: int) -> None:
+        self.teacher, self.vocabulary_size = teacher, vocabulary_size
+        self.device, self.top_k = teacher.device, teacher.top_k
+
+    def backbones(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
+        return self.teacher.backbones()
+
+    def sizes(self, sequence_length: int) -> Sizes | None:
+        return self.teacher.sizes(sequence_length)
+
+    def write(
+        self, tokenizer: Tokenizer, prompt: str, *, max_new_tokens: int, temperature: float, seed: int
+    ) -> str | None:
+        return self.teacher.write(tokenizer, prompt, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+
+
+class Ensemble(Teacher):
+    """Several teachers of one vocabulary: the mixture of their probabilities, by weights of sum 1."""
+
+    def __init__(self, members: Sequence[tuple[float, Teacher]]) -> None:
+        self._members = members
+        self.vocabulary_size = members[0][1].vocabulary_size
+        self.device = members[0][1].device
+
+    @property
+    def members(self) -> Sequence[tuple[float, Teacher]]:
+        return self._members
+
+    def expect(self, ids: Tensor, documents: Tensor | None = None) -> Mixture:
+        from gemmule.losses.targets import DenseTeacher, Mixture
+
+        parts = []
+        for weight, teacher in self.members:
+            expected = teacher.expect(ids, documents)
+            if not isinstance(expected, DenseTeacher):
+                raise RequestError(
+                    "an ensemble needs the whole distributions of its members; a served one has its top k"
+                )
+            parts.append((weight, expected))
+        return Mixture(tuple(parts))
+
+    def backbones(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
+        for _, member in self.members:
+            yield from member.backbones()
+
+
+def probabilities(expected: Expected, temperature: float = 1.0) -> Tensor:
+    """Whole distributions [N, V] (float32). The temperature divides the logits (arXiv 1503.02531)."""
+    import torch
+
+    from gemmule.losses.targets import SparseDistributions
+
+    if isinstance(expected, SparseDistributions):
+        raise RequestError("this teacher provides its top k only, not whole distributions")
+    return torch.softmax(expected.logits() / temperature, dim=-1)
