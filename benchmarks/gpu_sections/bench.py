@@ -117,7 +117,7 @@ class Bench:
 
     def fresh(self, *, probed: bool = False) -> None:
         """Nothing compiled, FlexAttention not probed, or, with `probed`, known to work before anything is compiled."""
-        torch._dynamo.reset()
+        torch.compiler.reset()
         torch._dynamo.utils.counters.clear()
         compiling._given_up = False
         torch.compiler.set_stance("default")

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gemmule.base.torch_compat import constant_while_compiling
+
 FEW = 64  # rows; from there on MKL does as well
 TALL = 4096  # rows of a matrix that is multiplied piece by piece
 PIECE = 512  # rows of it, for each thread
@@ -48,9 +50,6 @@ def multiply_into(x: Tensor, weight: Tensor, out: Tensor) -> Tensor:
     return out
 
 
+@constant_while_compiling
 def _threads() -> int:
     return torch.get_num_threads()
-
-
-# As torch.compiler.assume_constant_result says it to the compiler, without importing that: it takes more than a second.
-_threads._dynamo_marked_constant = True  # type: ignore[attr-defined]

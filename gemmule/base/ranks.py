@@ -47,10 +47,12 @@ def store() -> Store:
     """What all processes write into and read from."""
     global _store
     if _store is None:
-        from torch.distributed import PrefixStore, rendezvous
+        from torch.distributed import PrefixStore
+
+        from gemmule.base.torch_compat import process_store
 
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's store outlives its processes
-        _store = PrefixStore(f"gemmule/{attempt}", next(rendezvous("env://"))[0])
+        _store = PrefixStore(f"gemmule/{attempt}", process_store())
     return _store
 
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gemmule.base.torch_compat import graph_is_kept
 from gemmule.losses.head import log_probabilities
 from gemmule.losses.logits import log_mixture, raw_logits
 from gemmule.losses.loss import BatchLoss, Student, TokenLoss, find
@@ -104,7 +105,7 @@ class _FusedLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         gradients = ctx.gradients
-        if torch._C._autograd._get_current_graph_task_keep_graph():  # there will be another backward pass
+        if graph_is_kept():  # there will be another backward pass
             gradients = [None if gradient is None else gradient.clone() for gradient in gradients]
         else:
             ctx.gradients = [None, None]

@@ -30,7 +30,7 @@ from gemmule.model.transformer import Gemma2
 from gemmule.teach.teachers.teacher import LiveTeacher
 
 if TYPE_CHECKING:
-    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint import CheckpointException
 
 TIMEOUT = timedelta(hours=2)  # of an operation of all ranks: rank 0 may be cutting down a large model meanwhile
 Value = TypeVar("Value")
@@ -172,11 +172,10 @@ def _cut(modules: list[nn.Module], device: torch.device, **how: Any) -> None:
 def write(tensors: dict[str, Tensor], folder: Path) -> None:
     """Writes every rank's shards into `folder`, which is there. Raises WorkError on all ranks, if one fails."""
     from torch.distributed import checkpoint
-    from torch.distributed.checkpoint.api import CheckpointException
 
     try:
         checkpoint.save(tensors, storage_writer=checkpoint.HuggingFaceStorageWriter(str(folder), save_distributed=True))
-    except CheckpointException as error:
+    except checkpoint.CheckpointException as error:
         raise WorkError(f"{folder}: can't be written: {_reason(error)}") from error
 
 
@@ -186,13 +185,12 @@ def read(tensors: dict[str, Tensor], folder: Path) -> None:
     Whatever number of ranks wrote them.
     """
     from torch.distributed import checkpoint
-    from torch.distributed.checkpoint.api import CheckpointException
 
     reader = checkpoint.HuggingFaceStorageReader(str(folder))
     try:
         with warnings.catch_warnings(category=UserWarning, action="ignore"):  # that one process is alone
             checkpoint.load(tensors, storage_reader=reader, no_dist=ranks.size() == 1)
-    except CheckpointException as error:
+    except checkpoint.CheckpointException as error:
         raise WorkError(f"{folder}: can't be read: {_reason(error)}") from error
 
 

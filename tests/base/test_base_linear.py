@@ -48,8 +48,3 @@ def test_gradients_flow():
     x, weight = torch.randn(3, 24, requires_grad=True), torch.randn(16, 24, requires_grad=True)
     linear.linear(x, weight).sum().backward()
     torch.testing.assert_close(x.grad, weight.sum(0).expand(3, -1))
-
-
-def test_the_compiler_takes_the_number_of_threads_as_constant():
-    marked = torch.compiler.assume_constant_result(lambda: 1)
-    assert vars(linear._threads) == vars(marked)

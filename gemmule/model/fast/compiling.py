@@ -14,7 +14,6 @@ import functools
 import getpass
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -23,6 +22,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 import torch
 
+from gemmule.base import torch_compat
 from gemmule.base.errors import first_line
 from gemmule.base.progress import say
 from gemmule.model.transformer import Gemma2
@@ -100,8 +100,9 @@ def eager_if_it_fails(work: Callable[[], Result]) -> Result:
     """
     try:
         return work()
-    except (OSError, torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
-        if _given_up or "torch._dynamo" not in sys.modules:
+    except Exception as error:
+        errors = torch_compat.compiler_errors()
+        if _given_up or not errors or not isinstance(error, (OSError, *errors)):
             raise
         _give_up(first_line(error))
         torch.compiler.set_stance("force_eager")
@@ -110,6 +111,6 @@ def eager_if_it_fails(work: Callable[[], Result]) -> Result:
 
 def eager() -> AbstractContextManager[None]:
     """Within this context compiled models run uncompiled, so that a rare shape costs no compilation."""
-    if "torch._dynamo" not in sys.modules:  # nothing was compiled, and importing it would take more than a second
+    if not torch_compat.compiler_is_loaded():  # nothing was compiled, and to import it would take more than a second
         return nullcontext()
     return torch.compiler.set_stance("force_eager")

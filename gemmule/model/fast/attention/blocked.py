@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gemmule.base import torch_compat
 from gemmule.model.fast.attention.reference import causal_mask, separate
 
 BLOCK = 64  # queries: from 256 tokens to 4,096 the best or within a tenth of it (benchmarks/attention.py)
@@ -103,9 +104,9 @@ def _gradients(
         capped, weights = _weights(queries[:, rows], keys[:, seen], mask, cap)
         by_value[:, seen].baddbmm_(weights.to(value.dtype).mT, gradients[:, rows])
         by_weights = (gradients[:, rows] @ values[:, seen].mT).to(weights.dtype)
-        by_scores = torch.ops.aten._softmax_backward_data(by_weights, weights, -1, weights.dtype)
+        by_scores = torch_compat.softmax_backward(by_weights, weights)
         if cap is not None:
-            by_scores = torch.ops.aten.sigmoid_backward(by_scores, capped)
+            by_scores = torch_compat.sigmoid_backward(by_scores, capped)
         by_scores = by_scores.to(query.dtype)
         by_query[:, rows] = by_scores @ keys[:, seen]
         by_key[:, seen].baddbmm_(by_scores.mT, queries[:, rows])
