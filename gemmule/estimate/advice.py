@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from gemmule.base.units import count, duration, flops, plain, size
 from gemmule.estimate import memory
 from gemmule.estimate.memory import Memory
+from gemmule.estimate.shapes import config_of
 from gemmule.estimate.whole import Estimate
 from gemmule.model.config import Gemma2Config
 from gemmule.plan.plan import Plan
@@ -84,10 +85,9 @@ def _for_memory(plan: Plan, estimate: Estimate) -> Iterator[str]:
     process = estimate.measured.process
     largest = estimate.peak_memory - process
     for model, _, held in estimate.trained:
-        step, config = plan.models[model.name], model.shape.config if model.shape is not None else None
-        too_large = held.total + process > SPARE * estimate.free_memory
-        if too_large and isinstance(step, ModelStep) and config is not None:
-            yield from for_training(step, config, held, over)
+        config, too_large = config_of(model.shape), held.total + process > SPARE * estimate.free_memory
+        if config is not None and too_large:
+            yield from for_training(plan.trained(model.name), config, held, over)
     for entry in estimate.teaching:
         if entry.memory == largest:
             yield f"{entry.name} alone takes {size(entry.memory)}: take a smaller teacher, or one behind a server."

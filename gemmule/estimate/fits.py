@@ -22,6 +22,7 @@ from gemmule.base.units import plain, size
 from gemmule.estimate import memory, shapes
 from gemmule.estimate.machine import free_disk, total_memory
 from gemmule.estimate.memory import Memory
+from gemmule.estimate.shapes import config_of
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.evaluation import EvaluationStep
@@ -54,8 +55,7 @@ class _Shapes(dict[str, Shape | None]):
         self._plan, self._vocabulary_size = plan, vocabulary_size(plan)
 
     def __missing__(self, name: str) -> Shape | None:
-        length = self._plan.recipe.data.sequence_length
-        self[name] = shape = shapes.shape_of(self._plan, name, self._vocabulary_size, length)
+        self[name] = shape = shapes.of_model(self._plan.models[name], self._vocabulary_size)
         return shape
 
 
@@ -72,11 +72,11 @@ def check(plan: Plan, steps: Iterable[Step]) -> None:
 
 def training(step: ModelStep, known: Mapping[str, Shape | None]) -> Memory | None:
     """What a model's training holds; None where nobody knows its shape."""
-    shape = known[step.name]
-    if shape is None or shape.config is None:
+    config = config_of(known[step.name])
+    if config is None:
         return None
     live = [known[teacher.name] for teacher in step.live_teachers]
-    return memory.of_training(shape.config, step.train, step.tokens_per_micro_batch, live)
+    return memory.of_training(config, step.train, step.tokens_per_micro_batch, live)
 
 
 def evaluation(step: EvaluationStep, known: Mapping[str, Shape | None], vocabulary_size: int) -> int:
@@ -133,8 +133,8 @@ def _check_memory(plan: Plan, phase: Phase, known: Mapping[str, Shape | None]) -
         return
     lines = [f"Memory: {phase.what} takes about {size(needed)}, and this machine has {size(there)}."]
     step = phase.step
-    config = shape.config if isinstance(step, ModelStep) and (shape := known[step.name]) is not None else None
-    if isinstance(step, ModelStep) and config is not None and (held := training(step, known)) is not None:
+    held = training(step, known) if isinstance(step, ModelStep) else None
+    if isinstance(step, ModelStep) and held is not None and (config := config_of(known[step.name])) is not None:
         from gemmule.estimate.advice import SPARE, for_training
 
         remedies = list(for_training(step, config, held, needed - SPARE * there))
@@ -170,10 +170,10 @@ def _check_disk(plan: Plan, steps: Iterable[Step], known: Mapping[str, Shape | N
     """Of checkpoints and weights alone: at the fewest checkpoints that the recipe keeps, and less those there."""
     needed = 0
     for step in steps:
-        if not isinstance(step, ModelStep) or (shape := known[step.name]) is None or shape.config is None:
+        if not isinstance(step, ModelStep) or (config := config_of(known[step.name])) is None:
             continue
         kept = memory.checkpoints_kept(step.train, step.steps, 0.0)
-        needed += kept * memory.checkpoint_bytes(shape.config, step.train) + shape.parameters * memory.NUMBER
+        needed += kept * memory.checkpoint_bytes(config, step.train) + config.parameters * memory.NUMBER
         needed -= sum(file.stat().st_size for path in step.checkpoints for file in path.rglob("*") if file.is_file())
     there = free_disk(plan.out)
     if SURELY * needed > there:

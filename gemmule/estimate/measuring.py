@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from gemmule.base.device import choose_device
 from gemmule.estimate import memory
 from gemmule.estimate.machine import BANDWIDTH, OF_PRODUCT, Measured, resident
+from gemmule.estimate.shapes import config_of
 from gemmule.losses.alm import Chunks
 from gemmule.losses.head import token_losses
 from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
@@ -48,12 +49,12 @@ def measure(plan: Plan, shapes: dict[str, Shape | None], vocabulary_size: int) -
     from gemmule.train import loop  # noqa: F401 - as a run has it in memory
 
     process = resident()
-    trained = [step.name for step in plan.of(ModelStep) if shapes[step.name] is not None]
+    trained = [(step, config) for step in plan.of(ModelStep) if (config := config_of(shapes[step.name])) is not None]
     share = SECONDS / (2 * len(trained) + len(shapes) + 1)
     device = choose_device(plan.recipe.machine.device)
     product = product_rate(device)
     machine = _Machine(plan, vocabulary_size, product, share)
-    steps = {name: machine.step(name, shapes) for name in trained}
+    steps = {step.name: machine.step(step, config, shapes) for step, config in trained}
     return Measured(
         micro_batch={name: gradients for name, (gradients, _) in steps.items()},
         update={name: update for name, (_, update) in steps.items()},
@@ -75,27 +76,23 @@ class _Machine:
         self.device = choose_device(plan.recipe.machine.device)
         self._known: dict[object, tuple[float, ...]] = {}
 
-    def step(self, name: str, shapes: dict[str, Shape | None]) -> tuple[float, float]:
-        """Seconds of a micro-batch, and of an update, of the model of this name."""
-        model, shape = self.plan.recipe.models[name], shapes[name]
-        assert shape is not None
-        assert shape.config is not None
-        assert model.train is not None
-        windows = model.train.windows_per_micro_batch(self.length)
-        widths = tuple(teacher.width for teacher in map(shapes.get, model.teachers) if teacher is not None)
+    def step(self, step: ModelStep, config: Gemma2Config, shapes: Mapping[str, Shape | None]) -> tuple[float, float]:
+        """Seconds of a micro-batch, and of an update, of a model of this shape."""
+        windows, flops_per_token = step.windows_per_micro_batch, config.flops_per_token(self.length)
+        widths = tuple(shape.width for teacher in step.teachers if (shape := shapes[teacher.name]) is not None)
         how = (
-            model.train.optimizer,
-            model.train.recompute_activations,
-            model.distill.model_dump_json() if model.teachers else "",
+            step.train.optimizer,
+            step.train.recompute_activations,
+            step.model.distill.model_dump_json() if step.teachers else "",
         )
-        key = (shape.config, windows, widths, how)
-        if self._beyond(shape):
-            flops = 3 * shape.flops_per_token * windows * self.length
-            return flops / (OF_PRODUCT * self.product), 7 * shape.parameters * memory.NUMBER / BANDWIDTH
+        key = (config, windows, widths, how)
+        if self._beyond(config, flops_per_token):
+            flops = 3 * flops_per_token * windows * self.length
+            return flops / (OF_PRODUCT * self.product), 7 * config.parameters * memory.NUMBER / BANDWIDTH
         if key not in self._known:
-            tried = self._affordable(3 * self._weighted(shape.config, shape.flops_per_token), windows)
-            whole = self._whole(shape, model.train, tried)
-            times = _in_layers(shape.config, whole, lambda c: self._step(c, model, widths, tried))
+            tried = self._affordable(3 * self._weighted(config, flops_per_token), windows)
+            whole = self._whole(config, step.train, tried)
+            times = _in_layers(config, whole, lambda c: self._step(c, step, widths, tried))
             self._known[key] = (times[0] * windows / tried, times[1])
         gradients, update = self._known[key]
         return gradients, update
@@ -103,7 +100,7 @@ class _Machine:
     def reading(self, shape: Shape) -> float:
         """Seconds a token of a forward pass without the head."""
         config = shape.config
-        if config is None or self._beyond(shape):
+        if config is None or self._beyond(config, shape.flops_per_token):
             return shape.body_flops / (OF_PRODUCT * self.product)
         if config not in self._known:
             tried = self._affordable(self._weighted(config, shape.body_flops), 16)
@@ -114,11 +111,10 @@ class _Machine:
             )
         return self._known[config][0]
 
-    def _beyond(self, shape: Shape) -> bool:
+    def _beyond(self, config: Gemma2Config, flops_per_token: float) -> bool:
         """Whether even two of a model's layers, with its table, are too much to try: then its FLOPs are counted."""
-        assert shape.config is not None
-        two = replace(shape.config, layers=2)
-        slow = self._weighted(shape.config, shape.flops_per_token) * self.length > 10 * self.share * self.product
+        two = replace(config, layers=2)
+        slow = self._weighted(config, flops_per_token) * self.length > 10 * self.share * self.product
         return slow or two.parameters > LARGEST_TRIED
 
     def _weighted(self, config: Gemma2Config, flops: float) -> float:
@@ -130,16 +126,16 @@ class _Machine:
         a_window = flops * self.length / (OF_PRODUCT * self.product)
         return max(1, min(windows, int(self.share / 4 / a_window)))
 
-    def _whole(self, shape: Shape, train: Train, windows: int) -> bool:
+    def _whole(self, config: Gemma2Config, train: Train, windows: int) -> bool:
         """Whether a model can be tried with all of its layers."""
-        assert shape.config is not None
-        held = memory.of_training(shape.config, train, windows * self.length).total
-        slow = 3 * shape.flops_per_token * windows * self.length > self.share * self.product
-        return held < LARGEST_MODEL and not slow and shape.config.layers <= DEEPEST_TRIED
+        held = memory.of_training(config, train, windows * self.length).total
+        slow = 3 * config.flops_per_token(self.length) * windows * self.length > self.share * self.product
+        return held < LARGEST_MODEL and not slow and config.layers <= DEEPEST_TRIED
 
-    def _step(self, config: Gemma2Config, model: Model, widths: tuple[int, ...], windows: int) -> tuple[float, float]:
-        train = model.train
-        assert train is not None
+    def _step(
+        self, config: Gemma2Config, step: ModelStep, widths: tuple[int, ...], windows: int
+    ) -> tuple[float, float]:
+        model, train = step.model, step.train
         student = Gemma2(config).to(self.device).train()
         if train.recompute_activations:
             recompute_activations(student)

@@ -11,30 +11,35 @@ from dataclasses import replace
 from pathlib import Path
 
 from gemmule.base.errors import RequestError
+from gemmule.model.config import Gemma2Config
 from gemmule.plan.plan import Plan
-from gemmule.plan.steps.model import gemma2_config
+from gemmule.plan.steps.model import AnyModel, gemma2_config
+from gemmule.plan.steps.outside import OutsideStep
 from gemmule.teach.teachers import kinds
 from gemmule.teach.teachers.shape import Shape, of_config
 
 
 def shapes(plan: Plan, vocabulary_size: int) -> dict[str, Shape | None]:
     """Of all the recipe's models; None where nothing can be known. A teacher's head gives the run's tokens alone."""
-    length = plan.recipe.data.sequence_length
-    return {name: shape_of(plan, name, vocabulary_size, length) for name in plan.recipe.models}
+    return {name: of_model(step, vocabulary_size) for name, step in plan.models.items()}
 
 
-def shape_of(plan: Plan, name: str, vocabulary_size: int, length: int) -> Shape | None:
-    model = plan.recipe.models[name]
-    if model.architecture is not None:
-        return of_config(gemma2_config(model.architecture, vocabulary_size, length), length)
-    origin = model.from_ or model.start_from
-    assert origin is not None
-    if origin in plan.recipe.models:
-        return shape_of(plan, origin, vocabulary_size, length)
-    shape = of_outside(plan.origins.locate(origin), origin, length, vocabulary_size)
-    if model.from_ is not None or shape is None or shape.config is None:
-        return shape
-    return of_config(replace(shape.config, vocabulary_size=vocabulary_size), length)  # it starts with the run's rows
+def of_model(model: AnyModel, vocabulary_size: int) -> Shape | None:
+    """Of one model of a recipe whose tokenizer has so many tokens."""
+    length = model.recipe.data.sequence_length
+    if isinstance(model, OutsideStep):
+        return of_outside(Path(model.origin.place), str(model.origin.place), length, vocabulary_size)
+    if model.model.architecture is not None:
+        return of_config(gemma2_config(model.model.architecture, vocabulary_size, length), length)
+    config = config_of(of_model(model.start, vocabulary_size)) if model.start is not None else None
+    if config is None:
+        return None
+    return of_config(replace(config, vocabulary_size=vocabulary_size), length)  # it starts with the run's rows
+
+
+def config_of(shape: Shape | None) -> Gemma2Config | None:
+    """Of a model that gemmule's own runs; None of any other, and where nothing is known."""
+    return shape.config if shape is not None else None
 
 
 def of_outside(place: Path, origin: str, length: int, vocabulary_size: int | None = None) -> Shape | None:

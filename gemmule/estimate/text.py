@@ -15,11 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gemmule.base import artifact
-from gemmule.base.errors import WorkError
 from gemmule.base.progress import say_once
 from gemmule.plan.plan import Plan
-from gemmule.plan.steps import Step
 from gemmule.refine.documents import read_split
 from gemmule.refine.formats import known_format
 from gemmule.refine.source_file import SourceFile
@@ -63,7 +60,7 @@ def look(plan: Plan) -> Text:
 def _made(plan: Plan) -> Text | None:
     """The text of a run that has its tokens already."""
     documents, splits = plan.documents, (plan.train_tokens, plan.validation_tokens)
-    if not all(map(_is_made, splits)):
+    if not all(step.is_made for step in splits):
         return None
     counts = json.loads((documents.path / "summary.json").read_text(encoding="utf-8"))
     train, validation = (step.shards for step in splits)
@@ -78,17 +75,6 @@ def _made(plan: Plan) -> Text | None:
         document_bytes=folder_bytes(documents.path),
         seconds=0.0,
     )
-
-
-def _is_made(step: Step) -> bool:
-    """Whether what lies in the step's place is what it would make."""
-    if not step.path.exists() or not all(map(_is_made, step.inputs.values())):
-        return False
-    try:
-        hashes = {role: made.hash for role, made in step.artifacts.items()}
-        return not artifact.differences(step.artifact, step.kind, step.settings, hashes)
-    except WorkError:
-        return False
 
 
 def _tried(plan: Plan) -> Text:
@@ -126,7 +112,7 @@ def _tried(plan: Plan) -> Text:
 
 def _tokenizer(plan: Plan, documents: Path, folder: Path) -> Tokenizer:
     """The recipe's tokenizer: that of its run, if it took that over; else trained, taken over or pruned here."""
-    if plan.tokenizer.origin is not None and _is_made(plan.tokenizer):
+    if plan.tokenizer.origin is not None and plan.tokenizer.is_made:
         return plan.tokenizer.load()
     return plan.tokenizer.build(documents, folder)[0]
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gemmule.estimate import memory
 from gemmule.estimate.machine import BANDWIDTH, OF_PRODUCT, Measured
 from gemmule.estimate.text import Text
+from gemmule.model.config import Gemma2Config
 from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.targets import TargetsStep
@@ -41,27 +42,27 @@ class Training:
 
 
 def training(
-    step: ModelStep, shape: Shape, shapes: Mapping[str, Shape | None], text: Text, measured: Measured
+    step: ModelStep, config: Gemma2Config, shapes: Mapping[str, Shape | None], text: Text, measured: Measured
 ) -> Training:
-    """Of a model that the recipe trains, and its shape."""
-    name, length, steps, windows = step.name, step.recipe.data.sequence_length, step.steps, step.windows_per_batch
-    per_micro = step.windows_per_micro_batch
+    """Of a model that the recipe trains, of this shape."""
+    length, windows = step.recipe.data.sequence_length, step.windows_per_batch
+    of_micro_batch, micro_batch = step.windows_per_micro_batch, measured.micro_batch[step.name]
     asked = _asked(step, text)
     teachers = [shapes[teacher.name] for teacher in step.live_teachers]
-    a_step = measured.micro_batch[name] * windows / per_micro + measured.update[name] + A_STEP
+    a_step = micro_batch * windows / of_micro_batch + measured.update[step.name] + A_STEP
     beside = sum(measured.reading.get(teacher.name, 0.0) for teacher in step.live_teachers) * asked
-    checks = min(VALIDATIONS, steps) * min(validation_windows(steps, windows) * length, text.validation_tokens)
-    seconds = steps * a_step + beside
-    checkpoints = memory.checkpoints_written(step.train, steps, seconds)
-    states = memory.checkpoint_bytes(shape.config, step.train) if shape.config is not None else 0
+    checked = min(validation_windows(step.steps, windows) * length, text.validation_tokens)
+    validating = min(VALIDATIONS, step.steps) * checked * micro_batch / (3 * of_micro_batch * length)
+    seconds = step.steps * a_step + beside
+    checkpoints = memory.checkpoints_written(step.train, step.steps, seconds)
     return Training(
         tokens=step.tokens,
-        steps=steps,
+        steps=step.steps,
         epochs=step.tokens / max(1, text.train_tokens),
-        flops=3 * shape.flops_per_token * step.tokens,
+        flops=3 * config.flops_per_token(length) * step.tokens,
         teacher_flops=None if None in teachers else sum(t.flops_per_token for t in teachers if t is not None) * asked,
         seconds=seconds,
-        other_seconds=checks * measured.micro_batch[name] / (3 * per_micro * length) + checkpoints * states / DISK,
+        other_seconds=validating + checkpoints * memory.checkpoint_bytes(config, step.train) / DISK,
     )
 
 

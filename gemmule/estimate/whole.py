@@ -110,17 +110,17 @@ def estimate(plan: Plan) -> Estimate:
 
 
 def _model(plan: Plan, name: str, known: dict[str, Shape | None], found: Text, measured: Measured) -> ModelEstimate:
-    step, shape, evaluation = plan.models[name], known[name], plan.evaluations[name]
+    step, evaluation = plan.models[name], plan.evaluations[name]
     trained, held, disk = None, None, 0
-    if isinstance(step, ModelStep) and shape is not None and shape.config is not None:
-        trained, held = timing.training(step, shape, known, found, measured), fits.training(step, known)
+    if isinstance(step, ModelStep) and (config := shapes.config_of(known[name])) is not None:
+        trained, held = timing.training(step, config, known, found, measured), fits.training(step, known)
         kept = memory.checkpoints_kept(step.train, trained.steps, trained.seconds)
-        disk = kept * memory.checkpoint_bytes(shape.config, step.train) + shape.parameters * memory.NUMBER
+        disk = kept * memory.checkpoint_bytes(config, step.train) + config.parameters * memory.NUMBER
         disk += trained.steps * RECORDS
     return ModelEstimate(
         name=name,
         learn_from=join_names(plan.recipe.models[name].teachers) or None,
-        shape=shape,
+        shape=known[name],
         training=trained,
         memory=held,
         disk=disk,

@@ -16,7 +16,8 @@ from gemmule.base.progress import say_once
 from gemmule.base.units import count, plain
 from gemmule.base.units import size as as_bytes
 from gemmule.convert.tokenizers import read_tokenizer
-from gemmule.estimate import advice, memory
+from gemmule.estimate import advice
+from gemmule.estimate.fits import training
 from gemmule.estimate.machine import free_memory
 from gemmule.estimate.shapes import of_outside
 from gemmule.estimate.shapes import shapes as of_plan
@@ -26,6 +27,7 @@ from gemmule.init.sizes import VOCABULARIES, Means, Sizes, fit, shapes, stores_t
 from gemmule.init.telling import decisions
 from gemmule.init.writing import OutsideTeacher, header, write
 from gemmule.plan.plan import Plan
+from gemmule.plan.steps.model import ModelStep
 from gemmule.refine.files import as_text
 from gemmule.refine.sources import is_bundled
 from gemmule.teach.teachers import kinds
@@ -129,21 +131,16 @@ def check_size(size: int) -> None:
 def _check_memory(size: int, plan: Plan, vocabulary_size: int) -> None:
     """Before anything is measured: whether each model's training fits into this machine. Raises RequestError."""
     free = advice.SPARE * free_memory()
-    length = plan.recipe.data.sequence_length
     known = of_plan(plan, vocabulary_size)
-    for name, model in plan.recipe.models.items():
-        shape = known[name]
-        if model.train is None or shape is None or shape.config is None:
-            continue
-        live = [known[teacher] for teacher in model.teachers] if model.distill.targets is None else []
-        tokens = model.train.windows_per_micro_batch(length) * length
-        held = memory.of_training(shape.config, model.train, tokens, live).total
-        if held > free:
-            fits = count(float(f"{size * free / held:.1g}"))
+    for step in plan.of(ModelStep):
+        shape, held = known[step.name], training(step, known)
+        if shape is not None and held is not None and held.total > free:
+            fits = count(float(f"{size * free / held.total:.1g}"))
             raise RequestError(
                 plain(
-                    f"--size {count(size)}: training {name}, of {count(shape.parameters)} parameters, takes "
-                    f"{as_bytes(held)} of memory, and {as_bytes(free)} are available here: about --size {fits} fits"
+                    f"--size {count(size)}: training {step.name}, of {count(shape.parameters)} parameters, takes "
+                    f"{as_bytes(held.total)} of memory, and {as_bytes(free)} are available here: "
+                    f"about --size {fits} fits"
                 )
             )
 

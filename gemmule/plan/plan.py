@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gemmule import recipe as recipes
 from gemmule.base import artifact
@@ -26,8 +26,10 @@ from gemmule.plan.steps.tokenizer import TokenizerStep
 from gemmule.plan.steps.tokens import TokensStep
 from gemmule.recipe import Recipe
 from gemmule.refine import sources
-from gemmule.refine.documents import Split
 from gemmule.teach.teachers import checks
+
+if TYPE_CHECKING:
+    from gemmule.refine.documents import Split
 
 AnyStep = TypeVar("AnyStep", bound=Step)
 

@@ -9,22 +9,18 @@ Nothing here imports torch: a run that has nothing to do says so at once.
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import tomli_w
 
 from gemmule import recipe as recipes
 from gemmule.base import artifact, ranks, run_folder, signals
 from gemmule.base.errors import RequestError, WorkError
 from gemmule.base.locks import lock
 from gemmule.base.progress import say
-from gemmule.base.run_folder import FINGERPRINTS, RECIPE
+from gemmule.base.run_folder import RECIPE
 from gemmule.plan import prerequisites
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps import Step
@@ -33,8 +29,8 @@ from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.targets import TargetsStep
 from gemmule.plan.steps.tokens import TokensStep
-from gemmule.refine import sources
 from gemmule.run import status
+from gemmule.run.recorded import RecordedRecipe
 from gemmule.train.tracking import import_tracker
 
 if TYPE_CHECKING:
@@ -48,7 +44,6 @@ VERBS: dict[str, type[Step]] = {
     "evaluate": EvaluationStep,
 }
 REPORT, SUMMARY = "report.html", "summary.json"
-OUTSIDE = ("data.sources", ".from", ".start_from")  # keys that name files, which are known by their contents
 
 
 @dataclass(frozen=True)
@@ -91,6 +86,7 @@ class Family:
         self.raw, self.origin = raw, origin
         self.plan = Plan(raw, origin, out)
         self.out = self.plan.out
+        self.recorded = RecordedRecipe(self.plan, raw, origin)
 
     @classmethod
     def from_file(cls, path: Path, overrides: Iterable[str] = (), out: Path | None = None) -> Family:
@@ -105,10 +101,7 @@ class Family:
         if verb is None:
             return list(self.plan.steps)
         ends = self.plan.of(VERBS[verb])
-        if wanted and verb == "teach":
-            taught_by = {recipes.join_names(self.plan.recipe.models[name].teachers) for name in wanted}
-            ends = [step for teachers, step in self.plan.targets.items() if teachers in taught_by]
-        elif wanted:
+        if wanted:
             ends = [step for step in ends if step.belongs_to(wanted)]
         if not ends:
             raise RequestError(f"{verb}: this recipe has nothing to {verb}" + _teach_hint(verb))
@@ -147,7 +140,7 @@ class Family:
             )
             reasons = artifact.differences(made, kind, step.settings, made.manifest.inputs if follows else hashes)
             if reasons or follows:
-                stale[step] = [reason + self._moved(reason) for reason in reasons] or [
+                stale[step] = [reason + self.recorded.moved(reason) for reason in reasons] or [
                     f"its {', '.join(follows)} would be remade"
                 ]
             elif there != step.path:
@@ -164,7 +157,7 @@ class Family:
             self._take_part()
             return
         steps = self.chosen(verb, models)
-        self._check_folder()
+        self.recorded.check()
         if run_folder.is_run(self.out):
             with lock(self.out):
                 status.correct(self.out)
@@ -181,7 +174,7 @@ class Family:
                     raise missing_text
                 say(f"{missing_text}; continuing with {self.plan.documents.path}, which was made from it")
             with signals.deferred():  # the recipe first: what it no longer makes is never made anew by an older one
-                self._write_recipe()
+                self.recorded.write()
                 for step in stale:
                     self._retire(step)
                 if stale:
@@ -224,7 +217,7 @@ class Family:
         steps = self.chosen("teach", models)
         needed = {source for step in steps for source in step.inputs.values()}
         targets = [step for step in steps if step not in needed and isinstance(step, TargetsStep)]
-        self._check_folder()
+        self.recorded.check()
         self._check_machine(steps, force=force)
         with lock(self.out, shared=True, wait=say):
             status.correct(self.out)
@@ -235,7 +228,7 @@ class Family:
                 _, stale = self.compare(steps)
                 if stale:
                     raise RequestError(self._explain(stale))
-                self._write_recipe()
+                self.recorded.write()
                 self._make([step for step in steps if step in needed])
                 for step in targets:
                     if not step.path.exists():
@@ -300,18 +293,8 @@ class Family:
         lines.append("Nothing was changed. --remake moves these to old/ and remakes them; --out runs elsewhere.")
         return "\n".join(lines)
 
-    def _moved(self, reason: str) -> str:
-        """Of a difference in something from outside, known by its contents: where it was, and where it is now."""
-        key = reason.partition(": ")[0]
-        try:
-            before = _value(tomllib.loads((self.out / RECIPE).read_text(encoding="utf-8")), key)
-        except (OSError, ValueError):
-            return ""
-        now = _value(self._as_it_runs(), key)
-        return f" ({before} -> {now})" if key.endswith(OUTSIDE) and before and now and before != now else ""
-
     def _retire(self, step: Step) -> None:
-        place = step.path.parent if isinstance(step, ModelStep) else step.path  # it goes with all that led to it
+        place = step.made_in
         if place.exists():
             moved = artifact.retire(place, self.out / "old" / place.relative_to(self.out).parent)
             say(f"moved {place} to {moved}")
@@ -322,76 +305,11 @@ class Family:
             if path.exists():
                 artifact.retire(path, self.out / "old")
 
-    def _write_recipe(self) -> None:
-        """The recipe as it ran, overrides included, runnable from where it lies.
-
-        A file that is not as gemmule writes it is its user's: it stays, if it is the recipe that was given (it says
-        what runs, or `_check_folder` refused), and moves to old/ else.
-        """
-        path, text = self.out / RECIPE, tomli_w.dumps(self._as_it_runs())
-        artifact.write_json(self.out / FINGERPRINTS, self.plan.origins.fingerprints)
-        if _is_users(path):
-            if self._is_given(path):
-                return
-            moved = artifact.retire(path, self.out / "old")
-            say(f"moved {path}, which was changed by hand, to {moved}")
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            artifact.replace_file(path, text.encode("utf-8"))
-
-    def _check_folder(self) -> None:
-        """Raises RequestError where something that gemmule did not make would have to be written to."""
-        run_folder.check_free(self.out)
-        path = self.out / RECIPE
-        if self._is_given(path) and _is_users(path) and recipes.read(path) != self.raw:
-            raise RequestError(
-                f"{path}: changed by hand, so that --set can't be written into it: write the keys into it, or give a "
-                "recipe from outside the run folder"
-            )
-
-    def _is_given(self, path: Path) -> bool:
-        """Whether the recipe in the run folder is the one that was given, by whatever name."""
-        return path.exists() and self.origin.exists() and path.samefile(self.origin)
-
-    def _as_it_runs(self) -> dict[str, Any]:
-        """The recipe's TOML with every path in it absolute."""
-        raw: dict[str, Any] = json.loads(json.dumps(self.raw))
-        for key in ("sources", "exclude"):
-            if key in raw["data"]:
-                raw["data"][key] = [sources.absolute(pattern, self.plan.base) for pattern in raw["data"][key]]
-        for section in [raw["tokenizer"], *raw["models"].values()]:
-            for key in ("from", "start_from"):
-                named = section.get(key)
-                place = self.plan.origins.locate(named) if named else None
-                if place is not None and named not in self.plan.recipe.models and place.exists():
-                    section[key] = str(place.resolve())
-        return raw
-
 
 def _import_torch() -> None:
     """Before a step does: half an import would be an error of its own."""
     with signals.deferred():
         import torch  # noqa: F401
-
-
-def _is_users(path: Path) -> bool:
-    """Whether a recipe in a run folder is not as gemmule writes it: it has comments, another form, or is a link."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        return path.is_symlink() or tomli_w.dumps(tomllib.loads(text)) != text
-    except FileNotFoundError:
-        return path.is_symlink()
-    except ValueError:
-        return True
-
-
-def _value(raw: dict[str, Any], key: str) -> Any:
-    """That of a dotted key in a recipe's TOML; None where it is not there. A model's name may hold dots."""
-    section: Any = raw
-    first, _, rest = key.partition(".")
-    name, _, last = rest.rpartition(".")
-    for part in (first, name, last) if name else (first, last):
-        section = section.get(part) if isinstance(section, dict) else None
-    return section
 
 
 def _made_from(step: Step, roots: Iterable[Step]) -> bool:

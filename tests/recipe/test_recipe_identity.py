@@ -2,74 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import pytest
 from pydantic import BaseModel
+from recipe_keys import KEYS, PATHS, RAW, at, other
 
 from gemmule.recipe import identity, parse
 from gemmule.recipe.identity import NEVER, declared, omitted_at
-from gemmule.recipe.schema import (
-    Section,
-)
+from gemmule.recipe.schema import Section
 
-MODEL = {
-    "architecture": {"layers": 2, "width": 16},
-    "train": {"tokens": 1000},
-    "distill": {"targets": {"kind": "top-k", "k": 5}},
-    "learn_from": "teacher",
-}
-RECIPE = parse(
-    {
-        "name": "r",
-        "data": {"sources": ["x.txt"]},
-        "tokenizer": {"vocabulary_size": 300},
-        "models": {"teacher": {key: MODEL[key] for key in ("architecture", "train")}, "student": MODEL},
-    }
-)
-STUDENT = RECIPE.models["student"]
-SECTIONS: dict[type[Section], Section] = {
-    type(section): section
-    for section in (
-        RECIPE, RECIPE.data, RECIPE.tokenizer, RECIPE.evaluate, STUDENT, STUDENT.architecture, STUDENT.train,
-        STUDENT.distill, STUDENT.distill.targets,
-    )
-}  # fmt: skip
+RECIPE = parse(RAW)
 OF = ("section", "windows", "taught")
-KEYS = [(section, name) for section in SECTIONS for name in section.model_fields]
-
-
-def other(value: Any) -> Any:
-    """Another value of the kind; the schema's ranges do not matter here."""
-    match value:
-        case None:
-            return 7
-        case bool():
-            return not value
-        case int() | float():
-            return value + 1
-        case str():
-            return value + "x"
-        case list():
-            return [*value, "x"]
-        case dict():
-            return value | {"x": 1}
-    raise AssertionError(value)
 
 
 def test_these_are_all_sections():
     """But [machine], of which nothing is part of an identity."""
-    assert {section.__name__ for section in Section.__subclasses__()} == {s.__name__ for s in SECTIONS} | {"Machine"}
+    assert {section.__name__ for section in Section.__subclasses__()} == {s.__name__ for s in PATHS} | {"Machine"}
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer")
 @pytest.mark.parametrize(("kind", "name"), KEYS)
 def test_a_key_changes_what_it_says(kind, name):
-    section, said = SECTIONS[kind], declared(kind.model_fields[name])
-    value = getattr(section, name)
-    if isinstance(value, Section) or name == "models":
-        return  # each by itself
-    changed = section.model_copy(update={name: other(value)})
+    section, said = at(RECIPE, PATHS[kind]), declared(kind.model_fields[name])
+    changed = section.model_copy(update={name: other(getattr(section, name))})
     differing = {of for of in OF if identity(section, "s", of) != identity(changed, "s", of)}
     assert differing == ({said.of} if said.of in OF else set())
     if said.omits:
@@ -80,12 +36,13 @@ def test_a_key_changes_what_it_says(kind, name):
 
 
 def test_sections_within_follow_their_own_keys():
-    settings = identity(STUDENT, "models.student")
+    student = RECIPE.models["student"]
+    settings = identity(student, "models.student")
     assert settings["models.student.architecture.layers"] == 2
     assert "models.student.train.keep_last" not in settings
     assert "models.student.train.optimizer" not in settings
     assert not any(".distill." in key for key in settings)
-    taught = identity(STUDENT, "models.student", "taught")
+    taught = identity(student, "models.student", "taught")
     assert taught["models.student.distill.targets.k"] == 5
     assert "models.student.distill.token_weights" not in taught
 

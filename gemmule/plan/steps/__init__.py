@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from gemmule.base import artifact
 from gemmule.base.artifact import Artifact, Settings
+from gemmule.base.errors import WorkError
 from gemmule.recipe import Recipe
 
 
@@ -56,6 +57,11 @@ class Step(ABC):
         return 0.0
 
     @property
+    def made_in(self) -> Path:
+        """The folder of all that its making leaves."""
+        return self.path
+
+    @property
     def begun(self) -> Path | None:
         """What an interrupted making left, from which it resumes; an artifact of its own."""
         return None
@@ -73,6 +79,17 @@ class Step(ABC):
     def artifacts(self) -> dict[str, Artifact]:
         """What this step is made from."""
         return {role: step.artifact for role, step in self.inputs.items()}
+
+    @property
+    def is_made(self) -> bool:
+        """Whether what lies in its place is what it would make, and so for all that it is made from."""
+        if not self.path.exists() or not all(step.is_made for step in self.inputs.values()):
+            return False
+        try:
+            hashes = {role: made.hash for role, made in self.artifacts.items()}
+            return not artifact.differences(self.artifact, self.kind, self.settings, hashes)
+        except WorkError:
+            return False
 
     def publish(self) -> AbstractContextManager[Path]:
         """A folder to write its artifact into."""

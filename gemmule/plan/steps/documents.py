@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from gemmule.base.artifact import Settings
 from gemmule.base.progress import human, say
 from gemmule.plan.steps import Step
 from gemmule.recipe import identity
-from gemmule.refine import documents
-from gemmule.refine.source_file import SourceFile
+
+if TYPE_CHECKING:
+    from gemmule.refine.documents import DocumentsSummary
+    from gemmule.refine.source_file import SourceFile
 
 PROMPT_LENGTH = 48  # characters, about
 
@@ -46,15 +48,19 @@ class DocumentsStep(Step):
         if summary.left_out:
             say(f"skipped: {summary.left_out}")
 
-    def write(self, files: list[SourceFile], folder: Path) -> documents.DocumentsSummary:
+    def write(self, files: list[SourceFile], folder: Path) -> DocumentsSummary:
         """The documents in some files, as the recipe has them read, written into `folder`."""
+        from gemmule.refine.documents import write_documents
+
         data, skip_bad = self.recipe.data, self.recipe.data.bad_records == "skip"
-        return documents.write_documents(files, data.field, data.validation_fraction, folder, skip_bad=skip_bad)
+        return write_documents(files, data.field, data.validation_fraction, folder, skip_bad=skip_bad)
 
     def openings(self) -> list[str]:
         """The opening words of two validation documents, as prompts."""
+        from gemmule.refine.documents import read_split
+
         prompts = []
-        for text in islice(documents.read_split(self.path, "validation"), 2):
+        for text in islice(read_split(self.path, "validation"), 2):
             words = text.strip()[:PROMPT_LENGTH].rsplit(maxsplit=1)
             prompts.append(words[0] if words else "")
         return prompts

@@ -66,6 +66,10 @@ class ModelStep(Step):
         return pace.found(self.path.parent / "checkpoints")
 
     @property
+    def made_in(self) -> Path:
+        return self.path.parent
+
+    @property
     def begun(self) -> Path | None:
         return next(reversed(self.checkpoints), None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
@@ -14,7 +14,7 @@ from gemmule.plan.steps import Step
 from gemmule.plan.steps.model import AnyModel, by_role
 from gemmule.plan.steps.outside import OutsideStep
 from gemmule.plan.steps.tokens import TokensStep, of_windows
-from gemmule.recipe import Targets, identity
+from gemmule.recipe import Targets, identity, join_names
 
 if TYPE_CHECKING:
     from gemmule.teach.teachers.teacher import Teacher
@@ -49,6 +49,9 @@ class TargetsStep(Step):
     def read_by(self) -> Mapping[str, int]:
         tokens = len(self.text.shards)
         return {teacher.name: tokens for teacher in self.teachers}
+
+    def belongs_to(self, models: Collection[str]) -> bool:
+        return self.path.name in {join_names(self.recipe.models[name].teachers) for name in models}
 
     def make(self) -> None:
         teaching = self.teaching()

@@ -16,7 +16,6 @@ from gemmule.plan.origins import Origin
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.documents import DocumentsStep
 from gemmule.recipe import TokenizerSection, identity
-from gemmule.refine.documents import read_split
 
 if TYPE_CHECKING:
     from gemmule.tokenize import Tokenizer
@@ -61,6 +60,8 @@ class TokenizerStep(Step):
 
         On the text to validate on too a teacher is to read its own tokens. `title` is of the progress of reading.
         """
+        from gemmule.refine.documents import read_split
+
         size = self.section.vocabulary_size
         if self.origin is not None:
             made = whole = _read(self.origin)

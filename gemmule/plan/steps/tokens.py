@@ -13,9 +13,9 @@ from gemmule.plan.steps import Step
 from gemmule.plan.steps.documents import DocumentsStep
 from gemmule.plan.steps.tokenizer import TokenizerStep
 from gemmule.recipe import Recipe, identity
-from gemmule.refine.documents import Split, read_split
 
 if TYPE_CHECKING:
+    from gemmule.refine.documents import Split
     from gemmule.tokenize.shards import TokenShards
     from gemmule.tokenize.windows import Windows
 
@@ -36,6 +36,7 @@ class TokensStep(Step):
         return {"documents": self.documents, "tokenizer": self.tokenizer}
 
     def make(self) -> None:
+        from gemmule.refine.documents import read_split
         from gemmule.tokenize.shards import write_shards
 
         with self.publish() as folder:
