@@ -18,8 +18,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from gemmule.model.fast.attention import reference
-from gemmule.model.fast.attention.reference import sequence_mask
+from gemmule.model.fast.attention import masked, sequence_mask
 
 blocks = importlib.import_module("gemmule.model.fast.attention.blocked")  # the module; the package has its function
 
@@ -55,7 +54,7 @@ def measure(name: str, window: int | None, repeats: int) -> list[float]:
 
     def plain() -> Tensor:
         mask = sequence_mask(T, window, query.dtype, query.device)
-        return reference(query, key, value, mask=mask, scale=C**-0.5, cap=50.0)
+        return masked(query, key, value, mask=mask, scale=C**-0.5, cap=50.0)
 
     def in_blocks(size: int) -> Callable[[], Tensor]:
         def run() -> Tensor:

@@ -16,8 +16,7 @@ from torch import Tensor
 from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
 from gemmule.model.config import Gemma2Config
 from gemmule.model.fast import compiling
-from gemmule.model.fast.attention import flex
-from gemmule.model.fast.attention.reference import reference, sequence_mask
+from gemmule.model.fast.attention import flex, masked, sequence_mask
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
 from gemmule.train.optimizer import Optimizer
@@ -54,7 +53,7 @@ def run(bench: Bench) -> None:
     for case in TINY if bench.tiny else CASES:
         name = f"{str(case.dtype)[6:]} C {case.head_dim} T {case.tokens} window {case.window}"
         name += " documents" * case.separate + " mixed" * case.mixed
-        for path in ("reference", "flex") if bench.cuda else ("reference",):
+        for path in ("masked", "flex") if bench.cuda else ("masked",):
             bench.attempt(f"{path}: {name}", attention, bench, case, path)
     models(bench)
     for kind in ("adamw", "muon"):
@@ -72,7 +71,7 @@ def attention(bench: Bench, case: Case, path: str) -> Values:
 
     def formula(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None) -> Tensor:
         mask = sequence_mask(T, case.window, q.dtype, q.device, there)
-        return reference(q, k, v, mask=mask, scale=C**-0.5, cap=50.0)
+        return masked(q, k, v, mask=mask, scale=C**-0.5, cap=50.0)
 
     def fused(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None) -> Tensor:
         return flex.flex(q, k, v, window=case.window, documents=there, scale=C**-0.5, cap=50.0)

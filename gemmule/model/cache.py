@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gemmule.model.config import Gemma2Config
-from gemmule.model.fast.attention import causal_mask, reference
+from gemmule.model.fast.attention import causal_mask, masked
 
 
 class Cache:
@@ -122,7 +122,7 @@ def _write_then_read(
     keys.index_copy_(2, slots, key)
     values.index_copy_(2, slots, value)
     seen = mask.shape[-1]
-    return reference(query, keys[:, :, :seen], values[:, :, :seen], mask=mask, scale=scale, cap=cap)
+    return masked(query, keys[:, :, :seen], values[:, :, :seen], mask=mask, scale=scale, cap=cap)
 
 
 def _read_then_write(
@@ -136,4 +136,4 @@ def _read_then_write(
     seen = torch.cat((keys[:, :, :kept], key), 2), torch.cat((values[:, :, :kept], value), 2)
     keys.index_copy_(2, slots, key[:, :, -len(slots) :])
     values.index_copy_(2, slots, value[:, :, -len(slots) :])
-    return reference(query, *seen, mask=mask, scale=scale, cap=cap)
+    return masked(query, *seen, mask=mask, scale=scale, cap=cap)

@@ -1,20 +1,25 @@
-"""Gemma 2, top to bottom (arXiv 2408.00118).
+"""Gemma 2, top to bottom, to read beside the paper (arXiv 2408.00118).
 
 - Layers alternate: the first sees a sliding window, the second everything before, and so on.
 - Normalised before and after both attention and feed-forward; the scale of a norm is 1 + weight.
 - Attention scores and final logits are soft-capped; query heads share key and value heads.
 - GeGLU feed-forward; the embedding is scaled by the root of the width on its way in, and is the head on the way out.
-- The loss is computed inside `forward`: nothing outside needs the head's weight, and logits need not outlive it.
+
+The formulas stand first, then the modules. `fast/` computes four of the formulas faster: `FAST` puts these in their
+place, and each is tested against the formula here. Within `plain_formulas()` the model computes by this file alone,
+as long as it has no cache.
 
 Parameters have Hugging Face's names, so that a checkpoint needs no mapping.
-B batch, T tokens, V vocabulary, D width, H heads, K kv heads, C head_dim, S keys.
+B batch, T tokens, V vocabulary, D width, H heads, K kv heads, C head_dim.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -23,16 +28,118 @@ from torch.nn import functional as F
 from gemmule.base.linear import linear
 from gemmule.losses.fused_head import fused_loss
 from gemmule.losses.logits import capped_logits
-from gemmule.losses.targets import Targets
-from gemmule.model.cache import Cache
 from gemmule.model.config import Gemma2Config
-from gemmule.model.fast.attention import attention, rotary_angles, rotate
-from gemmule.model.fast.norm import RMSNorm
+from gemmule.model.fast import attention as fast_attention
+from gemmule.model.fast import norm as fast_norm
+
+if TYPE_CHECKING:
+    from gemmule.losses.targets import Targets
+    from gemmule.model.cache import Cache
 
 # query [B, H, T, C], key and value [B, K, T, C] -> what the queries gather, [B, H, T, C]
 Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 RunLayer: TypeAlias = Callable[..., Tensor]  # (layer, x, angles, attend) -> what the layer makes of x
 Loss: TypeAlias = Callable[..., Tensor]  # (hidden [B, T, D], head [V, D], cap, targets, **settings) -> a scalar
+
+
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """x [..., D] / root-mean-square(x) * (1 + weight [D]), computed in float32 (arXiv 1910.07467)."""
+    wide = x.float()
+    normalised = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+    return (normalised * (1.0 + weight.float())).to(x.dtype)
+
+
+def rotary_angles(positions: Tensor, head_dim: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines [T, C] of the angles of `positions` [T], for `rotate` (RoPE, arXiv 2104.09864).
+
+    Channels i and i + C/2 make a pair, which turns by position · base^(-2i / C): Hugging Face's order, where the
+    original pairs neighbours. Angles are computed in float32 whatever the dtype: bfloat16 can't hold a position
+    above 256.
+    """
+    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    angles = positions.float()[:, None] * (1.0 / base**exponents)  # [T, C/2]
+    cosines, sines = angles.cos(), angles.sin()
+    return torch.cat((cosines, cosines), -1).to(dtype), torch.cat((-sines, sines), -1).to(dtype)
+
+
+def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+    """Turns the channel pairs (a, b) of x [B, H, T, C] to (a cos - b sin, b cos + a sin)."""
+    cosines, signed_sines = angles
+    swapped = x.roll(x.shape[-1] // 2, dims=-1)  # (b, a); the minus is in the sines
+    return x * cosines + swapped * signed_sines
+
+
+def soft_cap(x: Tensor, cap: float | None) -> Tensor:
+    """cap · tanh(x / cap): between -cap and cap, and x itself near 0."""
+    return x if cap is None else cap * torch.tanh(x / cap)
+
+
+def visible(positions: Tensor, window: int | None, documents: Tensor | None = None) -> Tensor:
+    """Whether a query (row) sees a key (column), [T, T]; [B, 1, T, T] with `documents` [B, T].
+
+    It sees itself and what comes before, of a window (arXiv 2004.05150) the last `window` keys, itself included. With
+    the documents' numbers, only keys of its own document.
+    """
+    distance = positions[:, None] - positions[None, :]
+    seen = distance >= 0
+    if window is not None:
+        seen = seen & (distance < window)
+    if documents is not None:
+        seen = seen & (documents[:, None, :, None] == documents[:, None, None, :])
+    return seen
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    window: int | None,
+    scale: float,
+    cap: float | None,
+    documents: Tensor | None = None,
+) -> Tensor:
+    """Causal attention over a whole sequence: softmax(soft_cap(query · key · scale)) · value, [B, H, T, C].
+
+    query [B, H, T, C]; key and value [B, K, T, C], each serving H / K query heads in a row (GQA, arXiv 2305.13245).
+    """
+    shared = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(shared, dim=1), value.repeat_interleave(shared, dim=1)
+    scores = soft_cap(query @ key.mT * scale, cap)  # [B, H, T, T]
+    seen = visible(torch.arange(query.shape[2], device=query.device), window, documents)
+    weights = torch.softmax(scores.masked_fill(~seen, -torch.inf), dim=-1, dtype=torch.float32)
+    return weights.to(value.dtype) @ value
+
+
+def logits(hidden: Tensor, embedding: Tensor, cap: float | None) -> Tensor:
+    """What follows hidden states [..., D], by the embedding [V, D], which is the head: [..., V] in float32."""
+    return soft_cap((hidden @ embedding.mT).float(), cap)
+
+
+@dataclass(frozen=True)
+class Formulas:
+    """What the modules below compute with, where there is a faster way than the formula."""
+
+    linear: Callable[[Tensor, Tensor], Tensor]  # x [..., I], weight [O, I] -> [..., O]
+    rms_norm: Callable[[Tensor, Tensor, float], Tensor]
+    attention: Callable[..., Tensor]
+    logits: Callable[[Tensor, Tensor, float | None], Tensor]
+
+
+PLAIN = Formulas(F.linear, rms_norm, attention, logits)
+FAST = Formulas(linear, fast_norm.rms_norm, fast_attention.attention, capped_logits)
+compute = FAST
+
+
+@contextmanager
+def plain_formulas() -> Iterator[None]:
+    """Within this, models compute by the formulas of this file alone. They are slower, and hold every score."""
+    global compute
+    before, compute = compute, PLAIN
+    try:
+        yield
+    finally:
+        compute = before
 
 
 class Gemma2(nn.Module):
@@ -69,7 +176,7 @@ class Gemma2(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Soft-capped logits [..., V] (float32) of the backbone's output [..., D]."""
-        return capped_logits(hidden, self.model.embed_tokens.weight, self.config.final_cap)
+        return compute.logits(hidden, self.model.embed_tokens.weight, self.config.final_cap)
 
     def kv_cache_bytes(self, batch: int, context: int) -> int:
         """What the cache of `batch` sequences of `context` tokens takes, in the model's dtype."""
@@ -128,7 +235,7 @@ class Backbone(nn.Module):
                 return cache.attend(layer)
             window = config.window if config.is_local(layer) else None
             scale, cap = config.score_scale, config.attention_cap
-            return partial(attention, window=window, scale=scale, cap=cap, documents=documents)
+            return partial(compute.attention, window=window, scale=scale, cap=cap, documents=documents)
 
         for index, layer in enumerate(self.layers):
             hidden = run_layer(layer, hidden, angles, attend(index))
@@ -187,6 +294,18 @@ class FeedForward(nn.Module):
         return self.down_proj(F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x))
 
 
+class RMSNorm(nn.Module):
+    """Normalises the last dimension of x, of `width` channels."""
+
+    def __init__(self, config: Gemma2Config) -> None:
+        super().__init__()
+        self.epsilon = config.norm_epsilon
+        self.weight = nn.Parameter(torch.zeros(config.width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return compute.rms_norm(x, self.weight, self.epsilon)
+
+
 class Linear(nn.Linear):
     """A matrix without bias, and without PyTorch's own initial weights: they come from `initialise` or a file."""
 
@@ -194,7 +313,7 @@ class Linear(nn.Linear):
         super().__init__(inputs, outputs, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight)
+        return compute.linear(x, self.weight)
 
     def reset_parameters(self) -> None:
         pass

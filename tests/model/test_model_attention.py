@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from gemmule.model.cache import Cache
-from gemmule.model.fast.attention import causal_mask, reference, rotary_angles, rotate
+from gemmule.model.fast.attention import causal_mask, masked
+from gemmule.model.transformer import attention, rotary_angles, rotate, visible
 
 
 def test_rotation_turns_pairs_by_position_times_frequency():
@@ -30,10 +31,15 @@ def test_angles_of_far_positions_are_exact_in_bfloat16():
 
 def test_masks_by_hand():
     positions = torch.arange(4)
-    seen = causal_mask(positions, positions, None, torch.float32) == 0
-    assert seen.int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
-    seen = causal_mask(positions, positions, 2, torch.float32) == 0
-    assert seen.int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+    by_window = {
+        None: [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]],
+        2: [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]],
+    }
+    for window, expected in by_window.items():
+        assert visible(positions, window).int().tolist() == expected
+        assert (causal_mask(positions, positions, window, torch.float32) == 0).int().tolist() == expected
+    apart = visible(positions, None, torch.tensor([[0, 0, 1, 1]]))
+    assert apart.int().tolist() == [[[[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]]]
     mask = causal_mask(torch.tensor([5]), torch.arange(2, 6), 3, torch.float32)
     assert mask.tolist() == [[-math.inf, 0, 0, 0]]
 
@@ -41,10 +47,12 @@ def test_masks_by_hand():
 @pytest.mark.parametrize("cap", [None, 1.5])
 def test_attention_by_loops(cap):
     generator = torch.Generator().manual_seed(0)
-    query = torch.randn(1, 4, 3, 2, generator=generator, dtype=torch.float64)
+    whole = torch.randn(1, 4, 5, 2, generator=generator, dtype=torch.float64)
     key, value = (torch.randn(1, 2, 5, 2, generator=generator, dtype=torch.float64) for _ in range(2))
+    query = whole[:, :, 2:]  # as with a cache
     mask = causal_mask(torch.arange(2, 5), torch.arange(5), None, torch.float64)
-    result = reference(query, key, value, mask=mask, scale=0.7, cap=cap)
+    result = masked(query, key, value, mask=mask, scale=0.7, cap=cap)
+    formula = attention(whole, key, value, window=None, scale=0.7, cap=cap)[:, :, 2:]
     for head in range(4):
         for row in range(3):
             scores = [0.7 * float(query[0, head, row] @ key[0, head // 2, column]) for column in range(row + 3)]
@@ -52,7 +60,8 @@ def test_attention_by_loops(cap):
                 scores = [cap * math.tanh(score / cap) for score in scores]
             weights = [math.exp(score) / sum(map(math.exp, scores)) for score in scores]
             expected = sum(weight * value[0, head // 2, column] for column, weight in enumerate(weights))
-            torch.testing.assert_close(result[0, head, row], expected, rtol=1e-5, atol=1e-6)  # softmax is in float32
+            for own in (result, formula):
+                torch.testing.assert_close(own[0, head, row], expected, rtol=1e-5, atol=1e-6)  # softmax is in float32
 
 
 def training(model, ids):

@@ -1,4 +1,4 @@
-"""Every path of attention against the formulas in float64: values, gradients, and exactly which keys a query sees."""
+"""Every path of attention against the formula of transformer.py: values, gradients, and which keys a query sees."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch.nn.attention.flex_attention import flex_attention
 
 from gemmule.model.fast import attention as paths
 from gemmule.model.fast.attention import flex as flex_path
-from gemmule.model.fast.attention import reference
 from gemmule.model.fast.attention.blocked import BLOCK, _blocks
-from gemmule.model.fast.attention.reference import sequence_mask
+from gemmule.model.fast.attention.masked import masked, sequence_mask
+from gemmule.model.transformer import attention
 
 SHAPES = {  # B, H, K, T, C, window
     "one token": (2, 4, 2, 1, 8, 4),
@@ -28,14 +28,9 @@ SHAPES = {  # B, H, K, T, C, window
 
 
 def formula(query, key, value, window, scale, cap, documents):
-    """In float64, with every key repeated and every score there."""
-    B, H, T, _ = query.shape
-    key, value = (x.double().repeat_interleave(H // key.shape[1], dim=1) for x in (key, value))
-    scores = torch.einsum("bhtc,bhsc->bhts", query.double(), key) * scale
-    if cap is not None:
-        scores = cap * torch.tanh(scores / cap)
-    scores = scores.masked_fill(~visible(B, T, window, documents)[:, None], -torch.inf)
-    return torch.einsum("bhts,bhsc->bhtc", scores.softmax(-1), value)
+    """The paper's, in float64 but for the softmax; test_model_attention.py holds it against loops."""
+    query, key, value = query.double(), key.double(), value.double()
+    return attention(query, key, value, window=window, scale=scale, cap=cap, documents=documents)
 
 
 def visible(B, T, window, documents):
@@ -49,9 +44,13 @@ def visible(B, T, window, documents):
     return seen
 
 
-def by_reference(query, key, value, window, scale, cap, documents):
+def by_mask(query, key, value, window, scale, cap, documents):
     mask = sequence_mask(query.shape[2], window, query.dtype, query.device, documents)
-    return reference(query, key, value, mask=mask, scale=scale, cap=cap)
+    return masked(query, key, value, mask=mask, scale=scale, cap=cap)
+
+
+def by_formula(query, key, value, window, scale, cap, documents):
+    return attention(query, key, value, window=window, scale=scale, cap=cap, documents=documents)
 
 
 def by_blocks(query, key, value, window, scale, cap, documents):
@@ -96,7 +95,7 @@ def test_values_and_gradients(shape, cap, separate):
     expected = formula(*tensors, *how)
     outer = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
     wanted = torch.autograd.grad(expected, tensors, outer.double())
-    for path in (by_reference, by_blocks):
+    for path in (by_mask, by_blocks):
         result = path(*tensors, *how)
         assert error(result, expected) < 1e-5
         for gradient, target in zip(torch.autograd.grad(result, tensors, outer), wanted, strict=True):
@@ -106,7 +105,7 @@ def test_values_and_gradients(shape, cap, separate):
 
 @pytest.mark.parametrize("separate", [False, True], ids=["packed", "separate"])
 @pytest.mark.parametrize("window", [None, 1, BLOCK, BLOCK + 1])
-@pytest.mark.parametrize("path", [by_reference, by_blocks, by_flex])
+@pytest.mark.parametrize("path", [by_formula, by_mask, by_blocks, by_flex])
 def test_a_query_sees_its_window_and_nothing_else(path, window, separate):
     """vllm#3385: a window off by one."""
     T = 2 * BLOCK + 7
@@ -164,7 +163,7 @@ def test_the_backbone_compiles_whole(make_model):
 
 def test_the_path_follows_from_device_and_length(monkeypatch):
     taken = []
-    for name in ("blocked", "reference"):
+    for name in ("blocked", "masked"):
         monkeypatch.setattr(paths, name, lambda *_, name=name, **__: taken.append(name))
     monkeypatch.setattr(paths, "sequence_mask", lambda *_: None)
     monkeypatch.setattr(flex_path, "flex", lambda *_, **__: taken.append("flex"))
@@ -175,11 +174,11 @@ def test_the_path_follows_from_device_and_length(monkeypatch):
         paths.attention(query, query, query, window=None, scale=1.0, cap=50.0)
         return taken.pop()
 
-    assert choose("cpu", BLOCK) == "reference"
+    assert choose("cpu", BLOCK) == "masked"
     assert choose("cpu", BLOCK + 1) == "blocked"
     assert choose("cuda", BLOCK + 1) == "flex"
-    assert choose("cuda", BLOCK + 1, works=False) == "reference"
-    assert choose("mps", BLOCK + 1) == "reference"
+    assert choose("cuda", BLOCK + 1, works=False) == "masked"
+    assert choose("mps", BLOCK + 1) == "masked"
 
 
 def test_flex_that_fails_says_why_once(capsys):

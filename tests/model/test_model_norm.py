@@ -1,10 +1,10 @@
-"""The norm in blocks of rows against PyTorch's own, and against finite differences."""
+"""The fast norm against the formula of transformer.py and PyTorch's own, and against finite differences."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from gemmule.model.config import Gemma2Config
+from gemmule.model import transformer
 from gemmule.model.fast import norm
 
 
@@ -28,12 +28,23 @@ def test_gradients_by_finite_differences():
     assert torch.autograd.gradcheck(lambda x, scale: norm.rms_norm_in_blocks(x, scale, 1e-2), (x, scale))
 
 
-def test_the_module_takes_the_blocks_where_it_trains(monkeypatch):
-    layer, x = norm.RMSNorm(Gemma2Config(32, 1, 8, 2, 1, 4, 16, 8)), torch.randn(2, 5, 8)
-    with torch.no_grad():
-        plain = layer(x)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_path_is_the_formula(dtype, monkeypatch):
+    """In blocks of rows where it trains, by PyTorch's elsewhere."""
+    x, weight = torch.randn(2, 5, 8).to(dtype), torch.randn(8)
+    expected = transformer.rms_norm(x, weight, 1e-2)
+    assert expected.dtype == dtype
     calls = []
     blocks = norm.rms_norm_in_blocks
     monkeypatch.setattr(norm, "rms_norm_in_blocks", lambda *arguments: calls.append(1) or blocks(*arguments))
-    torch.testing.assert_close(layer(x), plain)
+    with torch.no_grad():
+        torch.testing.assert_close(norm.rms_norm(x, weight, 1e-2), expected)
+    assert not calls
+    torch.testing.assert_close(norm.rms_norm(x, weight, 1e-2), expected)
     assert calls
+
+
+def test_the_formula_by_hand():
+    x = torch.tensor([[3.0, -4.0]])  # its mean square is 12.5
+    normalised = transformer.rms_norm(x, torch.tensor([0.0, 1.0]), 0.0)
+    assert normalised.tolist() == [pytest.approx([3 / 12.5**0.5, -8 / 12.5**0.5])]

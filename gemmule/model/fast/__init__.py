@@ -1,4 +1,4 @@
-"""What makes Gemma 2 fast, piece by piece: each computes what a plain formula of `transformer.py` computes."""
+"""What makes Gemma 2 fast, piece by piece: `transformer.FAST` puts each in the place of that file's plain formula."""
 
 from gemmule.base.lazy import submodules
 

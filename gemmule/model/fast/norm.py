@@ -1,4 +1,4 @@
-"""RMSNorm (arXiv 1910.07467): x / root-mean-square(x) * (1 + weight), computed in float32.
+"""`transformer.rms_norm`, faster.
 
 Training on a CPU goes through memory once forward and once backward, a block of rows at a time that stays in the
 cache, where PyTorch's own goes through it some eight times: half of the time, and 6% of a step (benchmarks/RESULTS.md).
@@ -9,28 +9,19 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-
-from gemmule.model.config import Gemma2Config
 
 BLOCK = 2**18  # numbers in a block of rows
 
 
-class RMSNorm(nn.Module):
-    """Normalises the last dimension of x, of `width` channels."""
-
-    def __init__(self, config: Gemma2Config) -> None:
-        super().__init__()
-        self.epsilon = config.norm_epsilon
-        self.weight = nn.Parameter(torch.zeros(config.width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        wide, scale = x.float(), 1.0 + self.weight.float()
-        if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            return rms_norm_in_blocks(wide, scale, self.epsilon).to(x.dtype)
-        return F.rms_norm(wide, scale.shape, scale, self.epsilon).to(x.dtype)
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """x [..., D] / root-mean-square(x) * (1 + weight [D]), computed in float32."""
+    wide, scale = x.float(), 1.0 + weight.float()
+    if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return rms_norm_in_blocks(wide, scale, epsilon).to(x.dtype)
+    return F.rms_norm(wide, scale.shape, scale, epsilon).to(x.dtype)
 
 
 def rms_norm_in_blocks(x: Tensor, scale: Tensor, epsilon: float) -> Tensor:

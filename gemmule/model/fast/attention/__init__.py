@@ -1,16 +1,8 @@
-"""Attention of Gemma 2: rotary positions, masks, and soft-capped scores over grouped heads.
+"""What `transformer.attention` computes, faster: `attention` chooses the path for a sequence.
 
-- Rotary position embeddings turn pairs of channels by an angle that grows with the position (arXiv 2104.09864).
-- A global layer sees every token before; a local one the last `window`, itself included (arXiv 2004.05150).
-- Scores are capped, cap · tanh(score / cap), before masking (Gemma 2, arXiv 2408.00118, section 2).
-- Several query heads share one key and value head (GQA, arXiv 2305.13245).
-
-    rotary      angles of positions, and turning by them
-    reference   the formulas, with any mask
-    blocked     the CPU's path: a block of queries at a time, backward recomputes
-    flex        CUDA's path: FlexAttention
-
-`attention`, over a whole sequence, chooses between them; each gives what `reference` gives.
+masked      short sequences, and the cache: with any mask
+blocked     the CPU's path: a block of queries at a time, backward recomputes
+flex        CUDA's path: FlexAttention
 """
 
 from __future__ import annotations
@@ -18,10 +10,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from gemmule.model.fast.attention.blocked import BLOCK, blocked
-from gemmule.model.fast.attention.reference import causal_mask, reference, sequence_mask
-from gemmule.model.fast.attention.rotary import rotary_angles, rotate
+from gemmule.model.fast.attention.masked import causal_mask, masked, sequence_mask
 
-__all__ = ["attention", "causal_mask", "reference", "rotary_angles", "rotate"]
+__all__ = ["attention", "blocked", "causal_mask", "masked", "sequence_mask"]
 
 
 def attention(
@@ -48,4 +39,4 @@ def attention(
     if device == "cpu" and tokens > BLOCK:
         return blocked(query, key, value, window=window, scale=scale, cap=cap, documents=documents)
     mask = sequence_mask(tokens, window, query.dtype, query.device, documents)
-    return reference(query, key, value, mask=mask, scale=scale, cap=cap)
+    return masked(query, key, value, mask=mask, scale=scale, cap=cap)

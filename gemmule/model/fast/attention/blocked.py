@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gemmule.base import torch_compat
-from gemmule.model.fast.attention.reference import causal_mask, separate
+from gemmule.model.fast.attention.masked import causal_mask, separate
 
 BLOCK = 64  # queries: from 256 tokens to 4,096 the best or within a tenth of it (benchmarks/attention.py)
 

@@ -1,7 +1,7 @@
-"""Soft-capped attention as its formulas say it (Gemma 2, arXiv 2408.00118, section 2), with any mask.
+"""Soft-capped attention with any mask: the path of short sequences and of the cache.
 
-Every other path is held against this one. It serves short sequences and the cache; over T tokens it keeps [T, T]
-scores for each head.
+As `transformer.attention`, with less memory moved: no key is repeated, and scale and cap go to the query. Over T tokens
+it keeps [T, T] scores for each head.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def sequence_mask(
     return mask if documents is None else separate(mask, documents, documents)
 
 
-def reference(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor, scale: float, cap: float | None) -> Tensor:
+def masked(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor, scale: float, cap: float | None) -> Tensor:
     """softmax(capped(query · key · scale) + mask) · value, of shape [B, H, T, C].
 
     query [B, H, T, C]; key and value [B, K, S, C], each serving H / K query heads in a row; mask [T, S], or any shape
@@ -48,8 +48,7 @@ def reference(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor, scale:
     """
     B, H, T, C = query.shape
     K, S = key.shape[1:3]
-    # The query heads that share a key head become more rows of one product, so that no key is repeated in memory;
-    # scale and cap go to the small query and not to the scores.
+    # The query heads that share a key head become more rows of one product, so that no key is repeated in memory.
     query = (query * (scale if cap is None else scale / cap)).reshape(B, K, H // K * T, C)
     scores = (query @ key.mT).view(B, H, T, S)
     scores = scores + mask if cap is None else torch.add(mask, scores.tanh(), alpha=cap)
