@@ -9,7 +9,7 @@ from typing import Any
 
 
 def submodules(package: str) -> Callable[[str], ModuleType]:
-    """A package's `__getattr__` by which `gemmule.losses.plain` works after `import gemmule` alone."""
+    """A package's `__getattr__` by which `gemmule.losses.targets` works after `import gemmule` alone."""
 
     def load(name: str) -> ModuleType:
         if not name.startswith("_"):
