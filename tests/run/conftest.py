@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,8 +42,8 @@ compile = false
 
 
 @pytest.fixture(scope="session")
-def run() -> Callable[..., int]:
-    """The command in this process; gives its exit status."""
+def run() -> Iterator[Callable[..., int]]:
+    """The command in this process; gives its exit status. It measures speed and importance as briefly as it can."""
 
     def run(*arguments: object) -> int:
         sys.argv = ["gemmule", *map(str, arguments)]
@@ -53,7 +53,10 @@ def run() -> Callable[..., int]:
             return int(leaving.code or 0)
         return 0
 
-    return run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gemmule.estimate.measuring.SECONDS", 0.5)
+        patch.setattr("gemmule.train.loop.IMPORTANCE_TOKENS", 512)
+        yield run
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,8 @@ import torture
 
 
 def test_killed_runs_end_as_undisturbed_ones_and_damage_is_seen(tmp_path):
-    recipe = torture.write_recipe(tmp_path, tokens=12_000)
-    fell, different = torture.kill_and_compare(recipe, 3, 0, "--model", "live")
-    assert fell.total() == 3
-    assert fell["checkpoint"] + fell["training"] == 3
+    recipe = torture.write_recipe(tmp_path, tokens=8_000)
+    fell, different = torture.kill_and_compare(recipe, 2, 0, "--model", "live")
+    assert fell == {"training": 1, "checkpoint": 1}
     assert different == []
     assert torture.corrupt(tmp_path / "whole" / "models" / "live", 60, seed=0) == 0
