@@ -35,13 +35,11 @@ class Progress:
 class ModelReport:
     """One model of the family.
 
-    `learn_from`, `start_from` and `like` name other models of the run, as the recipe does; the first two may name
-    something outside it. `origin` is where a model that was not trained here came from.
+        `learn_from`, `start_from` and `like` name other models of the run, as the recipe does; the first two may name
+        something outside it. `origin` is where a model that was not trained here came from.
 
-    `figures` holds perplexity, bits_per_byte, ece and accuracy (both 0 to 1), kl_to_teacher (nats per token),
-    parameters, embedding_parameters, train_tokens (that were trained on), train_tokens_asked (for which the recipe
-    asks), train_flops, teacher_flops (what the teacher spent on answering for this model) and seconds; None or absent
-    where a figure makes no sense.
+    `figures` holds those of `evaluate/table.py`, and train_tokens_asked, for which the recipe asks (train_tokens were
+    trained on); None or absent where a figure makes no sense.
     """
 
     role: Role = "model"

@@ -24,11 +24,8 @@ from gemmule.base.run_folder import RECIPE
 from gemmule.plan import prerequisites
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps import Step
-from gemmule.plan.steps.documents import DocumentsStep
-from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.targets import TargetsStep
-from gemmule.plan.steps.tokens import TokensStep
 from gemmule.run import status
 from gemmule.run.recorded import RecordedRecipe
 from gemmule.train.tracking import import_tracker
@@ -36,13 +33,6 @@ from gemmule.train.tracking import import_tracker
 if TYPE_CHECKING:
     from gemmule.teach.teaching import Teaching
 
-VERBS: dict[str, type[Step]] = {
-    "refine": DocumentsStep,
-    "tokenize": TokensStep,
-    "teach": TargetsStep,
-    "train": ModelStep,
-    "evaluate": EvaluationStep,
-}
 REPORT, SUMMARY = "report.html", "summary.json"
 
 
@@ -100,7 +90,7 @@ class Family:
                 raise RequestError(f"--model {name}: no such model; there are: {', '.join(self.plan.recipe.models)}")
         if verb is None:
             return list(self.plan.steps)
-        ends = self.plan.of(VERBS[verb])
+        ends = [step for step in self.plan.steps if step.verb == verb]
         if wanted:
             ends = [step for step in ends if step.belongs_to(wanted)]
         if not ends:

@@ -15,16 +15,13 @@ from typing import Any
 from gemmule import recipe as recipes
 from gemmule.base import artifact
 from gemmule.base.run_folder import RECIPE
+from gemmule.evaluate import table
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps.model import ModelStep
 from gemmule.report import write_report
 from gemmule.report.contents import ModelReport, Progress, ReportData, Role
 from gemmule.run import status
 from gemmule.train import metrics, pace
-
-FIGURES = (
-    "perplexity", "bits_per_byte", "ece", "accuracy", "kl_to_teacher", "agreement", "parameters", "embedding_parameters"
-)  # fmt: skip
 
 
 def write_summary_and_report(plan: Plan) -> None:
@@ -101,7 +98,7 @@ def _model(name: str, plan: Plan, evaluations: dict[str, dict[str, Any]], runnin
     made = step.path.exists()
     own = evaluation.get("flops_per_token")
     asked: list[Any] = [evaluations.get(teacher, {}).get("flops_per_token") for teacher in model.teachers]
-    figures = {key: evaluation.get(key) for key in FIGURES} | {
+    figures = {name: evaluation.get(name) for name in table.evaluated()} | {
         "train_tokens": tokens,
         "train_tokens_asked": model.train.tokens if model.train is not None else None,
         "train_flops": 3 * own * tokens if own and tokens else None,

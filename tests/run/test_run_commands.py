@@ -8,6 +8,8 @@ import shutil
 import pytest
 
 import gemmule
+from gemmule import cli
+from gemmule.plan.steps.tokenizer import TokenizerStep
 from gemmule.teach.targets.store import TargetStore
 
 
@@ -30,6 +32,20 @@ def test_verbs_make_their_step_and_what_it_needs(run, recipe, capsys):
     assert (out / "models" / "control" / "evaluation" / "evaluation.json").exists()
     assert run("train", recipe, "--model", "controll", "--out", out) == 2
     assert "controll: no such model" in capsys.readouterr().err
+
+
+def test_a_verb_is_a_line_and_the_step_that_it_makes(run, recipe, monkeypatch, capsys):
+    """One more, of a step that has none; and it is resumed as the others are."""
+    monkeypatch.setattr(TokenizerStep, "verb", "learn")
+    monkeypatch.setattr(cli.app, "registered_commands", [*cli.app.registered_commands])
+    monkeypatch.setattr(cli, "RESUMABLE", {*cli.RESUMABLE})
+    cli._verb("learn", "documents into a tokenizer")
+    assert run("learn", recipe, "--out", recipe.parent / "run") == 0
+    assert {path.name for path in (recipe.parent / "run").iterdir()} >= {"documents", "tokenizer"}
+    assert not (recipe.parent / "run" / "tokens").exists()
+    assert run("learn", "--help") == 0
+    assert "One step of a recipe: documents into a tokenizer." in capsys.readouterr().out
+    assert "learn" in cli.RESUMABLE
 
 
 def test_inspect_tells_the_ancestry_and_finds_damage(run, copy, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -10,6 +11,9 @@ import sys
 import time
 
 import pytest
+
+from gemmule.base import units
+from gemmule.evaluate import figures, table
 
 
 def page_of(out):
@@ -66,6 +70,23 @@ def test_the_same_command_then_finishes_and_writes_it_anew(run, half, finished, 
     assert "In training" not in page_of(out)
     assert "ratio" in page_of(out)
     assert (out / "summary.json").exists()
+
+
+def test_a_figure_is_a_line_and_where_it_is_computed(run, copy, monkeypatch):
+    """One more is in the summary and, with its column, in the report; null of models that were evaluated before."""
+    toy = table.Figure("toy", "quality", "A toy", units.percent, max, "A toy: what a test adds.")
+    monkeypatch.setattr(table, "FIGURES", (*table.FIGURES, toy))
+    measure = figures.measure
+    monkeypatch.setattr(figures, "measure", lambda *arguments: measure(*arguments) | {"toy": 0.125})
+    shutil.rmtree(copy / "run" / "models" / "student" / "evaluation")
+    assert run("run", copy / "tiny.toml", "--out", copy / "run") == 0
+    models = json.loads((copy / "run" / "summary.json").read_text())["models"]
+    assert {name: model["toy"] for name, model in models.items() if model["toy"] is not None} == {"student": 0.125}
+    assert len(models) == 4
+    page = (copy / "run" / "report.html").read_text()
+    assert "A toy: what a test adds." in page
+    assert re.search(r'<td data-label="A toy"[^>]*>\s*12.5%', page)
+    assert table.evaluated()[-1] == "toy"  # which is what a served model has null
 
 
 def test_nothing_made_yet_and_no_run_at_all(run, tmp_path, recipe, capsys):

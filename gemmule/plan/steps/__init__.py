@@ -25,6 +25,7 @@ class Step(ABC):
     """One artifact to be: where it lies, what makes it what it is, and how it is made."""
 
     kind: ClassVar[str]  # its artifact's
+    verb: ClassVar[str] = ""  # the command that makes it, with all that it needs; without one it is made by the way
     computes: ClassVar[bool] = False  # whether models are run for it, on the recipe's device
     recipe: Recipe
     path: Path

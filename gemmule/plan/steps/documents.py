@@ -24,6 +24,7 @@ PROMPT_LENGTH = 48  # characters, about
 @dataclass(eq=False, kw_only=True)
 class DocumentsStep(Step):
     kind: ClassVar[str] = "documents"
+    verb: ClassVar[str] = "refine"
     files: list[SourceFile]  # none where they are gone, and the documents were made of them
     digest: str  # of what the files hold
     notes: list[str]  # what was left out of the sources

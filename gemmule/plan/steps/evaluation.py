@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from gemmule.base import artifact
 from gemmule.base.artifact import Settings
 from gemmule.base.progress import say
+from gemmule.evaluate.table import evaluated
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.documents import DocumentsStep
 from gemmule.plan.steps.model import AnyModel, by_role
@@ -19,12 +20,12 @@ from gemmule.recipe import identity
 from gemmule.teach.teachers.shape import Sizes
 
 SIZES = tuple(field.name for field in fields(Sizes))
-UNMEASURED = ("perplexity", "bits_per_byte", "ece", "accuracy", "kl_to_teacher", "agreement", *SIZES)
 
 
 @dataclass(eq=False, kw_only=True)
 class EvaluationStep(Step):
     kind: ClassVar[str] = "evaluation"
+    verb: ClassVar[str] = "evaluate"
     computes: ClassVar[bool] = True
     model: AnyModel
     teachers: Mapping[AnyModel, float]  # beside which it is measured
@@ -63,7 +64,8 @@ class EvaluationStep(Step):
 
     def make(self) -> None:
         why = self.model.unmeasured
-        figures = self._measure() if why is None else dict.fromkeys(UNMEASURED) | {"calibration": [], "samples": []}
+        unknown = dict.fromkeys([*evaluated(), *SIZES]) | {"calibration": [], "samples": []}
+        figures = self._measure() if why is None else unknown
         with self.publish() as folder:
             artifact.write_json(folder / "evaluation.json", figures)
         say(f"{self.name}: not evaluated: {why}" if why else f"{self.name}: perplexity {figures['perplexity']:.2f}")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @dataclass(eq=False, kw_only=True)
 class ModelStep(Step):
     kind: ClassVar[str] = "model"
+    verb: ClassVar[str] = "train"
     computes: ClassVar[bool] = True
     name: str
     model: Model  # as the recipe has it

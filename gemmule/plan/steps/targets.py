@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @dataclass(eq=False, kw_only=True)
 class TargetsStep(Step):
     kind: ClassVar[str] = "targets"
+    verb: ClassVar[str] = "teach"
     computes: ClassVar[bool] = True
     student: str  # the first model that reads them, whose keys say how they are made
     how: Targets

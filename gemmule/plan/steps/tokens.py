@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @dataclass(eq=False, kw_only=True)
 class TokensStep(Step):
     kind: ClassVar[str] = "tokens"
+    verb: ClassVar[str] = "tokenize"
     split: Split
     documents: DocumentsStep
     tokenizer: TokenizerStep
