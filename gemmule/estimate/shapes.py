@@ -8,14 +8,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from gemmule.base.errors import RequestError
 from gemmule.model.config import Gemma2Config
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps.model import AnyModel, gemma2_config
 from gemmule.plan.steps.outside import OutsideStep
-from gemmule.teach.teachers import kinds
+from gemmule.teach.teachers.kinds import Source, kind_of, place_of
 from gemmule.teach.teachers.shape import Shape, of_config
 
 
@@ -28,7 +27,7 @@ def of_model(model: AnyModel, vocabulary_size: int) -> Shape | None:
     """Of one model of a recipe whose tokenizer has so many tokens."""
     length = model.recipe.data.sequence_length
     if isinstance(model, OutsideStep):
-        return of_outside(Path(model.origin.place), str(model.origin.place), length, vocabulary_size)
+        return of_outside(model.origin.place, length, vocabulary_size)
     if model.model.architecture is not None:
         return of_config(gemma2_config(model.model.architecture, vocabulary_size, length), length)
     config = config_of(of_model(model.start, vocabulary_size)) if model.start is not None else None
@@ -42,11 +41,11 @@ def config_of(shape: Shape | None) -> Gemma2Config | None:
     return shape.config if shape is not None else None
 
 
-def of_outside(place: Path, origin: str, length: int, vocabulary_size: int | None = None) -> Shape | None:
+def of_outside(source: Source, length: int, vocabulary_size: int | None = None) -> Shape | None:
     """Of a folder or file, an address, or a hub id whose files are here already."""
     try:
-        source = kinds.place_of(place if place.exists() else origin, ("*.json", "*.safetensors"), download=False)
+        place = place_of(source, ("*.json", "*.safetensors"), download=False)
     except RequestError:
         return None
-    kind = kinds.kind_of(source)
-    return kind.shape(source, length, vocabulary_size) if kind is not None else None
+    kind = kind_of(place)
+    return kind.shape(place, length, vocabulary_size) if kind is not None else None

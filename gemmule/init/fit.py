@@ -78,7 +78,7 @@ def fit_recipe(
     from gemmule.base.device import choose_device
     from gemmule.estimate.measuring import product_rate  # imports torch
 
-    shape = None if outsider is None else of_outside(base / outsider.origin, outsider.origin, 256, vocabulary_size)
+    shape = None if teacher is None else of_outside(_source(teacher), 256, vocabulary_size)
     means = Means(
         text_bytes=found.bytes,
         bytes_per_token=BYTES_PER_TOKEN,
@@ -182,10 +182,9 @@ def _wrapped(text: str, width: int = 110) -> list[str]:
 
 def _teacher(origin: str, base: Path, found: Found) -> tuple[OutsideTeacher, int]:
     """A teacher from outside as the recipe names it, and about how many tokens its students have."""
-    place = Path(origin).expanduser()
-    source = place if place.exists() else origin
-    kind = kinds.kind_of(source)
-    if kind is None and not place.exists() and origin.count("/") != 1:
+    source = _source(origin)
+    kind, is_here = kinds.kind_of(source), isinstance(source, Path)
+    if kind is None and not is_here and origin.count("/") != 1:
         raise RequestError(f"--teacher {origin}: no such folder or file, and no hub id (owner/name) or address either")
     known = kind.introduce(source) if kind is not None else kinds.Introduction(source)
     try:
@@ -198,8 +197,14 @@ def _teacher(origin: str, base: Path, found: Found) -> tuple[OutsideTeacher, int
         ) from None
     prune = vocabulary > LARGE and known.top_k is None
     kept = min(vocabulary, round(8 * found.bytes**0.5)) if prune else vocabulary
-    named = _relative(origin, base) if place.exists() else origin
+    named = _relative(origin, base) if is_here else origin
     return OutsideTeacher(named, known.model or "teacher", prune, known.top_k, known.longest), kept
+
+
+def _source(teacher: str) -> kinds.Source:
+    """A folder or file that is here; else an address or hub id."""
+    place = Path(teacher).expanduser()
+    return place if kinds.kind_of(teacher) is None and place.exists() else teacher
 
 
 def _relative(text: str, base: Path) -> str:

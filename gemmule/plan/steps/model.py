@@ -46,6 +46,7 @@ class ModelStep(Step):
     teachers: Mapping[AnyModel, float]  # with the weights of their probabilities
     targets: TargetsStep | None  # of these teachers, stored; None: they run beside it
     top_k: ClassVar[int | None] = None  # it gives whole distributions
+    recorded_top_k: ClassVar[int | None] = None
     unmeasured: ClassVar[str | None] = None  # it can be evaluated
 
     @cached_property

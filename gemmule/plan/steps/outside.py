@@ -144,6 +144,11 @@ class OutsideStep(Step):
         return Record.read(self.path)
 
     @property
+    def recorded_top_k(self) -> int | None:
+        """How many tokens it names at each position at most, as was found; None: all."""
+        return self.record().top_k
+
+    @property
     def tokenizer_folder(self) -> Path:
         """Of the tokenizer whose ids it reads: its own, where they are not the run's."""
         own = self.path / "tokenizer"
@@ -154,9 +159,8 @@ class OutsideStep(Step):
         """Why it can't be evaluated; None: it can."""
         if self.has_own_tokens or self.answers_by_bytes:
             return "it has a tokenizer of its own"
-        record = self.record()
-        if record.top_k is not None:
-            return f"{named(record.kind).noun} provides only its top {record.top_k} at each token"
+        if self.recorded_top_k is not None:
+            return f"{named(self.record().kind).noun} provides only its top {self.recorded_top_k} at each token"
         return None
 
     def folder(self) -> Path:

@@ -12,7 +12,6 @@ from gemmule.base.artifact import Settings
 from gemmule.base.errors import RequestError
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.model import AnyModel, by_role
-from gemmule.plan.steps.outside import OutsideStep
 from gemmule.plan.steps.tokens import TokensStep, of_windows
 from gemmule.recipe import Targets, identity, join_names
 
@@ -96,7 +95,7 @@ class TargetsStep(Step):
     def _check_top_k(self) -> None:
         """Raises RequestError where a server gives fewer tokens than are to be stored."""
         for teacher in self.teachers:
-            given = teacher.record().top_k if isinstance(teacher, OutsideStep) else None
+            given = teacher.recorded_top_k
             if given is not None and given < (self.how.k or 0):
                 raise RequestError(
                     f"models.{self.student}.distill.targets.k = {self.how.k}: {teacher.name} gives its top {given} at "

@@ -163,3 +163,17 @@ def test_the_lost_mass_of_each_member_of_an_ensemble_is_said(
     say_lost_mass("small's teacher", Ensemble([(0.5, restricted), (0.5, restricted)]), windows)
     said = capsys.readouterr().err.splitlines()
     assert [re.split(r": [\d.]+% of its", line)[0] for line in said] == [f"small's teacher, member {n}" for n in (1, 2)]
+
+
+def test_wrappers_and_ensembles_hand_on(teacher: Gemma2Teacher, theirs: Tokenizer) -> None:
+    """What is sharded, counted and written is the teacher's own; of an ensemble each member's layers are sharded."""
+    restricted = Restricted(teacher, torch.arange(5, 60))
+    assert restricted.vocabulary_size == 55
+    assert restricted.sizes(16) == teacher.sizes(16)
+    (backbone, layers), *others = restricted.backbones()
+    assert (backbone, len(layers), others) == (teacher.model.model, 2, [])
+    asked = {"max_new_tokens": 4, "temperature": 1.0, "seed": 3}
+    assert restricted.write(theirs, "To be", **asked) == teacher.write(theirs, "To be", **asked) != ""
+    both = Ensemble([(0.5, teacher), (0.5, Restricted(teacher, torch.arange(ROWS)))])
+    assert [found for found, _ in both.backbones()] == [teacher.model.model] * 2
+    assert [share for share, _ in both.members] == [0.5, 0.5]
