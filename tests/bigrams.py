@@ -38,7 +38,7 @@ class Bigrams(Teacher):
 
 class BigramTable(Kind):
     name = "bigrams"
-    noun, described = "a table of bigrams", "a table of bigrams"
+    noun = described_as = "a table of bigrams"
     files = (TABLE,)
     keeps_documents_apart = has_weights = False
 

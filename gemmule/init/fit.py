@@ -186,7 +186,7 @@ def _teacher(origin: str, base: Path, found: Found) -> tuple[OutsideTeacher, int
     kind, is_here = kinds.kind_of(source), isinstance(source, Path)
     if kind is None and not is_here and origin.count("/") != 1:
         raise RequestError(f"--teacher {origin}: no such folder or file, and no hub id (owner/name) or address either")
-    known = kind.introduce(source) if kind is not None else kinds.Introduction(source)
+    known = kind.facts(source) if kind is not None else kinds.Facts(source)
     try:
         vocabulary = read_tokenizer(known.tokenizer).vocabulary_size
     except (RequestError, WorkError) as error:

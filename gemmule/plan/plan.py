@@ -48,10 +48,7 @@ class Plan:
         self.recipe: Recipe = recipes.parse(raw, str(origin), self._outside_shape)
         self.out = out if out is not None else run_of(origin) or Path("runs") / self.recipe.name
         self.origins = Origins(self.base, self.out, fingerprints or {})
-        froms = {name: model.from_ for name, model in self.recipe.models.items() if model.from_ is not None}
-        checks.check(
-            self.recipe, str(origin), {name: kind for name, at in froms.items() if (kind := self.origins.kind(at))}
-        )
+        checks.check(self.recipe, str(origin), self.origins.kind)
         self.missing_text: RequestError | None = None  # where the text is gone, but the documents were made of it
         self.steps: list[Step] = []
         self._lay_out()

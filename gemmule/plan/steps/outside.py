@@ -117,13 +117,13 @@ class OutsideStep(Step):
         check_extras(source, kind)
         files = digest(model_files(Path(source), kind.files), {}) if source != self.origin.place else None
         with self.publish() as folder:
-            kind, imported = kind.bring(source, folder, self.is_start), folder / IMPORTED
+            kind, imported = kind.import_into(source, folder, self.is_start), folder / IMPORTED
             if not kind.has_tokenizer:
                 theirs = self.tokenizer.whole()
             else:
                 theirs = ours if self._has_the_runs_tokenizer else read_tokenizer(source)
             rows = kind.rows(imported if imported.is_dir() else source, theirs)
-            record = kind.meet(Record(str(self.origin.place), kind.name, files), self.model, theirs)
+            record = kind.make_record(Record(str(self.origin.place), kind.name, files), self.model, theirs)
             own = self.has_own_tokens or self.answers_by_bytes
             teacher_ids = None if own else align(self.name, theirs, rows, ours)
             if teacher_ids is not None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from gemmule.base.errors import RequestError
 from gemmule.recipe import Model, Recipe
 from gemmule.teach.teachers.kinds import Kind
 
 
-def check(recipe: Recipe, origin: str, kinds: Mapping[str, Kind]) -> None:
-    """Raises RequestError naming the key in the recipe `origin`; `kinds`: of the models from outside, where known."""
+def check(recipe: Recipe, origin: str, kind_of: Callable[[str], Kind | None]) -> None:
+    """Raises RequestError naming the key in the recipe `origin`. `kind_of` what `from` says; None while not known."""
+    froms = {name: model.from_ for name, model in recipe.models.items() if model.from_ is not None}
+    kinds = {name: kind for name, source in froms.items() if (kind := kind_of(source)) is not None}
     for name, model in recipe.models.items():
         key = f"{origin}: models.{name}"
         names_top_k = name in kinds and kinds[name].top_k(model) is not None
@@ -28,7 +30,7 @@ def check(recipe: Recipe, origin: str, kinds: Mapping[str, Kind]) -> None:
 
 def _check_teacher(recipe: Recipe, student: Model, teacher: str, kind: Kind, key: str) -> None:
     """Whether a student can learn as it is to from a teacher of this kind."""
-    top_k, what = kind.top_k(recipe.models[teacher]), f"{teacher} is {kind.described}"
+    top_k, what = kind.top_k(recipe.models[teacher]), f"{teacher} is {kind.described_as}"
     if top_k is not None:
         if len(student.teachers) > 1:
             raise RequestError(f"{key}.learn_from: {what} and provides its top k only: it can't be in an ensemble")

@@ -9,7 +9,7 @@ from typing import Any
 from gemmule.base.errors import RequestError, first_line, shown
 from gemmule.base.hub import INDEX, pickle_hint
 from gemmule.base.limits import LARGEST
-from gemmule.teach.teachers.kinds import Introduction, Kind, Source
+from gemmule.teach.teachers.kinds import Facts, Kind, Source
 from gemmule.tokenize.tokenizer import Tokenizer
 
 # as transformers' configurations call them, and what none reaches
@@ -46,9 +46,9 @@ class InFolder(Kind):
         if longest is not None and longest < sequence_length:
             raise RequestError(f"{folder}: reads at most {longest} tokens; data.sequence_length is {sequence_length}")
 
-    def introduce(self, source: Source) -> Introduction:
+    def facts(self, source: Source) -> Facts:
         self.check(source, 2)
-        return Introduction(source, longest=longest_window(Path(source)))
+        return Facts(source, longest=longest_window(Path(source)))
 
     def rows(self, source: Source, tokenizer: Tokenizer) -> int:
         return int(text_config(Path(source)).get("vocab_size", tokenizer.vocabulary_size))

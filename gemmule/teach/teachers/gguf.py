@@ -42,7 +42,7 @@ class GGUFFile(Kind):
         tensors, layers, width = header
         return of_tensors(tensors, layers, width, length, vocabulary_size)
 
-    def bring(self, source: Source, folder: Path, to_start_from: bool) -> Kind:
+    def import_into(self, source: Source, folder: Path, to_start_from: bool) -> Kind:
         from gemmule.convert.importing import gguf_architecture, import_model
 
         if not to_start_from and gguf_architecture(Path(source)) != ARCHITECTURE:

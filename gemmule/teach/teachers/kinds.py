@@ -49,7 +49,7 @@ class Record:
     @staticmethod
     def read(folder: Path) -> Record:
         content = {"kind": FIRST} | json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        record = named(content["kind"]).record
+        record = named(content["kind"]).record_type
         return record(**{field.name: content[field.name] for field in fields(record) if field.name in content})
 
 
@@ -60,7 +60,7 @@ class Needs(NamedTuple):
     modules: tuple[str, ...] = ()  # that these bring
 
 
-class Introduction(NamedTuple):
+class Facts(NamedTuple):
     """What a new recipe has to know of a teacher."""
 
     tokenizer: Source  # the folder, file or hub id with the tokenizer whose ids it reads
@@ -74,8 +74,8 @@ class Kind:
 
     name: str  # in the record
     noun = "a model from outside"  # in messages: "a server provides no weights"
-    described = "from outside"  # in messages: "far is served"
-    record: type[Record] = Record  # what a run keeps of it
+    described_as = "from outside"  # in messages: "far is served"
+    record_type: type[Record] = Record
     files: tuple[str, ...] = WEIGHTS  # the files that its folder is known by
 
     # What it can do. What it can't is refused before any work.
@@ -110,13 +110,13 @@ class Kind:
         """
         return None
 
-    def introduce(self, source: Source) -> Introduction:
+    def facts(self, source: Source) -> Facts:
         """For `gemmule init`. Raises RequestError or WorkError for a model that can't teach."""
-        return Introduction(source)
+        return Facts(source)
 
     # The making of its step.
 
-    def bring(self, source: Source, folder: Path, to_start_from: bool) -> Kind:
+    def import_into(self, source: Source, folder: Path, to_start_from: bool) -> Kind:
         """Imports into `folder / IMPORTED` what a run can't use where it lies; the kind of the model that is used."""
         return self
 
@@ -124,7 +124,7 @@ class Kind:
         """The rows of its embedding, as far as they can be known without loading it."""
         return tokenizer.vocabulary_size
 
-    def meet(self, record: Record, section: Model, tokenizer: Tokenizer) -> Record:
+    def make_record(self, record: Record, section: Model, tokenizer: Tokenizer) -> Record:
         """What is to be recorded; `tokenizer` has the ids that it reads. Raises RequestError if it can't be used."""
         return record
 

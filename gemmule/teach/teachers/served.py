@@ -31,7 +31,7 @@ from gemmule.base import addresses
 from gemmule.base.errors import RequestError, WorkError, first_line, shown
 from gemmule.base.progress import say
 from gemmule.teach.teachers import answers
-from gemmule.teach.teachers.kinds import Introduction, Kind, Needs, Record, Source
+from gemmule.teach.teachers.kinds import Facts, Kind, Needs, Record, Source
 from gemmule.teach.teachers.teacher import Teacher
 
 if TYPE_CHECKING:
@@ -244,8 +244,8 @@ class ServedRecord(Record):
 
 class Server(Kind):
     name = "served"
-    noun, described = "a server", "served"
-    record = ServedRecord
+    noun, described_as = "a server", "served"
+    record_type = ServedRecord
     keeps_documents_apart = has_tokenizer = has_weights = False
 
     def top_k(self, section: Model) -> int:
@@ -261,14 +261,14 @@ class Server(Kind):
     def needs(self, source: Source) -> Needs:
         return Needs("served", ("httpx2",))
 
-    def introduce(self, source: Source) -> Introduction:
+    def facts(self, source: Source) -> Facts:
         """Its tokenizer is that of the folder or hub id by which the server calls its model."""
         import torch
 
         name = ServedTeacher(str(source), 2**31, torch.device("cpu"), patience=5.0).name
-        return Introduction(name, name, top_k=TOP_K)
+        return Facts(name, name, top_k=TOP_K)
 
-    def meet(self, record: Record, section: Model, tokenizer: Tokenizer) -> ServedRecord:
+    def make_record(self, record: Record, section: Model, tokenizer: Tokenizer) -> ServedRecord:
         import torch
 
         served = ServedTeacher(record.source, tokenizer.vocabulary_size, torch.device("cpu"), self.top_k(section))
