@@ -24,7 +24,7 @@ from gemmule.plan.steps.outside import OutsideStep, read_config
 from gemmule.plan.steps.targets import TargetsStep
 from gemmule.plan.steps.tokenizer import TokenizerStep
 from gemmule.plan.steps.tokens import TokensStep
-from gemmule.recipe import Recipe
+from gemmule.recipe import Recipe, Targets, Train
 from gemmule.refine import sources
 from gemmule.teach.teachers import checks
 
@@ -70,8 +70,8 @@ class Plan:
         self._add(self.validation_tokens)
         self.targets: dict[str, TargetsStep] = {}  # by the names of their teachers, joined
         for name in recipe.order():
-            if name not in self.models:
-                self.models[name] = self._add(self._model(name))
+            if (train := recipe.models[name].train) is not None:
+                self.models[name] = self._add(self._model(name, train))
         self.evaluations = {name: self._add(self._evaluation(name)) for name in recipe.models}
 
     def _add(self, step: AnyStep) -> AnyStep:
@@ -149,22 +149,21 @@ class Plan:
         step.check(origin)
         return step
 
-    def _model(self, name: str) -> ModelStep:
+    def _model(self, name: str, train: Train) -> ModelStep:
         model = self.recipe.models[name]
-        assert model.train is not None  # or it would have `from`
         start = self._start(name, model.start_from) if model.start_from is not None else None
         step = ModelStep(
             recipe=self.recipe,
             path=self.out / "models" / name / "final",
             name=name,
             model=model,
-            train=model.train,
+            train=train,
             tokenizer=self.tokenizer,
             text=self.train_tokens,
             validation=self.validation_tokens,
             start=start,
             teachers=self._teachers(model.teachers),
-            targets=self._targets(name) if model.teachers and model.distill.targets is not None else None,
+            targets=self._targets(name, model.distill.targets) if model.teachers else None,
         )
         step.check()
         return step
@@ -176,16 +175,17 @@ class Plan:
     def _teachers(self, shares: Mapping[str, float]) -> dict[AnyModel, float]:
         return {self.models[name]: share for name, share in shares.items()}
 
-    def _targets(self, name: str) -> TargetsStep:
-        """The stored targets of a model's teachers, which are those of all who learn from them."""
+    def _targets(self, name: str, how: Targets | None) -> TargetsStep | None:
+        """The stored targets of a model's teachers, which all who learn from them share; None: they are not stored."""
+        if how is None:
+            return None
         model = self.recipe.models[name]
-        assert model.distill.targets is not None
         taught_by = recipes.join_names(model.teachers)
         step = TargetsStep(
             recipe=self.recipe,
             path=self.out / "targets" / taught_by,
             student=name,
-            how=model.distill.targets,
+            how=how,
             temperature=model.distill.temperature,
             text=self.train_tokens,
             teachers=self._teachers(model.teachers),

@@ -1,7 +1,8 @@
 """The recipe: one TOML file that names text, a tokenizer and a family of models.
 
-- Typed by pydantic (`schema.py`); an unknown key, a wrong type or an impossible shape is refused before any work,
-  naming the key, the value and what is allowed.
+- Typed by pydantic (`schema.py`, `values.py`); an unknown key, a wrong type or an impossible shape is refused before
+  any work, naming the key, the value and what is allowed.
+- Each key says there whether it is part of an artifact's identity (`identity.py`).
 - `like` copies every key of another model, then the given keys override it, deep.
 - `--set models.student.train.tokens=500k` overrides a key.
 - What is left out has a default that works; those that follow from something else (heads from the width, the window
@@ -14,7 +15,6 @@ Torch is not imported: reading a recipe takes milliseconds.
 from gemmule.recipe.identity import identity
 from gemmule.recipe.reading import load, parse, read
 from gemmule.recipe.schema import (
-    SMALLEST_VOCABULARY,
     Architecture,
     Data,
     Distill,
@@ -24,11 +24,10 @@ from gemmule.recipe.schema import (
     Recipe,
     Targets,
     TokenizerSection,
-    Tracking,
     Train,
     join_names,
-    parse_count,
 )
+from gemmule.recipe.values import SMALLEST_VOCABULARY, Tracking, parse_count
 
 __all__ = [
     "SMALLEST_VOCABULARY",

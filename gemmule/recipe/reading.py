@@ -15,7 +15,8 @@ from gemmule.base.errors import RequestError, shown
 from gemmule.recipe.checks import check_names, check_secrets
 from gemmule.recipe.defaults import OutsideShape, fill_in
 from gemmule.recipe.errors import explain, show, unknown_name
-from gemmule.recipe.schema import MOST_MODELS, Recipe, check_name, in_order
+from gemmule.recipe.schema import MOST_MODELS, Recipe, in_order
+from gemmule.recipe.values import check_name
 
 BUNDLED = "gemmule:"
 LARGEST = 2 * 10**6  # bytes of a recipe

@@ -21,7 +21,6 @@ from gemmule.base.artifact import Artifact, Settings
 from gemmule.base.errors import WorkError
 from gemmule.base.progress import Meter, human, say
 from gemmule.recipe import Targets
-from gemmule.teach.roles import teachers_in
 from gemmule.teach.targets.parts import Parts, common_tokens
 from gemmule.teach.targets.sampling import Scheme
 from gemmule.teach.targets.solving import coding_of, sample, solve
@@ -37,7 +36,8 @@ class Teaching:
 
     path: Path
     settings: Settings
-    inputs: dict[str, Artifact]  # tokens, tokenizer, teacher
+    inputs: dict[str, Artifact]  # tokens, tokenizer, teachers
+    teachers: list[Artifact]  # of these
     windows: Windows
     load: Callable[[], Teacher]
     how: Targets  # how much is kept, and how
@@ -47,7 +47,7 @@ class Teaching:
 
     def __post_init__(self) -> None:
         self.name = self.path.name
-        self.parts = Parts(self.path.with_name(f".{self.name}.parts"), self.windows, self._identity(self.inputs))
+        self.parts = Parts(self.path.with_name(f".{self.name}.parts"), self.windows, self._identity())
         self._teacher: Teacher | None = None
 
     @property
@@ -98,10 +98,10 @@ class Teaching:
         self.parts.remove()
         say(f"targets of {self.name}: {TargetStore(self.path).bytes_per_token:.1f} bytes per token")
 
-    def _identity(self, inputs: dict[str, Artifact]) -> dict[str, Any]:
+    def _identity(self) -> dict[str, Any]:
         """What targets are made from; the teacher by its description too, for its hash may be of a path alone."""
-        made_from: dict[str, Any] = {role: made.hash for role, made in inputs.items()}
-        made_from["described"] = [made.manifest.describe() for made in teachers_in(inputs)]
+        made_from: dict[str, Any] = {role: made.hash for role, made in self.inputs.items()}
+        made_from["described"] = [made.manifest.describe() for made in self.teachers]
         return {"format": FORMAT, "settings": self.settings, "inputs": made_from}
 
     def _earlier(self) -> Artifact | None:
@@ -119,7 +119,7 @@ class Teaching:
                 and theirs.settings == json.loads(json.dumps(self.settings))
                 and all(
                     theirs.ancestry.get(teacher.hash) == json.loads(json.dumps(teacher.manifest.describe()))
-                    for teacher in teachers_in(self.inputs)
+                    for teacher in self.teachers
                 )
             ):
                 return found

@@ -18,7 +18,6 @@ from gemmule.plan.steps.outside import OutsideStep
 from gemmule.plan.steps.tokenizer import TokenizerStep
 from gemmule.plan.steps.tokens import TokensStep, of_windows
 from gemmule.recipe import Architecture, Model, Train, identity, join_names
-from gemmule.teach.roles import roles
 from gemmule.train import pace
 
 if TYPE_CHECKING:
@@ -262,8 +261,8 @@ AnyModel: TypeAlias = OutsideStep | ModelStep
 
 
 def by_role(teachers: Mapping[AnyModel, float]) -> dict[str, Step]:
-    """The teachers among a step's inputs: one, or the members of an ensemble."""
-    return dict(zip(roles(teacher.name for teacher in teachers), teachers, strict=True))
+    """The teachers among a step's inputs: "teacher", or of an ensemble "teacher NAME" each."""
+    return {f"teacher {teacher.name}" if len(teachers) > 1 else "teacher": teacher for teacher in teachers}
 
 
 def gemma2_config(shape: Architecture, vocabulary_size: int, context_length: int) -> Gemma2Config:

@@ -72,7 +72,7 @@ class TargetsStep(Step):
         from gemmule.teach.teaching import Teaching
 
         self._check_top_k()
-        windows = self.text.windows()
+        windows, made = self.text.windows(), self.artifacts
 
         def load() -> Teacher:
             device = choose_device(self.recipe.machine.device)
@@ -83,7 +83,8 @@ class TargetsStep(Step):
         return Teaching(
             path=self.path,
             settings=self.settings,
-            inputs=self.artifacts,
+            inputs=made,
+            teachers=[made[role] for role in by_role(self.teachers)],
             windows=windows,
             load=load,
             how=self.how,
