@@ -40,11 +40,13 @@ LAYER_NAMES = {
 
 
 def to_gguf(name: str) -> str:
-    """GGUF's name of a parameter of ours."""
+    """GGUF's name of a parameter of ours. Raises RequestError for one that llama.cpp's Gemma 2 has not."""
     whole = name.removesuffix(".weight")
     if whole in NAMES:
         return f"{NAMES[whole]}.weight"
     _, _, layer, part = whole.split(".", 3)  # model.layers.7.mlp.up_proj
+    if part not in LAYER_NAMES:
+        raise RequestError(f"{name}: llama.cpp's Gemma 2 has no such tensor, so a GGUF file can't hold this model")
     return f"blk.{layer}.{LAYER_NAMES[part]}.weight"
 
 

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
+from gemmule.base.errors import RequestError
 from gemmule.model.config import Gemma2Config, check_cut
 from gemmule.model.transformer import Gemma2, Layer, Linear, RMSNorm
 
@@ -96,7 +97,7 @@ def _observe(model: Gemma2, sums: dict[str, Tensor]) -> Iterator[RemovableHandle
         entering.clear()
 
     for name, module in model.named_modules():
-        if isinstance(module, RMSNorm):
+        if isinstance(module, RMSNorm) and _is_of_the_width(name):
             yield module.register_forward_hook(partial(norm, name=name))
         elif isinstance(module, Layer):
             yield module.register_forward_hook(partial(layer, name=name))
@@ -125,7 +126,7 @@ def cut(model: Gemma2, config: Gemma2Config, importance: Importance, rows: Tenso
     with torch.device("meta"):  # shapes only
         smaller = Gemma2(config)
     theirs, weights = model.state_dict(), {}
-    for name in smaller.state_dict():
+    for name, shape in smaller.state_dict().items():
         origin = re.sub(r"(?<=layers\.)\d+", lambda number: str(layers[int(number[0])]), name)
         weight, module = theirs[origin].float(), origin.removesuffix(".weight")
         if module in importance.energy:
@@ -134,11 +135,20 @@ def cut(model: Gemma2, config: Gemma2Config, importance: Importance, rows: Tenso
         elif module == "model.embed_tokens":
             weights[name] = (weight if rows is None else weight[rows])[:, channels] * scale
         else:
-            inner = kept[int(name.split(".")[2])][module.rsplit(".", 1)[1]]
+            inner = kept[int(name.split(".")[2])].get(module.rsplit(".", 1)[1])
             outwards = module.endswith(("o_proj", "down_proj"))  # back to the width: [D, inner]
-            weights[name] = weight[channels][:, inner] if outwards else weight[inner][:, channels]
+            if inner is not None:
+                weights[name] = weight[channels][:, inner] if outwards else weight[inner][:, channels]
+            elif weight.shape == shape.shape:
+                weights[name] = weight  # of a variant: of the channels of a head, say, which all stay
+            else:
+                raise RequestError(f"{name}: which part of it matters is not known, so this model can't be cut")
     smaller.load_state_dict(weights, assign=True)
     return smaller.eval()
+
+
+def _is_of_the_width(norm: str) -> bool:
+    return norm == "model.norm" or norm.endswith("layernorm")
 
 
 def _kept_layers(pairs: Tensor, layers: int, wanted: int) -> list[int]:

@@ -209,7 +209,7 @@ class Backbone(nn.Module):
         self.config = config
         self.embed_tokens = Embedding(config.vocabulary_size, config.width)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
-        self.norm = RMSNorm(config)
+        self.norm = RMSNorm(config.width, config.norm_epsilon)
 
     def forward(
         self,
@@ -249,12 +249,12 @@ class Layer(nn.Module):
 
     def __init__(self, config: Gemma2Config) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(config)
+        self.input_layernorm = RMSNorm(config.width, config.norm_epsilon)
         self.self_attn = Attention(config)
-        self.post_attention_layernorm = RMSNorm(config)
-        self.pre_feedforward_layernorm = RMSNorm(config)
+        self.post_attention_layernorm = RMSNorm(config.width, config.norm_epsilon)
+        self.pre_feedforward_layernorm = RMSNorm(config.width, config.norm_epsilon)
         self.mlp = FeedForward(config)
-        self.post_feedforward_layernorm = RMSNorm(config)
+        self.post_feedforward_layernorm = RMSNorm(config.width, config.norm_epsilon)
 
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
         x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), angles, attend))
@@ -297,10 +297,10 @@ class FeedForward(nn.Module):
 class RMSNorm(nn.Module):
     """Normalises the last dimension of x, of `width` channels."""
 
-    def __init__(self, config: Gemma2Config) -> None:
+    def __init__(self, width: int, epsilon: float) -> None:
         super().__init__()
-        self.epsilon = config.norm_epsilon
-        self.weight = nn.Parameter(torch.zeros(config.width))
+        self.epsilon = epsilon
+        self.weight = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
         return compute.rms_norm(x, self.weight, self.epsilon)

@@ -14,6 +14,7 @@ import torch
 from opened_in_llama_cpp import LlamaCpp, decisions, prompts
 from transformers import AutoTokenizer
 
+from gemmule.base.errors import RequestError
 from gemmule.convert.exporting import export_model
 from gemmule.convert.gguf_names import from_gguf, to_gguf
 from gemmule.model.config import Gemma2Config
@@ -217,3 +218,5 @@ def test_names_are_those_of_the_gguf_package():
     for name in Gemma2Config.preset("gemma2-27b").parameter_shapes:
         assert to_gguf(name) == theirs.get_name(name, (".weight",))
         assert from_gguf(to_gguf(name)) == name
+    with pytest.raises(RequestError, match=r"layers\.0\.self_attn\.q_norm\.weight: llama\.cpp's Gemma 2 has no such"):
+        to_gguf("model.layers.0.self_attn.q_norm.weight")

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from gemmule.losses.head import token_losses
-from gemmule.losses.logits import capped_logits
 from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
 
 N, V = 6, 9
@@ -180,39 +179,6 @@ def test_parts_of_a_batch_add_up_to_the_whole(make_model, form, size):
     for name, gradient in expected.items():
         error = (added[name] - gradient).abs().max() / gradient.abs().max()
         assert error <= 1e-6, name
-
-
-def test_sparse_distributions_are_sliced_like_a_list():
-    dense, rows = sparse_as_dense(), sparse()
-    for part in (slice(1, 4), slice(None), slice(-2, None), slice(3, 99), slice(4, 4), slice(5, 2), slice(None, -5)):
-        piece = rows[part]
-        assert len(piece) == len(dense[part])
-        assert piece.offsets[0] == 0
-        np.testing.assert_array_equal(piece.entropy, ENTROPY[part])
-        for row, expected in enumerate(dense[part]):
-            entries = slice(piece.offsets[row], piece.offsets[row + 1])
-            mine = np.zeros(V)
-            np.add.at(mine, piece.ids[entries].numpy(), piece.probabilities[entries].numpy())
-            np.testing.assert_array_equal(mine, expected)
-    with pytest.raises(ValueError, match="steps of 1"):
-        rows[::2]
-
-
-def test_sparse_distributions_are_joined():
-    rows = sparse()
-    joined = SparseDistributions.concatenate([rows[:2], rows[2:2], rows[2:]])
-    for name in ("offsets", "ids", "probabilities", "entropy"):
-        assert torch.equal(getattr(joined, name), getattr(rows, name))
-    assert SparseDistributions.concatenate([rows, sparse(entropy=False)]).entropy is None
-    assert joined.to("meta").ids.device.type == "meta"
-    assert sparse(entropy=False).to("meta").entropy is None
-
-
-def test_logits_are_capped():
-    hidden, weight = torch.tensor([[1.0, -2.0]]), torch.tensor([[30.0, 0.0], [0.0, 30.0], [1.0, 1.0]])
-    logits = capped_logits(hidden, weight, 30.0)
-    assert logits[0].tolist() == pytest.approx([30 * np.tanh(1), 30 * np.tanh(-2), 30 * np.tanh(-1 / 30)])
-    assert capped_logits(hidden, weight, None)[0].tolist() == [30, -60, -1]
 
 
 def top_two(entropy=None):

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from gemmule.base.errors import RequestError
+from gemmule.model import transformer
 from gemmule.model.config import Gemma2Config, check_cut, describe_cut
 from gemmule.model.cut import Importance, cut, measure_importance
 
@@ -163,3 +164,27 @@ def test_what_was_kept_in_words():
     words = "14 of 26 layers, 1,536 of 2,304 channels, 4 of 8 heads, 2 of 4 kv heads"
     assert describe_cut(source, wanted) == words
     assert describe_cut(source, source) == ""
+
+
+class OfAVariant(transformer.Attention):
+    """With a norm of each head's channels, and a gain for each head."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.q_norm = transformer.RMSNorm(config.head_dim, config.norm_epsilon)
+        self.gains = torch.nn.Parameter(torch.ones(config.heads))
+
+    def forward(self, x, angles, attend):
+        self.q_norm(self.q_proj(x).unflatten(-1, (-1, self.config.head_dim)))
+        return super().forward(x, angles, attend)
+
+
+def test_of_a_variant_what_a_cut_leaves_whole_is_kept_and_the_rest_refused(make_model, monkeypatch):
+    monkeypatch.setattr(transformer, "Attention", OfAVariant)
+    model = make_model(**FOUR)
+    smaller = cut_down(model, width=16, ffn_width=24)
+    for own, source in zip(smaller.model.layers, model.model.layers, strict=True):
+        assert torch.equal(own.self_attn.q_norm.weight, source.self_attn.q_norm.weight)
+        assert torch.equal(own.self_attn.gains, source.self_attn.gains)
+    with pytest.raises(RequestError, match=r"layers\.0\.self_attn\.gains: which part of it matters is not known"):
+        cut_down(model, heads=4, kv_heads=2)
