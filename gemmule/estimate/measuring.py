@@ -166,7 +166,7 @@ class _Machine:
         N, V = windows * self.length, self.vocabulary_size
         if not model.teachers:
             return torch.randint(V, (windows, self.length))
-        if model.distill.loss == "alm":
+        if model.distill.own_tokens:
             return Chunks(torch.randint(V, (windows, self.length)), torch.arange(N) // 2, torch.rand(-(-N // 2)) * 5)
         if model.distill.targets is not None or not widths:
             targets = model.distill.targets

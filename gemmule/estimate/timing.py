@@ -68,7 +68,7 @@ def training(
 
 def _asked(step: ModelStep, text: Text) -> int:
     """For how many tokens a live teacher is asked while the model trains."""
-    return min(step.tokens, text.train_tokens) if step.model.distill.loss == "alm" else step.tokens  # answers are kept
+    return min(step.tokens, text.train_tokens) if step.model.distill.own_tokens else step.tokens  # answers are kept
 
 
 def evaluating(step: EvaluationStep, shapes: Mapping[str, Shape | None], text: Text, measured: Measured) -> float:

@@ -46,7 +46,7 @@ def check_names(recipe: Recipe, origin: str) -> None:
             raise RequestError(f'{key}.by_bytes: its students learn by loss = "alm", which does not need it')
         if model.start_from == name:
             raise RequestError(f"{key}.start_from = {name!r}: a model can't start from itself")
-        if model.teachers and model.distill.loss == "alm":
+        if model.teachers and model.distill.own_tokens:
             _check_aligned_by_bytes(recipe, model, key)
 
 
@@ -57,7 +57,7 @@ def _check_aligned_by_bytes(recipe: Recipe, student: Model, key: str) -> None:
         raise RequestError(
             f'{key}.distill.loss = "alm" is for one teacher from outside with another tokenizer; leave it out here'
         )
-    if any(model.distill.loss != "alm" for model in recipe.models.values() if teacher in model.teachers):
+    if any(not model.distill.own_tokens for model in recipe.models.values() if teacher in model.teachers):
         raise RequestError(
             f'{key}.distill.loss = "alm": {teacher} has students with other losses, which need its tokenizer; '
             "define the teacher twice"

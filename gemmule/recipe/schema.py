@@ -188,7 +188,7 @@ class Distill(Section):
 
     @model_validator(mode="after")
     def _servable(self) -> Distill:
-        if self.loss == "alm" and (self.targets is not None or self.temperature != 1):
+        if self.own_tokens and (self.targets is not None or self.temperature != 1):
             raise ValueError(
                 'loss = "alm" compares how likely stretches of text are, in each model\'s own tokens: there are no '
                 "distributions to store or to soften; remove targets and temperature"
@@ -209,6 +209,11 @@ class Distill(Section):
     def takes_samples(self) -> bool:
         """Whether part of a teacher's distribution serves, a sample or its top k: if the loss is linear in it."""
         return self.loss == "forward_kl"
+
+    @property
+    def own_tokens(self) -> bool:
+        """Whether the teacher reads text in its own tokenizer's tokens: only likelihoods of stretches are compared."""
+        return self.loss == "alm"
 
 
 class Model(Section):
@@ -295,7 +300,7 @@ class Recipe(Section):
 
     def aligned_by_bytes(self, teacher: str) -> bool:
         """Whether a teacher keeps its own tokenizer, and its students learn from it by text alone."""
-        return any(model.distill.loss == "alm" for model in self.models.values() if teacher in model.teachers)
+        return any(model.distill.own_tokens for model in self.models.values() if teacher in model.teachers)
 
     def held_against(self, name: str) -> dict[str, float]:
         """The teachers that a model is measured beside: its own, or those of the students that it is the control of."""

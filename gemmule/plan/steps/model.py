@@ -232,7 +232,7 @@ class ModelStep(Step):
 
         if not self.live_teachers:
             return None
-        load = load_aligned if self.model.distill.loss == "alm" else load_tried_teachers
+        load = load_aligned if self.model.distill.own_tokens else load_tried_teachers
         return partial(load, self.live_teachers, self.text)
 
     # --- once it is made -----------------------------------------------------------------------------------------
