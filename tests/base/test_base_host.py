@@ -12,12 +12,11 @@ import ctypes, sys
 if sys.argv[1] == "settled":
     from gemmule.base import host
     host.settle()
-import torch
-heap_end = ctypes.CDLL(None).sbrk
-heap_end.restype = ctypes.c_void_p
-before = heap_end(0)
-torch.ones(28 * 2**18)  # 28 MB, freed at once
-print(heap_end(0) - before)
+libc = ctypes.CDLL(None)
+libc.sbrk.restype = libc.malloc.restype = ctypes.c_void_p
+before = libc.sbrk(0)
+libc.free(ctypes.c_void_p(libc.malloc(28 * 2**20)))  # as a tensor that is freed at once
+print(libc.sbrk(0) - before)
 """
 
 

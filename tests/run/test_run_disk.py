@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -35,11 +34,7 @@ def train(recipe: Path, out: Path) -> list[object]:
     return ["train", recipe, "--out", out, "--model", "teacher", "--set", "models.teacher.train.checkpoint_every=4"]
 
 
-def train_to_the_end(recipe: Path, out: Path) -> None:
-    subprocess.run([sys.executable, "-m", "gemmule", *train(recipe, out)], check=True, capture_output=True)
-
-
-def test_a_full_disk_stops_the_run_and_the_last_good_checkpoint_goes_on(finished, recipe, small_disk):
+def test_a_full_disk_stops_the_run_and_the_last_good_checkpoint_goes_on(run, finished, recipe, small_disk):
     """metaseq#53: a checkpoint cut short by a full disk must not be gone on from."""
     out = small_disk / "run"
     first = out / "models" / "teacher" / "checkpoints" / "step-00000004"
@@ -62,7 +57,7 @@ def test_a_full_disk_stops_the_run_and_the_last_good_checkpoint_goes_on(finished
         artifact.verify(artifact.read(path))
     assert json.loads((out / "status.json").read_text())["state"] == "failed"  # there is room for that
     (small_disk / "filler").unlink()
-    train_to_the_end(recipe, out)
+    assert run(*train(recipe, out)) == 0
     assert (out / FINAL).read_bytes() == (finished / "run" / FINAL).read_bytes()
 
 
@@ -111,7 +106,7 @@ def test_a_disk_may_be_full_at_any_step(run, recipe, finished, tmp_path, capsys,
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def test_sigterm_saves_and_the_recipe_in_the_run_folder_resumes(finished, recipe):
+def test_sigterm_saves_and_the_recipe_in_the_run_folder_resumes(run, finished, recipe):
     out = recipe.parent / "run"
     command = strike.command("SIGTERM", strike.METRICS, 1, *train(recipe, out))
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -122,6 +117,6 @@ def test_sigterm_saves_and_the_recipe_in_the_run_folder_resumes(finished, recipe
     assert status["state"] == "resume"
     assert status["process"] == process.pid
     assert status["resume_with"] == f"gemmule run {out / 'recipe.toml'} --out {out}"
-    train_to_the_end(out / "recipe.toml", out)
+    assert run(*train(out / "recipe.toml", out)) == 0
     assert json.loads((out / "status.json").read_text())["state"] == "done"
     assert (out / FINAL).read_bytes() == (finished / "run" / FINAL).read_bytes()

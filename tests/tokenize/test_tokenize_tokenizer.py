@@ -22,29 +22,29 @@ NASTY = [
 IN_TRANSFORMERS = """
 import json, sys
 from transformers import AutoTokenizer
-folder, texts = sys.argv[1], json.loads(sys.stdin.read())
-tokenizer = AutoTokenizer.from_pretrained(folder)
-assert not any(name.split(".")[0] == "gemmule" for name in sys.modules)
-ids = [tokenizer(text, split_special_tokens=True)["input_ids"] for text in texts]
+
 turn = lambda role, content: {"role": role, "content": content}
 chat = [turn("user", " Hi, <who>? "), turn("assistant", "Me."), turn("user", "Ah")]
-refused = []
-for turns in ([turn("system", "x"), *chat], chat[1:], [chat[0], chat[0]], [*chat, turn("tool", "x")]):
+
+def refusal(turns):
     try:
-        tokenizer.apply_chat_template(turns, tokenize=False)
-        refused.append("")
+        return tokenizer.apply_chat_template(turns, tokenize=False) and ""
     except Exception as error:
-        refused.append(str(error))
-print(json.dumps({
-    "ids": ids,
-    "back": [tokenizer.decode(row, skip_special_tokens=True) for row in ids],
-    "chat": tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True),
-    "chat_ids": tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"],
-    "closed": tokenizer.apply_chat_template(chat[:2], tokenize=False),
-    "refused": refused,
-    "class": type(tokenizer).__name__,
-    "special": [tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id],
-}))
+        return str(error)
+
+for folder in sys.argv[1:]:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = [tokenizer(text, split_special_tokens=True)["input_ids"] for text in json.load(open("texts.json"))]
+    print(json.dumps({
+        "ids": ids,
+        "back": [tokenizer.decode(row, skip_special_tokens=True) for row in ids],
+        "chat": tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True),
+        "chat_ids": tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"],
+        "closed": tokenizer.apply_chat_template(chat[:2], tokenize=False),
+        "refused": [*map(refusal, ([turn("system", "x"), *chat], chat[1:], [chat[0]] * 2, [*chat, turn("tool", "x")]))],
+        "special": [tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id],
+    }))
+assert not any(name.split(".")[0] == "gemmule" for name in sys.modules)
 """
 
 
@@ -53,19 +53,25 @@ def tokenizer() -> Tokenizer:
     return train([TEXT, "model user who Me Hi Ah"], 300)
 
 
-def in_transformers(folder: Path) -> dict:
-    command = [sys.executable, "-c", IN_TRANSFORMERS, str(folder)]
-    done = subprocess.run(command, input=json.dumps(NASTY), capture_output=True, text=True, cwd=folder)
+@pytest.fixture(scope="module")
+def in_transformers(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    """What transformers makes of the tokenizer's files, in a process without gemmule: by themselves, and beside a model
+    of its kind, where it would rather build a SentencePiece tokenizer."""
+    folder = tmp_path_factory.mktemp("transformers")
+    for name in ("alone", "beside a model"):
+        (folder / name).mkdir()
+        save(tokenizer, folder / name)
+    (folder / "beside a model" / "config.json").write_text(json.dumps({"model_type": "gemma2", "vocab_size": 300}))
+    (folder / "texts.json").write_text(json.dumps(NASTY))
+    command = [sys.executable, "-c", IN_TRANSFORMERS, "alone", "beside a model"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return dict(zip(("alone", "beside a model"), map(json.loads, done.stdout.splitlines()), strict=True))
 
 
-@pytest.mark.parametrize("beside_a_model", [False, True])
-def test_transformers_gives_the_same_ids(tokenizer: Tokenizer, tmp_path: Path, beside_a_model: bool) -> None:
-    save(tokenizer, tmp_path)
-    if beside_a_model:  # there transformers would rather build a SentencePiece tokenizer
-        (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma2", "vocab_size": 300}))
-    theirs = in_transformers(tmp_path)
+@pytest.mark.parametrize("where", ["alone", "beside a model"])
+def test_transformers_gives_the_same_ids(tokenizer: Tokenizer, in_transformers: dict[str, dict], where: str) -> None:
+    theirs = in_transformers[where]
     assert theirs["ids"] == [[2, *tokenizer.encode(text)] for text in NASTY]
     assert theirs["back"] == NASTY
     assert theirs["special"] == [0, 1, 2, 3]

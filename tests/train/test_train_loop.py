@@ -250,7 +250,7 @@ def test_targets_at_the_wrong_places_lose_to_no_teacher_at_all(words, texts, tmp
     """That distillation helps by what it says about each token: the same targets, moved along, must hurt."""
     shards = write_shards(texts, words, tmp_path / "tokens")
     windows = Windows(shards, LENGTH, words.bos_id, words.pad_id, seed=0)
-    budget = Train(tokens=150 * 256, learning_rate=1e-2, batch_tokens=256)
+    budget = Train(tokens=80 * 256, learning_rate=1e-2, batch_tokens=256)
     common = {"distill": Distill(), "machine": PLAIN, "seed": 0, "windows": windows, "validation": windows,
               "settings": {}, "inputs": {}, "train": budget}  # fmt: skip
     teacher = loop.train(Job(name="teacher", folder=tmp_path / "teacher", config=LARGE, **common))
@@ -261,7 +261,7 @@ def test_targets_at_the_wrong_places_lose_to_no_teacher_at_all(words, texts, tmp
     def learn(targets_of):
         model = Gemma2(SMALL).initialise(0)
         optimizer = Optimizer(model, budget)
-        for step in range(100):
+        for step in range(50):
             optimizer.zero_grad()
             accumulate(model, windows.batch(step, 16), targets_of, windows_per_micro_batch=16)
             optimizer.step(1e-2)
