@@ -7,26 +7,21 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+import strike
 
 from gemmule.base import artifact
 from gemmule.teach.targets import parts
 
-SLOW = """
-import sys, time
-from gemmule import cli
+STRUCK = f"""
+import sys
+sys.path.insert(0, {str(Path(strike.__file__).parent)!r})
+import strike
 from gemmule.teach.targets import parts
 parts.SEGMENT = 1
-write = parts.Parts._write
-def slow(self, path, number, blocks):
-    write(self, path, number, blocks)
-    time.sleep(0.3)
-parts.Parts._write = slow
-sys.argv = ["gemmule", *sys.argv[1:]]
-cli.main()
+strike.main(sys.argv[1], "gemmule.teach.targets.parts:Parts._write", int(sys.argv[2]), sys.argv[3:])
 """
 
 
@@ -48,29 +43,23 @@ def taught(tmp_path, finished, recipe, run, contents, short_segments):
     return out, whole
 
 
-def worker(recipe, out, share):
-    command = [sys.executable, "-c", SLOW, "teach", str(recipe), "--out", str(out), "--worker", share]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(process, there):
-    while not there.exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
+def worker(recipe, out, share, struck_by, after):
+    """A worker that sends itself a signal after so many segments."""
+    command = [sys.executable, "-c", STRUCK, struck_by, str(after), "teach", recipe, "--out", out, "--worker", share]
+    return subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
 
 
 def test_workers_at_once_one_of_them_killed_write_what_one_process_does(taught, recipe, run, contents, capsys):
     out, whole = taught
-    first, second = worker(recipe, out, "1/2"), worker(recipe, out, "2/2")
+    first, second = worker(recipe, out, "1/2", "SIGSTOP", 1), worker(recipe, out, "2/2", "SIGKILL", 2)
     folder = out / "targets" / ".teacher.parts"
-    wait_for(first, folder / "segment-00000000")
-    first.send_signal(signal.SIGSTOP)  # so that it is still at work, however long the others take
-    wait_for(second, folder / "segment-00000003")  # its second
-    second.kill()
+    strike.wait_until_stopped(first)  # still at work, however long the others take
+    assert second.wait(100) == -signal.SIGKILL
+    assert (folder / "segment-00000003").exists()  # its second
     assert run("teach", recipe, "--out", out) == 2
     assert re.search(r"in use by process \d+", capsys.readouterr().err)
     first.send_signal(signal.SIGCONT)
-    said = first.communicate(timeout=60)[1] + second.communicate(timeout=60)[1]
+    said = first.communicate(timeout=60)[1]
     assert first.returncode == 0
     assert "worker 1/2's segments are done; " in said
     assert not (out / "targets" / "teacher").exists()
