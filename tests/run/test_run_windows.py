@@ -32,6 +32,9 @@ import sys
 from gemmule import cli
 for line in open(sys.argv[1], encoding="utf-8"):
     sys.argv = ["gemmule", *line.rstrip("\\n").split("\\t")]
+    if sys.argv[1] == "estimate":
+        from gemmule.estimate import measuring
+        measuring.SECONDS = 0.5
     status = 0
     try:
         cli.main()
