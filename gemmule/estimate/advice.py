@@ -31,9 +31,8 @@ def teaching_costs(plan: Plan, estimate: Estimate) -> list[str]:
     for model, training, _ in estimate.trained:
         if model.learn_from is None:
             continue
-        stored = next((entry for entry in estimate.teaching if entry.name == model.learn_from), None)
-        if plan.recipe.models[model.name].distill.targets is None:
-            stored = None
+        step = plan.trained(model.name)
+        stored = next((entry for entry in estimate.teaching if step.targets and entry.name == model.learn_from), None)
         answers = training.teacher_flops if stored is None else stored.flops
         if answers is None:
             lines.append(
@@ -46,7 +45,7 @@ def teaching_costs(plan: Plan, estimate: Estimate) -> list[str]:
             f"{answers / training.flops:.0%} of the student's own training. The same operations would train it alone "
             f"on {count(answers / training.flops * training.tokens)} tokens more."
         )
-        here = [trained[name] for name in plan.recipe.models[model.name].teachers if name in trained]
+        here = [trained[teacher.name] for teacher in step.teachers if teacher.name in trained]
         if here:
             cost = sum(teacher.flops for teacher in here)
             lines.append(
@@ -137,8 +136,7 @@ def _for_disk(plan: Plan, estimate: Estimate) -> Iterator[str]:
             return
         yield f"A live teacher (no distill.targets) saves the {size(entry.disk)} of {entry.name}'s targets."
     for model, _, held in estimate.trained:
-        train = plan.recipe.models[model.name].train
-        less = (train.keep_last - 1) * held.checkpoint if train is not None else 0
+        less = (plan.trained(model.name).train.keep_last - 1) * held.checkpoint
         if less > over / 4:
             yield f"models.{model.name}.train.keep_last = 1 saves {size(less)} of checkpoints."
     yield "--out on another disk needs no change."

@@ -46,8 +46,8 @@ class Origins:
         except RequestError:
             return None
 
-    def find(self, origin: str, key: str, patterns: Iterable[str] | None = None) -> Origin:
-        """By its files of these patterns, or those that a model of its kind is known by.
+    def find(self, origin: str, key: str, made: Path, patterns: Iterable[str] | None = None) -> Origin:
+        """By its files of these patterns, or those that a model of its kind is known by; `made` is its step's place.
 
         Raises RequestError where there is nothing, or not what `key` is to name.
         """
@@ -63,16 +63,14 @@ class Origins:
             if kind is None:
                 raise RequestError(f"{key} = {origin!r}: not a GGUF file; name a folder, a GGUF file or a hub id")
             return Origin(place, self.digest(model_files(place)), kind)
-        if (recorded := self._recorded(key, place)) is not None:  # gone since, which matters once it is loaded again
-            return Origin(place, recorded, None)
+        if (recorded := self._recorded(key, place, made)) is not None:
+            return Origin(place, recorded, None)  # gone since, which matters once it is loaded again
         if origin.count("/") != 1 or origin.startswith((".", "/", "~")):
             raise RequestError(f"{key} = {origin!r}: no such folder or file (looked in {self.base})")
         return Origin(origin, f"hub: {origin}", None)
 
-    def _recorded(self, key: str, place: Path) -> str | None:
+    def _recorded(self, key: str, place: Path, made: Path) -> str | None:
         """What identified the files that this run began with, if it is `place` where they were."""
-        kind, _, name = key.removesuffix(".from").removesuffix(".start_from").partition(".")
-        made = self.out / kind / name / ("start" if key.endswith(".start_from") else "source" if name else "")
         try:
             began = tomllib.loads((self.out / RECIPE).read_text(encoding="utf-8"))
             named = [section.get("from") for section in (began["tokenizer"], *began["models"].values())]

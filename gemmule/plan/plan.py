@@ -54,13 +54,9 @@ class Plan:
         self._lay_out()
 
     def _lay_out(self) -> None:
-        recipe, out = self.recipe, self.out
+        recipe = self.recipe
         self.documents = self._add(self._documents())
-        self.tokenizer = self._add(
-            TokenizerStep(
-                recipe=recipe, path=out / "tokenizer", origin=self._tokenizer_origin(), documents=self.documents
-            )
-        )
+        self.tokenizer = self._add(self._tokenizer())
         self.train_tokens, self.validation_tokens = self._tokens("train"), self._tokens("validation")
         self.models: dict[str, AnyModel] = {}
         for name, model in recipe.models.items():
@@ -109,10 +105,12 @@ class Plan:
             digest = str(artifact.read(path).settings["data.sources"])
         return DocumentsStep(recipe=self.recipe, path=path, files=files, digest=digest, notes=notes)
 
-    def _tokenizer_origin(self) -> Origin | None:
-        named = self.recipe.tokenizer.from_
-        if named is None:
-            return None
+    def _tokenizer(self) -> TokenizerStep:
+        named, path = self.recipe.tokenizer.from_, self.out / "tokenizer"
+        origin = self._tokenizer_origin(named, path) if named is not None else None
+        return TokenizerStep(recipe=self.recipe, path=path, origin=origin, documents=self.documents)
+
+    def _tokenizer_origin(self, named: str, path: Path) -> Origin:
         model = self.recipe.models.get(named)
         if model is not None and model.from_ is None:
             raise RequestError(
@@ -125,7 +123,7 @@ class Plan:
             raise RequestError(
                 f"tokenizer.from = {named!r}: {kind.noun} provides no tokenizer; name a folder or hub id"
             )
-        return self.origins.find(origin, "tokenizer.from", ("tokenizer.json",))
+        return self.origins.find(origin, "tokenizer.from", path, ("tokenizer.json",))
 
     def _tokens(self, split: Split) -> TokensStep:
         return TokensStep(
@@ -137,12 +135,15 @@ class Plan:
         )
 
     def _outside(self, name: str, origin: str, is_start: bool = False) -> OutsideStep:
+        path, key = self.out / "models" / name, f"models.{name}"
+        path, key = (path / "start", f"{key}.start_from") if is_start else (path / "source", f"{key}.from")
         step = OutsideStep(
             recipe=self.recipe,
-            path=self.out / "models" / name / ("start" if is_start else "source"),
+            path=path,
             name=name,
+            key=key,
             is_start=is_start,
-            origin=self.origins.find(origin, f"models.{name}.{'start_from' if is_start else 'from'}"),
+            origin=self.origins.find(origin, key, path),
             tokenizer=self.tokenizer,
             text=self.train_tokens,
         )

@@ -34,6 +34,7 @@ TOKENS, OWN, BY_BYTES = "vocabulary", "its own", "by bytes"
 class OutsideStep(Step):
     kind: ClassVar[str] = "outside"
     name: str  # the model that it is; or that starts from it
+    key: str  # the recipe's, that names it
     is_start: bool  # whether it gives weights to start from, which are a Gemma 2's, and nothing else
     origin: Origin
     tokenizer: TokenizerStep
@@ -42,11 +43,6 @@ class OutsideStep(Step):
     @property
     def model(self) -> Model:
         return self.recipe.models[self.name]
-
-    @property
-    def key(self) -> str:
-        """The recipe's, that names it."""
-        return f"models.{self.name}.{'start_from' if self.is_start else 'from'}"
 
     @cached_property
     def settings(self) -> Settings:

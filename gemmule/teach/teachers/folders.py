@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gemmule.base.errors import RequestError, first_line, shown
 from gemmule.base.hub import INDEX, pickle_hint
 from gemmule.base.limits import LARGEST
 from gemmule.teach.teachers.kinds import Facts, Kind, Source
-from gemmule.tokenize.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from gemmule.tokenize.tokenizer import Tokenizer
 
 # as transformers' configurations call them, and what none reaches
 SIZES = (
