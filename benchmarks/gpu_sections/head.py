@@ -10,12 +10,14 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gemmule.base import chunks
 from gemmule.losses import fused_head
 from gemmule.losses.targets import DenseTeacher, OneTarget
 from gpu_sections.bench import Bench, Values, random_targets
@@ -66,7 +68,7 @@ def run(bench: Bench) -> None:
         for name in head.targets:
             bench.attempt(f"gemmule: {name}", head.fused, name)
         for numbers in () if bench.tiny else (2**28, 2**29):
-            with patched(CHUNK_ELSEWHERE=numbers):
+            with patched(chunks, CHUNK_ELSEWHERE=numbers):
                 bench.attempt(f"gemmule, chunks of {numbers // len(head.weight)} rows: stored", head.fused, "stored")
         variants(bench, head)
         bench.attempt("whole logits, PyTorch's formulas, bf16: live", whole, head)
@@ -76,16 +78,16 @@ def run(bench: Bench) -> None:
 
 
 @contextmanager
-def patched(**values: Any) -> Iterator[None]:
+def patched(module: ModuleType, **values: Any) -> Iterator[None]:
     """The fused head with other parts."""
-    before = {name: getattr(fused_head, name) for name in values}
+    before = {name: getattr(module, name) for name in values}
     try:
         for name, value in values.items():
-            setattr(fused_head, name, value)
+            setattr(module, name, value)
         yield
     finally:
         for name, value in before.items():
-            setattr(fused_head, name, value)
+            setattr(module, name, value)
 
 
 def variants(bench: Bench, head: Head) -> None:
@@ -99,11 +101,11 @@ def variants(bench: Bench, head: Head) -> None:
     def add_product(total: Tensor, gradient: Tensor, x: Tensor) -> None:
         total.add_(product(gradient.bfloat16().mT, x.bfloat16()))
 
-    with patched(raw_logits=raw_logits, _add_product=add_product):
+    with patched(fused_head, raw_logits=raw_logits, _add_product=add_product):
         for name in ("stored", "live, bf16"):
             bench.attempt(f"gemmule, bf16 operands, float32 sums: {name}", head.fused, name)
         if bench.cuda:
-            with patched(_differentiate=torch.compile(fused_head._differentiate, dynamic=False)):
+            with patched(fused_head, _differentiate=torch.compile(fused_head._differentiate, dynamic=False)):
                 for name in ("live, bf16", "next tokens"):
                     bench.attempt(f"the same, a chunk's formulas compiled: {name}", head.fused, name)
 

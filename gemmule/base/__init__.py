@@ -1,6 +1,6 @@
 """What every step shares: artifacts, locks, errors, progress, processes, units, and the doors to PyTorch's internals.
 
-Nothing in here knows anything of language models.
+Of language models only numbers stand here: limits, the smallest vocabulary, how many logits are in memory at once.
 """
 
 from gemmule.base.lazy import submodules

@@ -22,9 +22,10 @@ import gguf
 from gguf import TokenType
 
 from gemmule.base.errors import RequestError
+from gemmule.base.vocabulary import CONTROL_TOKENS
 from gemmule.convert.gguf_read import Reader, value
 from gemmule.tokenize.tokenizer import Tokenizer
-from gemmule.tokenize.training import CONTROL_TOKENS, SPLIT_PATTERN, assemble
+from gemmule.tokenize.training import SPLIT_PATTERN, assemble
 
 ON_BYTES, ON_CHARACTERS = "gpt2", "llama"  # llama.cpp's names
 OWN = (ON_BYTES, "qwen2")

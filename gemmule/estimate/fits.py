@@ -19,6 +19,7 @@ from pathlib import Path
 
 from gemmule.base.errors import RequestError
 from gemmule.base.units import plain, size
+from gemmule.base.vocabulary import SMALLEST_VOCABULARY
 from gemmule.estimate import memory, shapes
 from gemmule.estimate.machine import free_disk, total_memory
 from gemmule.estimate.memory import Memory
@@ -28,7 +29,6 @@ from gemmule.plan.steps import Step
 from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.targets import TargetsStep
-from gemmule.recipe import SMALLEST_VOCABULARY
 from gemmule.teach.teachers.shape import Shape
 
 PROCESS = 400 * 10**6  # bytes: Python and PyTorch

@@ -10,18 +10,18 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
+from gemmule.base.chunks import CHUNK, chunk_rows
+from gemmule.evaluate.amounts import tokens_at_once
 from gemmule.model.config import Gemma2Config
 from gemmule.recipe import Train
+from gemmule.teach.targets.amounts import LOGITS_AT_ONCE, windows_at_once
 from gemmule.teach.teachers.shape import Shape
 from gemmule.train import pace
 from gemmule.train.optimizers import rule_of
 from gemmule.train.schedule import VALIDATIONS
 
 NUMBER = 4  # bytes
-CHUNK = 2**24  # numbers in a chunk of logits, as `model/fused_head.py` cuts them
-JUDGED_TOKENS = 4096  # that an evaluation reads at once, at most, as `evaluate/figures.py` has it
-TAUGHT, TAUGHT_TOKENS, TAUGHT_WINDOWS = 2**25, 4096, 8  # numbers of logits, tokens, windows at once, as in `distill/`
-TAUGHT_COPIES = 3  # of these logits
+TAUGHT_COPIES = 3  # of the logits from which targets are drawn at once
 TAUGHT_BESIDE = 7 * 10**7  # numbers: a segment of draws on its way into bytes, as measured
 GAPS = 2  # times its tensors' size is what a forward pass takes, as measured: memory lies idle between them
 
@@ -90,8 +90,8 @@ def forward(shape: Shape, tokens: int) -> int:
 def of_evaluation(shape: Shape, teachers: Iterable[Shape | None], vocabulary_size: int, sequence_length: int) -> int:
     """While a model is held against the validation text, and its teachers beside it: of each a chunk of logits."""
     models = [shape, *(teacher for teacher in teachers if teacher is not None)]
-    rows = max(1, CHUNK // vocabulary_size)
-    tokens = _whole_windows(min(JUDGED_TOKENS, rows), sequence_length)
+    rows = chunk_rows(vocabulary_size)
+    tokens = max(1, tokens_at_once(vocabulary_size) // sequence_length) * sequence_length  # whole windows
     held = sum(model.parameters for model in models) + GAPS * max(forward(model, tokens) for model in models)
     return (held + len(models) * min(rows, tokens) * vocabulary_size) * NUMBER
 
@@ -100,14 +100,9 @@ def of_teaching(teachers: Iterable[Shape], vocabulary_size: int, sequence_length
     """While targets are made: some windows at a time, and some rows of their logits."""
     teachers = list(teachers)
     held = sum(teacher.parameters for teacher in teachers)
-    tokens = min(_whole_windows(TAUGHT_TOKENS, sequence_length), TAUGHT_WINDOWS * sequence_length)
+    tokens = windows_at_once(sequence_length) * sequence_length
     held += GAPS * max((forward(teacher, tokens) for teacher in teachers), default=0)
-    return (held + TAUGHT_COPIES * min(TAUGHT, tokens * vocabulary_size) + TAUGHT_BESIDE) * NUMBER
-
-
-def _whole_windows(tokens: int, sequence_length: int) -> int:
-    """About so many tokens, in whole windows: one at least."""
-    return max(1, tokens // sequence_length) * sequence_length
+    return (held + TAUGHT_COPIES * min(LOGITS_AT_ONCE, tokens * vocabulary_size) + TAUGHT_BESIDE) * NUMBER
 
 
 def checkpoint_bytes(config: Gemma2Config, train: Train) -> int:
@@ -128,8 +123,3 @@ def checkpoints_kept(train: Train, steps: int, seconds: float) -> int:
     for_good = steps // train.keep_every if train.keep_every is not None else 0
     by_time = seconds > 60 * train.checkpoint_minutes
     return min(checkpoints_written(train, steps, seconds), train.keep_last + by_time + for_good + train.keep_best)
-
-
-def token_bytes(vocabulary_size: int) -> int:
-    """On disk, each: uint16 where the vocabulary fits into it."""
-    return 2 if vocabulary_size <= 2**16 else 4

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text as Line
 
 from gemmule.base.units import DASH, count, duration, flops, plain, size
-from gemmule.estimate import advice, memory
+from gemmule.base.vocabulary import id_bytes
+from gemmule.estimate import advice
 from gemmule.estimate.accelerators import UTILISATION, Accelerator
 from gemmule.estimate.memory import Memory
 from gemmule.estimate.whole import Estimate
@@ -121,7 +122,7 @@ def _space(estimate: Estimate) -> Table:
     judged = max(estimate.models, key=lambda model: model.evaluation_memory)
     table.add_row(f"evaluating {judged.name}", *blank, size(judged.evaluation_memory + estimate.measured.process), DASH)
     tokens = estimate.text.train_tokens + estimate.text.validation_tokens
-    stored = estimate.text.document_bytes + tokens * memory.token_bytes(estimate.text.vocabulary_size)
+    stored = estimate.text.document_bytes + tokens * id_bytes(estimate.text.vocabulary_size)
     table.add_row("documents and tokens", *blank, "", size(stored))
     return table
 

@@ -16,6 +16,7 @@ from gemmule.model.config import Gemma2Config
 from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.targets import TargetsStep
+from gemmule.teach.targets.amounts import SAMPLED_POSITIONS, SEARCHED_POSITIONS
 from gemmule.teach.teachers.shape import Shape
 from gemmule.train.schedule import VALIDATIONS, validation_windows
 
@@ -25,7 +26,7 @@ DISK = 200e6  # bytes a second: written, hashed, and forced to the disk
 A_LAYER = 0.0012  # seconds a layer of a token that a model writes, beside its weights' way through memory
 SAMPLES = 2  # texts that a model writes for the report, if the recipe names no prompts
 DRAWING = 5e-9  # seconds a number of logits, of drawing targets from them (benchmarks/RESULTS.md: 1.3 ms of 262,144)
-SAMPLED_POSITIONS = 4096 + 2 * 9 * 512  # of which a coding for targets is solved, and what that draws again
+SOLVED_POSITIONS = SAMPLED_POSITIONS + 2 * 9 * SEARCHED_POSITIONS  # read for a coding of targets, or drawn again
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def teaching(step: TargetsStep, shapes: Mapping[str, Shape | None], text: Text, 
     how = step.how
     known = [(s, measured.reading[t.name]) for t in step.teachers if (s := shapes[t.name]) is not None]
     whole = len(known) == len(step.teachers)
-    positions = text.train_tokens + SAMPLED_POSITIONS
+    positions = text.train_tokens + SOLVED_POSITIONS
     a_token = text.vocabulary_size * DRAWING + sum(
         reading + shape.head_flops / (OF_PRODUCT * measured.product) for shape, reading in known
     )

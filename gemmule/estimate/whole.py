@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gemmule.base.vocabulary import id_bytes
 from gemmule.estimate import fits, memory, shapes, text, timing
 from gemmule.estimate.machine import Measured, free_disk, free_memory
 from gemmule.estimate.memory import Memory
@@ -103,7 +104,7 @@ def estimate(plan: Plan) -> Estimate:
         free_disk=free_disk(plan.out),
         disk=OTHER_FILES
         + found.document_bytes
-        + tokens * memory.token_bytes(found.vocabulary_size)
+        + tokens * id_bytes(found.vocabulary_size)
         + sum(model.disk for model in models)
         + sum(entry.disk for entry in taught),
     )

@@ -19,13 +19,12 @@ from torch import Tensor
 from gemmule.base.errors import RequestError
 from gemmule.base.progress import Meter
 from gemmule.evaluate.agreement import Agreement
+from gemmule.evaluate.amounts import tokens_at_once
 from gemmule.evaluate.looking import Looking
 from gemmule.teach.teachers.teacher import Teacher
 from gemmule.tokenize.windows import Windows
 
 BINS = 15
-LARGEST_READ = 4096  # tokens at once
-LARGEST_LOGITS = 2**24  # numbers in their logits, where a teacher gives these at once: 64 MB
 
 
 class Calibration:
@@ -109,8 +108,3 @@ def measure(model: Teacher, windows: Windows, text_bytes: int, teacher: Teacher 
         "calibration": calibration.bins(),
         "agreement_by_entropy": agreement.buckets() if teacher is not None else [],
     }
-
-
-def tokens_at_once(vocabulary_size: int) -> int:
-    """How many tokens a model reads at once: as many as a chunk of logits is of, for some teachers give no less."""
-    return max(1, min(LARGEST_READ, LARGEST_LOGITS // vocabulary_size))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gemmule.base.chunks import block_rows, chunk_rows
 from gemmule.base.errors import RequestError
-from gemmule.losses.fused_head import BLOCK, CHUNK, CHUNK_ELSEWHERE
 from gemmule.losses.head import token_losses
 from gemmule.losses.logits import log_mixture, raw_logits
 from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
@@ -40,8 +40,8 @@ class Looking:
     """Looks at what models expect. Its memory serves one batch after the other."""
 
     def __init__(self, vocabulary_size: int, device: torch.device) -> None:
-        self._rows = max(1, CHUNK.get(device.type, CHUNK_ELSEWHERE) // vocabulary_size)  # of a chunk
-        self._block = max(1, BLOCK.get(device.type, CHUNK_ELSEWHERE) // vocabulary_size)
+        self._rows = chunk_rows(vocabulary_size, device.type)  # of a chunk
+        self._block = block_rows(vocabulary_size, device.type)
         self._shape, self._device = (self._rows, vocabulary_size), device
         self._buffers: list[Tensor] = []
 

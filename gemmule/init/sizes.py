@@ -20,8 +20,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from gemmule.base.vocabulary import SMALLEST_VOCABULARY
 from gemmule.model.config import Gemma2Config
-from gemmule.recipe import SMALLEST_VOCABULARY
 
 ASPECT = 40  # width for a layer
 DEEPEST = 32  # layers

@@ -23,12 +23,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gemmule.base.chunks import chunk_rows
 from gemmule.losses.fused_head import fused_loss
 from gemmule.losses.head import token_losses
 from gemmule.losses.loss import BatchLoss
 from gemmule.losses.targets import DenseTeacher
 
-LARGEST_LOGITS = 2**24  # numbers in a chunk of logits
 SMALLEST_LOSS = 1e-4  # nats: of a chunk that a model is sure of
 
 
@@ -93,6 +93,6 @@ LOSS = BatchLoss("alm", fused)
 
 def next_token_losses(expected: DenseTeacher, targets: Tensor) -> Tensor:
     """The loss of each target, [N], of which the logits are made some rows at a time."""
-    rows = max(1, LARGEST_LOGITS // (expected.hidden.shape[-1] if expected.weight is None else len(expected.weight)))
+    rows = chunk_rows(expected.hidden.shape[-1] if expected.weight is None else len(expected.weight))
     parts = (slice(first, first + rows) for first in range(0, len(expected), rows))
     return torch.cat([token_losses(expected[part].logits(), targets[part]) for part in parts])

@@ -22,16 +22,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gemmule.base.chunks import block_rows, chunk_rows
 from gemmule.base.torch_compat import graph_is_kept
 from gemmule.losses.head import log_probabilities
 from gemmule.losses.logits import log_mixture, raw_logits
 from gemmule.losses.loss import BatchLoss, Student, TokenLoss, find
 from gemmule.losses.next_token import gradient as next_token_gradient
 from gemmule.losses.targets import DenseTeacher, Mixture, OneTarget, SparseDistributions, Targets
-
-CHUNK = {"cpu": 2**24}  # numbers in a chunk's logits: 64 MB
-CHUNK_ELSEWHERE = 2**27  # an accelerator wants larger products
-BLOCK = {"cpu": 2**18}  # numbers in a block: 1 MB, as the second-level cache; an accelerator takes a chunk at once
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ def _run(
     """The loss. Fills the gradients that are given."""
     N, V = len(hidden), len(weight)
     wide = torch.promote_types(hidden.dtype, torch.float32)
-    n = max(1, min(N, CHUNK.get(hidden.device.type, CHUNK_ELSEWHERE) // V))
+    n = max(1, min(N, chunk_rows(V, hidden.device.type)))
     teachers = [member for _, target in objective.parts for _, member in _members(target)]
     buffers = [torch.empty(n, V, dtype=wide, device=hidden.device) for _ in range(1 + len(teachers))]
     total = torch.zeros((), dtype=wide, device=hidden.device)
@@ -138,7 +135,7 @@ def _run(
                 raw_logits(teacher.hidden[chunk], teacher.weight, teacher.cap, teacher.bias, buffer)
                 for teacher, buffer in zip(teachers, buffers[1:], strict=True)
             ]
-            for block in _slices(0, len(logits), max(1, BLOCK.get(hidden.device.type, CHUNK_ELSEWHERE) // V)):
+            for block in _slices(0, len(logits), block_rows(V, hidden.device.type)):
                 rows = slice(chunk.start + block.start, chunk.start + block.stop)
                 total += _differentiate(logits[block], objective, rows, [raw[block] for raw in expected])
             if hidden_gradient is not None:

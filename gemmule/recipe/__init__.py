@@ -30,7 +30,6 @@ from gemmule.recipe.schema import (
 from gemmule.recipe.values import SMALLEST_VOCABULARY, Tracking, parse_count
 
 __all__ = [
-    "SMALLEST_VOCABULARY",
     "Architecture",
     "Data",
     "Distill",

@@ -9,11 +9,10 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from gemmule.base.errors import RequestError
 from gemmule.base.limits import LARGEST, LARGEST_CAP
+from gemmule.base.vocabulary import SMALLEST_VOCABULARY
 from gemmule.recipe import generation as settings
 
 SUFFIXES = {"k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
-CONTROL_TOKENS = 6
-SMALLEST_VOCABULARY = 256 + CONTROL_TOKENS  # every byte, and the control tokens
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 LONGEST_PROMPT = 65536  # characters

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from gemmule.base.artifact import write_json
 from gemmule.base.errors import WorkError, naming
+from gemmule.base.vocabulary import id_type
 
 if TYPE_CHECKING:
     from gemmule.tokenize.tokenizer import Tokenizer
@@ -65,7 +66,7 @@ class TokenShards:
         ]
         blocks = sum(-(-length // BLOCK) for length in lengths)
         checksums = _map(self.path / CHECKSUMS, (1 + info["masked"]) * blocks, np.dtype("<u4"))
-        self._ids = _Column(self.path, "tokens", _dtype_for(self.vocabulary_size), lengths, checksums[:blocks])
+        self._ids = _Column(self.path, "tokens", np.dtype(id_type(self.vocabulary_size)), lengths, checksums[:blocks])
         self._mask = None
         if info["masked"]:
             self._mask = _Column(self.path, "mask", np.dtype(bool), lengths, checksums[blocks:])
@@ -186,7 +187,7 @@ def write_shards(
     is. A mask is written only if some document comes in pieces. Memory use does not grow with the documents.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _Writer(folder, _dtype_for(tokenizer.vocabulary_size), shard_tokens) as writer:
+    with _Writer(folder, np.dtype(id_type(tokenizer.vocabulary_size)), shard_tokens) as writer:
         for batch in _batches(_units(documents, tokenizer)):
             writer.add(batch, tokenizer)
     starts = np.array(writer.document_starts, np.int64)
@@ -356,11 +357,6 @@ def _save(path: Path, values: NDArray[Any]) -> None:
     with naming(path), path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(values))
         file.write(values.tobytes())
-
-
-def _dtype_for(vocabulary_size: int) -> np.dtype[Any]:
-    # little-endian by name, so that the bytes are the same on every machine
-    return np.dtype("<u2") if vocabulary_size <= 2**16 else np.dtype("<u4")
 
 
 def _name(stem: str, number: int) -> str:

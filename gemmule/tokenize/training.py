@@ -27,11 +27,9 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
 
 from gemmule.base.errors import RequestError
+from gemmule.base.vocabulary import CONTROL_TOKENS, SMALLEST_VOCABULARY
 from gemmule.tokenize.parts import line_ends, word_ends
 from gemmule.tokenize.tokenizer import Tokenizer
-
-CONTROL_TOKENS = {"<pad>": 0, "<eos>": 1, "<bos>": 2, "<unk>": 3, "<start_of_turn>": 106, "<end_of_turn>": 107}
-SMALLEST_VOCABULARY = 256 + len(CONTROL_TOKENS)  # every byte must have its token
 
 # llama.cpp's `qwen2`: contractions; letters with what leads them; one digit; signs; line ends; other white space.
 SPLIT_PATTERN = (

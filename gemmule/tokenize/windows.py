@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from gemmule.base.errors import RequestError
 from gemmule.base.progress import say_once
+from gemmule.base.splitmix import GOLDEN, following
 from gemmule.tokenize.shards import TokenShards
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from gemmule.losses.targets import SparseDistributions
 
 ROUNDS = 8  # half-rounds; four already pass for random (Luby and Rackoff 1988), small domains mix slower
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def permute(places: NDArray[np.int64], n: int, seed: int, epochs: NDArray[np.int
     places: [B]; epochs: [B] or one for all. Nothing of size n is made.
     """
     epoch_of = np.broadcast_to(epochs, places.shape).astype(np.uint64)
-    keys = _mix(_mix(np.array([seed % 2**64], np.uint64)) ^ epoch_of)
+    keys = following(following(np.array([seed % 2**64], np.uint64)) ^ epoch_of)
     numbers = _feistel(places.astype(np.uint64), n, keys)
     # the network permutes a little more than 0..n-1; whoever lands outside walks on until it is inside again
     while (outside := numbers >= n).any():
@@ -205,16 +205,8 @@ def _feistel(numbers: NDArray[np.uint64], n: int, keys: NDArray[np.uint64]) -> N
     b = np.uint64(-(-n // int(a)))
     left, right = np.divmod(numbers, b)
     for _ in range(ROUNDS // 2):
-        left = (left + _mix(right ^ keys) % a) % a
+        left = (left + following(right ^ keys) % a) % a
         keys = keys + GOLDEN  # far from the key before in its high bits: each half-round has a hash of its own
-        right = (right + _mix(left ^ keys) % b) % b
+        right = (right + following(left ^ keys) % b) % b
         keys = keys + GOLDEN
     return left * b + right
-
-
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A hash of 64 bits to 64 bits: the finalizer of SplitMix64 (Steele, Lea, Flood 2014)."""
-    mixed = values + GOLDEN  # overflow is meant: arithmetic modulo 2**64
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))

@@ -10,13 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gemmule.base.chunks import CHUNK
 from gemmule.estimate import memory
 from gemmule.evaluate import figures
-from gemmule.losses import fused_head
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
-from gemmule.teach.targets import expectations, parts
 from gemmule.teach.teachers.gemma2 import Gemma2Teacher
 from gemmule.teach.teachers.shape import of_config
 from gemmule.tokenize.windows import Windows
@@ -156,16 +155,8 @@ def test_an_evaluation_holds_a_chunk_of_logits(taught):
     model, shape = Gemma2Teacher(Gemma2(config)), of_config(config, length)
     with Held() as held:
         figures.measure(model, Windows(Ids(length, V), length, 2, 0), 1, model if taught else None, "measuring")
-    chunk = memory.CHUNK * 4
+    chunk = CHUNK * 4
     assert held.largest == chunk < length * V * 4 / 7
     beside = memory.of_evaluation(shape, [shape] if taught else [], V, length) - (1 + taught) * config.parameters * 4
     assert beside == pytest.approx((1 + taught) * chunk, rel=0.05)
     assert held.peak == pytest.approx(beside, rel=0.15)
-
-
-def test_what_is_read_at_once_is_what_is_counted():
-    assert memory.CHUNK == fused_head.CHUNK["cpu"] == figures.LARGEST_LOGITS
-    assert memory.JUDGED_TOKENS == figures.LARGEST_READ
-    assert (memory.TAUGHT, memory.TAUGHT_TOKENS, memory.TAUGHT_WINDOWS) == (
-        expectations.LOGITS_AT_ONCE, parts.TOKENS_AT_ONCE, parts.WINDOWS_AT_ONCE
-    )  # fmt: skip

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from gemmule.base import chunks
 from gemmule.base.errors import RequestError
-from gemmule.evaluate import looking
 from gemmule.evaluate.looking import Looking, argmax, likeliest
 from gemmule.losses.head import token_losses
 from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
@@ -15,8 +15,8 @@ N, V, CPU = 23, 700, torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
     """Chunks of 5 rows, blocks of 2: neither divides the other, or the tokens."""
-    monkeypatch.setattr(looking, "CHUNK", {"cpu": 5 * V + 3})
-    monkeypatch.setattr(looking, "BLOCK", {"cpu": 2 * V})
+    monkeypatch.setattr(chunks, "CHUNK", 5 * V + 3)
+    monkeypatch.setattr(chunks, "BLOCK", 2 * V)
 
 
 def random(seed: int, cap: float | None = 30.0, bias: bool = False) -> DenseTeacher:

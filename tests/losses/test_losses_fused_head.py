@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from gemmule.losses import fused_head
+from gemmule.base import chunks
 from gemmule.losses.fused_head import fused_loss
 from gemmule.losses.head import token_losses
 from gemmule.losses.logits import capped_logits
@@ -22,8 +22,8 @@ N = B * T
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """Three chunks of at most 5 tokens, each of blocks of at most 2."""
-    monkeypatch.setattr(fused_head, "CHUNK", {"cpu": 5 * V})
-    monkeypatch.setitem(fused_head.BLOCK, "cpu", 2 * V)
+    monkeypatch.setattr(chunks, "CHUNK", 5 * V)
+    monkeypatch.setattr(chunks, "BLOCK", 2 * V)
 
 
 def tensors(dtype, scale=3.0):

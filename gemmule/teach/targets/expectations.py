@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gemmule.losses.targets import DenseTeacher, SparseDistributions
+from gemmule.teach.targets.amounts import LOGITS_AT_ONCE
 from gemmule.teach.targets.sampling import FAR_BELOW
 from gemmule.teach.teachers.teacher import Expected, Teacher
 from gemmule.tokenize.windows import Windows
-
-LOGITS_AT_ONCE = 2**25
 
 
 def expect(

@@ -28,6 +28,7 @@ from gemmule.base import artifact, host
 from gemmule.base.errors import WorkError
 from gemmule.base.progress import running_seconds
 from gemmule.teach.targets import sampling
+from gemmule.teach.targets.amounts import windows_at_once
 from gemmule.teach.targets.expectations import expect
 from gemmule.teach.targets.packing import Coding
 from gemmule.teach.targets.store import BLOCK, INDEX, INFO, ORDER, Rest, TargetStore, read_coding, write_coding
@@ -37,7 +38,6 @@ from gemmule.tokenize.windows import Windows
 
 SEGMENT = 2**14  # tokens, about
 IDENTITY = "identity.json"
-WINDOWS_AT_ONCE, TOKENS_AT_ONCE = 8, 4096  # that the teacher reads, at most of either (but one window)
 KEPT_EVERY = 60.0  # seconds: a kill costs at most this, and what the teacher reads at once
 COMPARED_AT_ONCE = 2**20  # tokens
 
@@ -119,7 +119,7 @@ class Parts:
         begun are read again.
         """
         rows, length = self.rows(number), self.windows.sequence_length
-        group = min(WINDOWS_AT_ONCE, max(1, TOKENS_AT_ONCE // length)) * length
+        group = windows_at_once(length) * length
         blocks = self._kept(number)
         done, kept = rows.start + len(blocks) * BLOCK, running_seconds()
         begin = rows.start + (done - rows.start) // group * group

@@ -25,9 +25,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gemmule.base.chunks import block_rows
+from gemmule.base.splitmix import GOLDEN, mix
+
 Kind = Literal["threshold", "top-k", "rs-kd"]
 SMALLEST_TOP_K = 2.0**-20  # a probability of the top k below this counts as this
-CACHED = 2**18  # logits that are worked on at a time: they stay in a core's cache
 FAR_BELOW = -1e4  # a logit whose exponential is 0
 
 
@@ -222,7 +224,7 @@ def _by_blocks(logits: Tensor, width: int) -> Iterator[tuple[Tensor, ...]]:
     """Some rows at a time: as `_whole`, and each block's largest logit and share of the sum [rows, blocks]."""
     vocabulary_size = logits.shape[1]
     blocks = -(-vocabulary_size // width)
-    rows = max(1, CACHED // vocabulary_size)
+    rows = block_rows(vocabulary_size)  # that stay in a core's cache
     shifted = torch.full((min(rows, len(logits)), blocks * width), FAR_BELOW)  # and so it stays beyond the vocabulary
     for some in logits.split(rows):
         top = some.amax(-1)
@@ -246,12 +248,6 @@ def offsets(seed: int, positions: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def uniform(seed: int, counters: NDArray[np.int64], stream: int) -> NDArray[np.float64]:
     """A hash of (seed, stream, counter) as a number in [0, 1): SplitMix64 (Steele, Lea, Flood 2014)."""
-    key = np.uint64((seed * 0x9E3779B97F4A7C15 + stream * 0xD1B54A32D192ED03) % 2**64)
-    state = _mix(counters.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + _mix(np.array([key], np.uint64)))
+    key = np.uint64((seed * int(GOLDEN) + stream * 0xD1B54A32D192ED03) % 2**64)
+    state = mix(counters.astype(np.uint64) * GOLDEN + mix(np.array([key], np.uint64)))
     return np.asarray((state >> np.uint64(11)) * 2.0**-53)
-
-
-def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gemmule.base.errors import RequestError
 from gemmule.teach.targets import packing, sampling
+from gemmule.teach.targets.amounts import SAMPLED_POSITIONS, SAMPLED_WINDOWS, SEARCHED_POSITIONS
 from gemmule.teach.targets.expectations import expect
 from gemmule.teach.targets.packing import Coding, Integers
 from gemmule.teach.targets.sampling import FAR_BELOW, Draw, Kind, Scheme
@@ -22,9 +23,6 @@ from gemmule.teach.targets.store import BLOCK, INDEX, bytes_held_once
 from gemmule.teach.teachers.teacher import Teacher
 from gemmule.tokenize.windows import Windows
 
-SAMPLED_WINDOWS = 32
-SAMPLED_POSITIONS = 4096
-SEARCHED_POSITIONS = 512  # of these, for each size tried
 LARGEST_SIZE = 4096  # 1/tau, k or draws
 FINEST = Scheme("threshold", 1 / LARGEST_SIZE)
 ROWS_AT_ONCE = 64

@@ -26,6 +26,7 @@ import torch
 
 from gemmule.base import artifact
 from gemmule.base.errors import WorkError
+from gemmule.base.vocabulary import id_bytes, id_type
 from gemmule.losses.targets import SparseDistributions
 from gemmule.teach.targets.packing import Coding
 from gemmule.teach.targets.sampling import Kind, Scheme
@@ -149,7 +150,7 @@ def with_rest(top: SparseDistributions, rest: Rest) -> SparseDistributions:
 
 def write_coding(folder: Path, coding: Coding, positions: int, temperature: float, rest: Rest) -> None:
     """What all blocks share, as `info.json` and `order.bin`; the former comes last, and whole."""
-    coding.order.astype(_id_dtype(coding.vocabulary_size)).tofile(folder / ORDER)
+    coding.order.astype(id_type(coding.vocabulary_size)).tofile(folder / ORDER)
     info = {
         "format": FORMAT,
         "kind": coding.scheme.kind,
@@ -175,7 +176,7 @@ def read_coding(folder: Path) -> tuple[Coding, dict[str, Any]]:
             raise ValueError(f"format {info['format']}, and this version of gemmule reads {FORMAT}")
         if info["kind"] not in get_args(Kind) or info["rest"] not in get_args(Rest):
             raise ValueError(f"kind {info['kind']!r} with rest {info['rest']!r} is unknown")
-        order = np.fromfile(folder / ORDER, _id_dtype(info["vocabulary_size"])).astype(np.int64)
+        order = np.fromfile(folder / ORDER, id_type(info["vocabulary_size"])).astype(np.int64)
         coding = Coding(Scheme(info["kind"], info["setting"]), order, *_tables(info))
         info["positions"] = int(info["positions"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -191,12 +192,8 @@ def _tables(info: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 def bytes_held_once(vocabulary_size: int) -> int:
     """What a folder holds beside its blocks, however many there are."""
-    return _id_dtype(vocabulary_size).itemsize * vocabulary_size
+    return id_bytes(vocabulary_size) * vocabulary_size
 
 
 def _cut_short(folder: Path) -> WorkError:
     return WorkError(f"{folder}: truncated: its files do not have the lengths that its info.json says")
-
-
-def _id_dtype(vocabulary_size: int) -> np.dtype[np.unsignedinteger]:
-    return np.dtype("<u2" if vocabulary_size <= 2**16 else "<u4")
