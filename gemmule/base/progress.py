@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.text import Text
 
 from gemmule.base.streams import printable
+from gemmule.base.units import clock
 
 WIDE = 140  # columns of a terminal: then there is a bar beside the text
 PLAIN_EVERY = 10.0  # seconds between lines without a terminal
@@ -125,8 +126,8 @@ class Meter:
         a_unit = elapsed / (done - self.first) if done > self.first else 0.0
         left = (self.total - done) * a_unit
         if _later is None:
-            return f"{duration(left)} left"
-        return f"{duration(left)} left, {duration(left + _later(self.total * a_unit))} for the whole run"
+            return f"{clock(left)} left"
+        return f"{clock(left)} left, {clock(left + _later(self.total * a_unit))} for the whole run"
 
 
 Later = Callable[[float], float]
@@ -149,13 +150,6 @@ def human(number: float) -> str:
     size, suffix = next(((size, suffix) for size, suffix in SCALES if abs(number) < 999.5 * size), SCALES[-1])
     scaled = number / size
     return (f"{scaled:.3g}" if abs(scaled) < 999.5 else f"{scaled:,.0f}") + suffix
-
-
-def duration(seconds: float) -> str:
-    """75 -> "1:15"."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 class PatientMeter:

@@ -65,6 +65,13 @@ def duration(seconds: Number) -> str:
     return f"{hours // 24}{SPACE}d{SPACE}{hours % 24}{SPACE}h"
 
 
+def clock(seconds: float) -> str:
+    """As a clock shows it, in a line that changes every second: 75 is "1:15", 3,700 is "1:01:40"."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
 def size(value: Number) -> str:
     """Bytes, decimal: 5.4 MB."""
     if value is None or not is_number(value):

@@ -13,6 +13,7 @@ from gemmule.estimate.whole import Estimate
 from gemmule.model.config import Gemma2Config
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps.model import ModelStep
+from gemmule.recipe.schema import BYTES_PER_TOKEN
 
 MEASURED_GAIN = (
     "Measured gain: the demo's student ends at 0.73 of its control's perplexity (three seeds), "
@@ -118,7 +119,8 @@ def for_training(step: ModelStep, config: Gemma2Config, held: Memory, over: floa
         yield f"{key}.train.recompute_activations = true saves another {size(less)}, for a third more time."
     if held.teacher > 0 and step.model.distill.takes_samples:
         yield (
-            f"{key}.distill.targets = {{ bytes_per_token = 30 }} in place of a live teacher saves {size(held.teacher)}."
+            f"{key}.distill.targets = {{ bytes_per_token = {BYTES_PER_TOKEN:g} }} in place of a live teacher saves "
+            f"{size(held.teacher)}."
         )
     states = held.weights + held.gradients + held.moments
     if states > held.total // 2:

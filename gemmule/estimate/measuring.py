@@ -25,7 +25,7 @@ from gemmule.estimate.shapes import config_of
 from gemmule.losses.alm import Chunks
 from gemmule.losses.head import token_losses
 from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
-from gemmule.model.config import Gemma2Config
+from gemmule.model.config import TRAINING_PASSES, Gemma2Config
 from gemmule.model.fast import compiling
 from gemmule.model.transformer import Gemma2
 from gemmule.plan.plan import Plan
@@ -87,10 +87,10 @@ class _Machine:
         )
         key = (config, windows, widths, how)
         if self._beyond(config, flops_per_token):
-            flops = 3 * flops_per_token * windows * self.length
+            flops = TRAINING_PASSES * flops_per_token * windows * self.length
             return flops / (OF_PRODUCT * self.product), 7 * config.parameters * memory.NUMBER / BANDWIDTH
         if key not in self._known:
-            tried = self._affordable(3 * self._weighted(config, flops_per_token), windows)
+            tried = self._affordable(TRAINING_PASSES * self._weighted(config, flops_per_token), windows)
             whole = self._whole(config, step.train, tried)
             times = _in_layers(config, whole, lambda c: self._step(c, step, widths, tried))
             self._known[key] = (times[0] * windows / tried, times[1])
@@ -129,7 +129,8 @@ class _Machine:
     def _whole(self, config: Gemma2Config, train: Train, windows: int) -> bool:
         """Whether a model can be tried with all of its layers."""
         held = memory.of_training(config, train, windows * self.length).total
-        slow = 3 * config.flops_per_token(self.length) * windows * self.length > self.share * self.product
+        flops = TRAINING_PASSES * config.flops_per_token(self.length) * windows * self.length
+        slow = flops > self.share * self.product
         return held < LARGEST_MODEL and not slow and config.layers <= DEEPEST_TRIED
 
     def _step(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gemmule.estimate import memory
 from gemmule.estimate.machine import BANDWIDTH, OF_PRODUCT, Measured
 from gemmule.estimate.text import Text
-from gemmule.model.config import Gemma2Config
+from gemmule.model.config import TRAINING_PASSES, Gemma2Config
 from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.targets import TargetsStep
@@ -53,14 +53,14 @@ def training(
     a_step = micro_batch * windows / of_micro_batch + measured.update[step.name] + A_STEP
     beside = sum(measured.reading.get(teacher.name, 0.0) for teacher in step.live_teachers) * asked
     checked = min(validation_windows(step.steps, windows) * length, text.validation_tokens)
-    validating = min(VALIDATIONS, step.steps) * checked * micro_batch / (3 * of_micro_batch * length)
+    validating = min(VALIDATIONS, step.steps) * checked * micro_batch / (TRAINING_PASSES * of_micro_batch * length)
     seconds = step.steps * a_step + beside
     checkpoints = memory.checkpoints_written(step.train, step.steps, seconds)
     return Training(
         tokens=step.tokens,
         steps=step.steps,
         epochs=step.tokens / max(1, text.train_tokens),
-        flops=3 * config.flops_per_token(length) * step.tokens,
+        flops=TRAINING_PASSES * config.flops_per_token(length) * step.tokens,
         teacher_flops=None if None in teachers else sum(t.flops_per_token for t in teachers if t is not None) * asked,
         seconds=seconds,
         other_seconds=validating + checkpoints * memory.checkpoint_bytes(config, step.train) / DISK,

@@ -19,9 +19,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gemmule.base.vocabulary import SMALLEST_VOCABULARY
-from gemmule.model.config import Gemma2Config
+from gemmule.model.config import TRAINING_PASSES, Gemma2Config
+from gemmule.recipe.defaults import complete_shape
 
 ASPECT = 40  # width for a layer
 DEEPEST = 32  # layers
@@ -52,16 +54,9 @@ class Sized:
 
     def config(self, vocabulary_size: int, sequence_length: int) -> Gemma2Config:
         """With the recipe's defaults for all else."""
-        return Gemma2Config(
-            vocabulary_size=vocabulary_size,
-            layers=self.layers,
-            width=self.width,
-            heads=self.heads,
-            kv_heads=self.heads // 2,
-            head_dim=self.width // self.heads,
-            ffn_width=4 * self.width,
-            window=sequence_length // 2,
-        )
+        shape: dict[str, Any] = {"layers": self.layers, "width": self.width, "heads": self.heads}
+        complete_shape(shape, sequence_length)
+        return Gemma2Config(vocabulary_size=vocabulary_size, **shape)
 
 
 @dataclass(frozen=True)
@@ -197,10 +192,10 @@ def _cost(means: Means, sizes: Sizes) -> float:
     """FLOPs of all training, and of the teacher's answers."""
     length, vocabulary_size = sizes.sequence_length, sizes.vocabulary_size
     student = sizes.student.config(vocabulary_size, length).flops_per_token(length)
-    cost = 2 * 3 * student * sizes.student.tokens  # its control too
+    cost = 2 * TRAINING_PASSES * student * sizes.student.tokens  # its control too
     if sizes.teacher is not None:
         teacher = sizes.teacher.config(vocabulary_size, length).flops_per_token(length)
-        return cost + teacher * (3 * sizes.teacher.tokens + sizes.student.tokens)
+        return cost + teacher * (TRAINING_PASSES * sizes.teacher.tokens + sizes.student.tokens)
     asked = means.tokens(vocabulary_size) if stores_targets(means, sizes) else sizes.student.tokens
     return cost + (means.teacher_flops or 0.0) * asked
 

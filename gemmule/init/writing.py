@@ -12,6 +12,7 @@ from gemmule.estimate.whole import Estimate
 from gemmule.init.inspect_text import Found
 from gemmule.init.sizes import Sized, Sizes
 from gemmule.recipe.defaults import default_learning_rate
+from gemmule.recipe.schema import BYTES_PER_TOKEN
 
 COLUMN = 41  # where comments begin
 WIDTH = 120
@@ -125,7 +126,7 @@ def _teacher(sizes: Sizes, teacher: OutsideTeacher | None) -> list[str]:
 def _student(sizes: Sizes, teacher: OutsideTeacher | None) -> list[str]:
     learn = ['learn_from = "teacher"']
     if teacher is not None and teacher.targets:
-        kept = f'kind = "top-k", k = {teacher.top_k}' if teacher.top_k else "bytes_per_token = 30"
+        kept = f'kind = "top-k", k = {teacher.top_k}' if teacher.top_k else f"bytes_per_token = {BYTES_PER_TOKEN:g}"
         learn.append(
             _line(f"distill = {{ targets = {{ {kept} }} }}", "the teacher runs once; its distributions are cached")
         )

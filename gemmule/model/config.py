@@ -16,6 +16,7 @@ from gemmule.base.errors import RequestError, shown
 from gemmule.base.limits import LARGEST, LARGEST_CAP, LARGEST_ROPE_BASE
 
 EMBEDDING = "model.embed_tokens.weight"  # which is also the head
+TRAINING_PASSES = 3  # forward passes that one of training costs: a backward pass takes two (Kaplan et al. 2020)
 
 PRESETS: dict[str, dict[str, Any]] = {
     "gemma2-2b": {"layers": 26, "width": 2304, "heads": 8, "kv_heads": 4, "head_dim": 256, "ffn_width": 9216},
@@ -235,7 +236,7 @@ class Gemma2Config:
 
         A multiply and its add count as two. Counted: every matrix product, the head included, and attention's scores
         and sums over the keys that a query sees: all before it in a global layer, at most `window` in a local one.
-        Training costs three times as much.
+        Training costs TRAINING_PASSES times as much.
         """
         seen = sum(
             _mean_visible_keys(sequence_length, self.window if self.is_local(layer) else sequence_length)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from gemmule.base.limits import LARGEST
+from gemmule.recipe.schema import Data
 
 OutsideShape: TypeAlias = Callable[[str], dict[str, Any] | None]  # of a folder or hub id: its architecture
 
@@ -14,7 +15,9 @@ OutsideShape: TypeAlias = Callable[[str], dict[str, Any] | None]  # of a folder 
 def fill_in(raw: dict[str, Any], outside: OutsideShape) -> None:
     """The defaults that follow from other values. Leaves anything of a wrong type for pydantic to name."""
     data = raw.get("data")
-    sequence_length = data.get("sequence_length", 256) if isinstance(data, dict) else 256
+    sequence_length = Data.model_fields["sequence_length"].default
+    if isinstance(data, dict):
+        sequence_length = data.get("sequence_length", sequence_length)
     models = raw["models"] if isinstance(raw.get("models"), dict) else {}
     for name, model in models.items():
         if not isinstance(model, dict):
@@ -23,7 +26,7 @@ def fill_in(raw: dict[str, Any], outside: OutsideShape) -> None:
         if "from" not in model:
             _fill_in_shape(name, models, sequence_length, outside)
         elif isinstance(shape, dict):  # which does not belong there: that alone is to be said
-            _fill_in_defaults(shape, sequence_length)
+            complete_shape(shape, sequence_length)
         shape, train = model.get("architecture"), model.get("train")
         if isinstance(train, dict):
             train.setdefault(
@@ -51,11 +54,12 @@ def _fill_in_shape(name: str, models: dict[str, Any], sequence_length: Any, outs
         return larger
     if isinstance(shape, dict):
         model["architecture"] = shape = copy.deepcopy(larger if isinstance(larger, dict) else {}) | shape
-        _fill_in_defaults(shape, sequence_length)
+        complete_shape(shape, sequence_length)
     return shape
 
 
-def _fill_in_defaults(shape: dict[str, Any], sequence_length: Any) -> None:
+def complete_shape(shape: dict[str, Any], sequence_length: Any) -> None:
+    """Adds to an architecture what follows from its width and the windows' length, where they are numbers."""
     width = shape.get("width")
     if not isinstance(width, int) or not 0 < width <= LARGEST["width"]:
         return

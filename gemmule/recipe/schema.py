@@ -32,6 +32,7 @@ from gemmule.recipe.values import (
 )
 
 LARGEST_MICRO_BATCH = 8192  # tokens whose activations are kept at once, unless the recipe says otherwise
+BYTES_PER_TOKEN = 30.0  # of stored targets, where nothing else says how much is kept
 MOST_MODELS = 256
 
 
@@ -138,7 +139,7 @@ class Targets(Section):
     """Teacher targets taken once and stored, read by every student: how much is kept, by a budget or outright."""
 
     kind: Literal["threshold", "top-k", "rs-kd"] = "threshold"
-    bytes_per_token: Annotated[float, Field(gt=0, le=1024)] | None = None  # 30, if nothing else says how much
+    bytes_per_token: Annotated[float, Field(gt=0, le=1024)] | None = None  # 30, if nothing else is said
     tau: Annotated[float, Field(ge=1 / 4096, le=1)] | None = None  # of the threshold
     k: Annotated[int, Field(ge=1, le=4096)] | None = None  # of the top-k
     draws: Annotated[int, Field(ge=1, le=4096)] | None = None  # of rs-kd
@@ -159,7 +160,7 @@ class Targets(Section):
             raise ValueError(f"{' and '.join(given)} both say how much to keep: one of them is enough")
         if "rest" in values and kind != "top-k":
             raise ValueError(f'rest is of kind = "top-k": kind = "{kind}" leaves no mass out')
-        return values if given else {**values, "bytes_per_token": 30.0}
+        return values if given else {**values, "bytes_per_token": BYTES_PER_TOKEN}
 
     @property
     def setting(self) -> float | None:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
-from gemmule.base.progress import Later, duration, followed_by, running_seconds, say
+from gemmule.base.progress import Later, followed_by, running_seconds, say
+from gemmule.base.units import clock
 from gemmule.estimate import shapes
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps import Step
@@ -36,7 +37,7 @@ class Outlook:
         later = sum(known.values()) - own if len(known) == len(work) else 0.0
         mine = own * (1 - step.share_done)
         place = f"[{self.count - len(self.left) + 1}/{self.count}] {step.path.relative_to(self.plan.out)}"
-        left = f", about {duration(self._seconds(mine + later))} left for the whole run" if later and self.flops else ""
+        left = f", about {clock(self._seconds(mine + later))} left for the whole run" if later and self.flops else ""
         say(place + left)
         began = running_seconds()
         with followed_by(self._later(own, later)):

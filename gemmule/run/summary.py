@@ -16,6 +16,7 @@ from gemmule import recipe as recipes
 from gemmule.base import artifact
 from gemmule.base.run_folder import RECIPE
 from gemmule.evaluate import table
+from gemmule.model.config import TRAINING_PASSES
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps.model import ModelStep
 from gemmule.report import write_report
@@ -101,7 +102,7 @@ def _model(name: str, plan: Plan, evaluations: dict[str, dict[str, Any]], runnin
     figures = {name: evaluation.get(name) for name in table.evaluated()} | {
         "train_tokens": tokens,
         "train_tokens_asked": model.train.tokens if model.train is not None else None,
-        "train_flops": 3 * own * tokens if own and tokens else None,
+        "train_flops": TRAINING_PASSES * own * tokens if own and tokens else None,
         "teacher_flops": sum(asked) * tokens if taught and tokens and None not in asked else None,
         "seconds": steps[-1]["seconds"] if steps else None,
     }

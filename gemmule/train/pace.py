@@ -12,7 +12,8 @@ import os
 import re
 from pathlib import Path
 
-from gemmule.base.progress import duration, running_seconds, say
+from gemmule.base.progress import running_seconds, say
+from gemmule.base.units import clock
 from gemmule.recipe import Train
 
 EVERY = 200  # steps between two checkpoints, where the recipe names none and they cost no more than this:
@@ -94,6 +95,6 @@ class Pace:
             self._said = True
             say(
                 f"{self.name}: a checkpoint takes {self.cost:.2g} s of training's time: saving one every "
-                f"{duration(self.cost / SHARE)} or so keeps that below {SHARE:.0%} of it"
+                f"{clock(self.cost / SHARE)} or so keeps that below {SHARE:.0%} of it"
             )
         return affordable

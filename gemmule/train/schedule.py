@@ -6,6 +6,7 @@ one value to another in a straight line.
 
 import math
 
+from gemmule.model.config import TRAINING_PASSES
 from gemmule.recipe import Distill, Train
 
 VALIDATIONS = 20  # points of the validation curve
@@ -34,4 +35,4 @@ def next_token_weight(step: int, steps: int, distill: Distill) -> float:
 def validation_windows(steps: int, windows_per_batch: int) -> int:
     """How many windows each validation reads. A window of it, forward only, is a third of one of training's work."""
     fewest, most = VALIDATION_WINDOWS
-    return max(fewest, min(most, int(VALIDATION_SHARE * 3 * steps * windows_per_batch / VALIDATIONS)))
+    return max(fewest, min(most, int(VALIDATION_SHARE * TRAINING_PASSES * steps * windows_per_batch / VALIDATIONS)))

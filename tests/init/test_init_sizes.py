@@ -61,6 +61,13 @@ def test_what_it_costs_is_what_there_is(flops):
     assert 0.9 * flops < cost < 1.1 * flops
 
 
+def test_weights_are_those_of_the_matrices_that_the_recipes_defaults_make():
+    for shape in shapes():
+        parameters = shape.config(1000, 256).parameter_shapes
+        matrices = [rows * columns for rows, columns in (s for s in parameters.values() if len(s) == 2)]
+        assert shape.weights == sum(matrices) - 1000 * shape.width
+
+
 @pytest.mark.parametrize("size", [1_000_000, 5_000_000, 100_000_000])
 def test_a_size_is_that_of_the_student_with_its_embedding(size):
     sizes = fit(Means(5e7, 3.0, 1e18), size)

@@ -12,7 +12,7 @@ from gemmule.base import ranks
 from gemmule.base.artifact import Settings
 from gemmule.base.errors import RequestError
 from gemmule.base.progress import human, say
-from gemmule.model.config import Gemma2Config, check_cut, describe_cut
+from gemmule.model.config import TRAINING_PASSES, Gemma2Config, check_cut, describe_cut
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.outside import OutsideStep
 from gemmule.plan.steps.tokenizer import TokenizerStep
@@ -107,7 +107,9 @@ class ModelStep(Step):
 
     @property
     def read_by(self) -> Mapping[str, int]:
-        return {self.name: 3 * self.tokens} | {teacher.name: self.tokens for teacher in self.live_teachers}
+        return {self.name: TRAINING_PASSES * self.tokens} | {
+            teacher.name: self.tokens for teacher in self.live_teachers
+        }
 
     @property
     def share_done(self) -> float:
