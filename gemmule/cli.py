@@ -32,7 +32,6 @@ app = typer.Typer(
 
 RESUMABLE = {"run", "demo", "teach"}  # and each `_verb`; the others start over
 YEAR = 365 * 24 * 60  # minutes
-INTERRUPTED = 130  # what typer exits with on Ctrl-C
 
 
 def _named(text: str | Path) -> Path:
@@ -106,14 +105,14 @@ def _run(arguments: list[str]) -> None:
     try:
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="gemmule")
     except SystemExit as leaving:
-        if isinstance(leaving, Terminated | HungUp) or leaving.code == INTERRUPTED:
+        if isinstance(leaving, Terminated | HungUp) or leaving.code == signals.INTERRUPTED:
             _say_stopped(leaving, arguments)
         raise
     except Exception as error:
         if "--debug" in arguments:
             raise
         if (stop := signals.pending()) is not None:  # a library made an error of its own of it
-            ending = SystemExit(INTERRUPTED) if issubclass(stop, KeyboardInterrupt) else stop()
+            ending = SystemExit(signals.INTERRUPTED) if issubclass(stop, KeyboardInterrupt) else stop()
             _say_stopped(ending, arguments)
             raise ending from error
         if ranks.may_speak():

@@ -23,6 +23,7 @@ from typing import Any
 
 from gemmule.base.errors import HungUp, Terminated
 
+INTERRUPTED = 130  # exit status of Ctrl-C; the others' is their exceptions' own
 Stop = type[KeyboardInterrupt] | type[Terminated] | type[HungUp]
 REASONS: dict[int, Stop] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 if hasattr(signal, "SIGHUP"):  # Windows has none

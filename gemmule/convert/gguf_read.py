@@ -33,8 +33,8 @@ from gemmule.convert.gguf_names import (
 )
 from gemmule.model.config import EMBEDDING, Gemma2Config
 from gemmule.model.weights import TIED_HEAD, Checkpoint, check_finite, check_tensors, row_ranges
+from gemmule.tokenize.tokenizer import LARGEST_VOCABULARY
 
-MOST_ENTRIES = 2**21  # of an array in the metadata: no vocabulary is larger
 DTYPES = {Type.F32: torch.float32, Type.F16: torch.float16, Type.BF16: torch.bfloat16}
 # Our field, GGUF's key below "gemma2.", and what llama.cpp takes where it is left out (None: it must be there).
 FIELDS: tuple[tuple[str, str, Any], ...] = (
@@ -63,7 +63,7 @@ class Reader(gguf.GGUFReader):
     def _get_field_parts(self, orig_offs: int, raw_type: Any) -> Any:
         if raw_type == gguf.GGUFValueType.ARRAY:
             entries = int(self._get(orig_offs + 4, np.uint64)[0])  # behind the type of its entries
-            if entries > MOST_ENTRIES:
+            if entries > LARGEST_VOCABULARY:  # of which no array has more
                 raise ValueError(f"an array of {entries} entries")
         return super()._get_field_parts(orig_offs, raw_type)
 

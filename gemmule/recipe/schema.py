@@ -33,6 +33,7 @@ from gemmule.recipe.values import (
 
 LARGEST_MICRO_BATCH = 8192  # tokens whose activations are kept at once, unless the recipe says otherwise
 BYTES_PER_TOKEN = 30.0  # of stored targets, where nothing else says how much is kept
+MOST_KEPT = 4096  # tokens of one of them, about: 1/tau, k, draws
 MOST_MODELS = 256
 
 
@@ -140,9 +141,9 @@ class Targets(Section):
 
     kind: Literal["threshold", "top-k", "rs-kd"] = "threshold"
     bytes_per_token: Annotated[float, Field(gt=0, le=1024)] | None = None  # 30, if nothing else is said
-    tau: Annotated[float, Field(ge=1 / 4096, le=1)] | None = None  # of the threshold
-    k: Annotated[int, Field(ge=1, le=4096)] | None = None  # of the top-k
-    draws: Annotated[int, Field(ge=1, le=4096)] | None = None  # of rs-kd
+    tau: Annotated[float, Field(ge=1 / MOST_KEPT, le=1)] | None = None  # of the threshold
+    k: Annotated[int, Field(ge=1, le=MOST_KEPT)] | None = None  # of the top-k
+    draws: Annotated[int, Field(ge=1, le=MOST_KEPT)] | None = None  # of rs-kd
     rest: Literal["bucket", "dropped", "renormalised"] = "bucket"  # what becomes of the mass outside the top k
 
     @model_validator(mode="before")

@@ -27,6 +27,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
 
 from gemmule.base.errors import RequestError
+from gemmule.base.signals import INTERRUPTED
 from gemmule.base.vocabulary import CONTROL_TOKENS, SMALLEST_VOCABULARY
 from gemmule.tokenize.parts import line_ends, word_ends
 from gemmule.tokenize.tokenizer import Tokenizer
@@ -47,7 +48,6 @@ LONG_RUN = re.compile(
     rf"(?<![^\W\d_])[^\W\d_]{{{RUN},}}|(?<!_|[^\w\s])(?:_|[^\w\s]){{{RUN},}}|(?<!\s)\s{{{RUN},}}"
 )  # of letters, of signs, of white space
 HEARING, PATIENCE = 0.1, 1.0  # seconds between looks for a signal, and for reading to end after one
-INTERRUPTED = 130  # exit status
 
 
 class VocabularyTooLarge(RequestError):

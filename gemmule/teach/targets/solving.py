@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gemmule.base.errors import RequestError
+from gemmule.recipe.schema import MOST_KEPT
 from gemmule.teach.targets import packing, sampling
 from gemmule.teach.targets.amounts import SAMPLED_POSITIONS, SAMPLED_WINDOWS, SEARCHED_POSITIONS
 from gemmule.teach.targets.expectations import expect
@@ -23,8 +24,7 @@ from gemmule.teach.targets.store import BLOCK, INDEX, bytes_held_once
 from gemmule.teach.teachers.teacher import Teacher
 from gemmule.tokenize.windows import Windows
 
-LARGEST_SIZE = 4096  # 1/tau, k or draws
-FINEST = Scheme("threshold", 1 / LARGEST_SIZE)
+FINEST = Scheme("threshold", 1 / MOST_KEPT)
 ROWS_AT_ONCE = 64
 
 
@@ -91,7 +91,7 @@ def solve(sample: Sample, kind: Kind, bytes_per_token: float, positions: int, se
             f"distill.targets.bytes_per_token = {bytes_per_token:g}: too small; "
             f"at least {math.ceil(smallest)} is needed"
         )
-    low, high = 0.0, math.log(LARGEST_SIZE)  # of the size's logarithm: what is needed grows with it
+    low, high = 0.0, math.log(MOST_KEPT)  # of the size's logarithm: what is needed grows with it
     for _ in range(9):
         middle = (low + high) / 2
         low, high = (middle, high) if needed(math.exp(middle)) <= bytes_per_token else (low, middle)
