@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from gemmule.losses.targets import DenseTeacher
-from gemmule.teach.targets import parts, sampling
-from gemmule.teach.targets.expectations import LOGITS_AT_ONCE, expect
+from gemmule.teach.targets import sampling
+from gemmule.teach.targets.amounts import LOGITS_AT_ONCE, windows_at_once
+from gemmule.teach.targets.expectations import expect
 from gemmule.teach.teachers.gemma2 import Gemma2Teacher
 from gemmule.tokenize.windows import Windows
 from gpu_sections.bench import Bench, Values, random_windows
@@ -30,7 +31,7 @@ def run(bench: Bench) -> None:
     bench.fresh()
     config = bench.shape_of_2b(vocabulary_size=3000 if bench.tiny else 256_000)
     T = 64 if bench.tiny else 1024
-    count = min(parts.WINDOWS_AT_ONCE, 2 if bench.tiny else parts.TOKENS_AT_ONCE // T)
+    count = 2 if bench.tiny else windows_at_once(T)
     teacher, windows = bench.teacher(config), random_windows(config, count, T)
     inputs = windows.window_batch(range(count)).model_inputs(bench.device)
 
@@ -60,16 +61,12 @@ def run(bench: Bench) -> None:
 
 
 def on_device(bench: Bench, logits: Tensor, there: Tensor) -> Values:
-    """`sampling.draw` as it stands, with its new tensors on the GPU and larger blocks."""
-    before, numbers = sampling.CACHED, np.arange(len(logits))
+    """`sampling.draw` as it stands, with its new tensors on the GPU."""
+    numbers = np.arange(len(logits))
     offsets = torch.from_numpy(sampling.offsets(0, numbers)).to(bench.device)
     draw = partial(sampling.draw, logits, SCHEME.setting, offsets)
-    sampling.CACHED = 2**27
-    try:
-        with bench.device:
-            drawn, took = draw(), bench.seconds(draw, repeat=3)
-    finally:
-        sampling.CACHED = before
+    with bench.device:
+        drawn, took = draw(), bench.seconds(draw, repeat=3)
     exact = SCHEME.draw(there, 0, numbers)
     same = torch.equal(drawn.drawn_ids.cpu(), exact.drawn_ids) and torch.equal(drawn.exact_ids.cpu(), exact.exact_ids)
     return {"us_per_token": took / len(logits) * 1e6, "same_draws": same}

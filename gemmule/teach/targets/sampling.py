@@ -224,7 +224,7 @@ def _by_blocks(logits: Tensor, width: int) -> Iterator[tuple[Tensor, ...]]:
     """Some rows at a time: as `_whole`, and each block's largest logit and share of the sum [rows, blocks]."""
     vocabulary_size = logits.shape[1]
     blocks = -(-vocabulary_size // width)
-    rows = block_rows(vocabulary_size)  # that stay in a core's cache
+    rows = block_rows(vocabulary_size, logits.device.type)  # that stay in a core's cache
     shifted = torch.full((min(rows, len(logits)), blocks * width), FAR_BELOW)  # and so it stays beyond the vocabulary
     for some in logits.split(rows):
         top = some.amax(-1)
