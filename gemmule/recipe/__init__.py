@@ -27,7 +27,7 @@ from gemmule.recipe.schema import (
     Train,
     join_names,
 )
-from gemmule.recipe.values import SMALLEST_VOCABULARY, Tracking, parse_count
+from gemmule.recipe.values import Tracking, parse_count
 
 __all__ = [
     "Architecture",
