@@ -31,7 +31,7 @@ class Outlook:
     @contextmanager
     def making(self, step: Step) -> Iterator[None]:
         """Says which step is made within it, and the time left for the whole run; progress in it says that too."""
-        work = {each: self._flops(each) for each in self.left} if self._counted else {}
+        work = {each: self._work[each] for each in self.left} if self._counted else {}
         known = {each: flops for each, flops in work.items() if flops is not None}
         own = known.get(step, 0.0)
         later = sum(known.values()) - own if len(known) == len(work) else 0.0
@@ -63,6 +63,10 @@ class Outlook:
     @cached_property
     def _shapes(self) -> dict[str, shapes.Shape | None]:
         return shapes.shapes(self.plan, self.plan.train_tokens.shards.vocabulary_size)
+
+    @cached_property
+    def _work(self) -> dict[Step, float | None]:
+        return {step: self._flops(step) for step in self.left}
 
     def _flops(self, step: Step) -> float | None:
         """Of a step's whole work; None if that is not known."""
