@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from gemmule.base.encodings import BadRecord
-from gemmule.refine.records import Texts
+from gemmule.refine.records import Read
 from gemmule.refine.source_file import SourceFile
 
 LEAST = 2**16  # bytes that are read of a file
@@ -23,12 +23,16 @@ class Beginning(NamedTuple):
     bytes: int  # about, of text
 
 
+Begin = Callable[[SourceFile, str, int, Path], Beginning]
+"""Of a file, the field that holds its text, about how many bytes are wanted, and where to write without a suffix."""
+
+
 def whole(file: SourceFile, field: str, size: int, stem: Path) -> Beginning:
     """All of it: of a format that can't be read in part."""
     return Beginning(file, 1.0, file.path.stat().st_size)
 
 
-def first_bytes(keep: Callable[[bytes], bytes]) -> Callable[[SourceFile, str, int, Path], Beginning]:
+def first_bytes(keep: Callable[[bytes], bytes]) -> Begin:
     """The first bytes, of which `keep` gives those that can be read without what follows."""
 
     def beginning(file: SourceFile, field: str, size: int, stem: Path) -> Beginning:
@@ -46,9 +50,7 @@ def whole_lines(content: bytes) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
-def first_texts(
-    read: Callable[[Iterable[bytes], str, str], Texts],
-) -> Callable[[SourceFile, str, int, Path], Beginning]:
+def first_texts(read: Read) -> Begin:
     """The texts that `read` finds whole in the beginning, as jsonl; what is wrong with others is said by who reads all
     of the file."""
 

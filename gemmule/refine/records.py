@@ -15,6 +15,7 @@ from typing import Any
 from gemmule.base.encodings import BadRecord
 
 Texts = Iterator[tuple[int, str | bytes | BadRecord]]
+Read = Callable[[Iterable[bytes], str, str], Texts]  # of a file's bytes in blocks, its name for errors, the field
 LONGEST_RECORD = 2**28  # bytes
 TOO_LONG = f"longer than {LONGEST_RECORD // 10**6} MB, too long for a record: put long texts into txt files"
 LONG = 2**22  # bytes of a text that is better kept as such: one emoji in it makes four of each character in a str

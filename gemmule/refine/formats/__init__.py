@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 from gemmule.base.encodings import text_blocks
-from gemmule.refine.beginnings import Beginning, whole
-from gemmule.refine.records import Texts
+from gemmule.refine.beginnings import Begin, whole
+from gemmule.refine.records import Read, Texts
 from gemmule.refine.source_file import SourceFile
+
+TextsOf = Callable[[SourceFile, str, Callable[[int], object]], Texts]
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,13 @@ class Format:
     """How files with one of these suffixes hold text."""
 
     suffixes: tuple[str, ...]
-    texts: Callable[[SourceFile, str, Callable[[int], object]], Texts]
+    texts: TextsOf
     """The texts of a file, with their positions: of (the file, the field that holds the text of records, what is told
     how many of the file's bytes are read). Raises BadRecord or WorkError for what spoils the rest of the file."""
     records: Callable[[SourceFile], Iterator[dict[str, Any]]] | None = None
     """The first records of a file, as {field: value}; None for a format without fields. What is wrong with the file
     need not be said here: it is when all of it is read."""
-    beginning: Callable[[SourceFile, str, int, Path], Beginning] = whole
+    beginning: Begin = whole
     """About so many bytes of a file's text, as a file of its own if they are not all (`beginnings.py`)."""
     in_folders: Literal["always", "alone", "named"] = "always"
     """Of a folder, it is read always, or if nothing else is there to read, or only where a file or a glob names it."""
@@ -44,10 +45,8 @@ class Format:
         return self.records is not None
 
 
-def streamed(
-    read: Callable[[Iterable[bytes], str, str], Texts],
-) -> Callable[[SourceFile, str, Callable[[int], object]], Texts]:
-    """`Format.texts` of a function of (blocks of UTF-8, name for errors, field)."""
+def streamed(read: Read) -> TextsOf:
+    """`Format.texts` of a reader of blocks in UTF-8."""
 
     def texts(file: SourceFile, field: str, on_read: Callable[[int], object]) -> Texts:
         return read(text_blocks(file.blocks(on_read), file.name), file.name, field)

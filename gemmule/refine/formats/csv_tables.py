@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from gemmule.base.encodings import BYTE_ORDER_MARK, BadRecord, nul_byte, wrong_bytes
 from gemmule.refine.beginnings import first_texts
 from gemmule.refine.formats import Format, streamed
-from gemmule.refine.records import LONGEST_RECORD, TOO_LONG, Texts, lines, no_field
+from gemmule.refine.records import LONGEST_RECORD, TOO_LONG, Read, Texts, lines, no_field
 from gemmule.refine.source_file import SourceFile
 
 DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}  # the likeliest first
@@ -105,7 +105,7 @@ def first_records(file: SourceFile) -> Iterator[dict[str, Any]]:
 
 
 def _format(suffix: str) -> Format:
-    read: Callable[[Iterable[bytes], str, str], Texts] = partial(read_csv, delimiters=DELIMITERS[suffix])
+    read: Read = partial(read_csv, delimiters=DELIMITERS[suffix])
     return Format((suffix,), streamed(read), first_records, first_texts(read), in_folders="alone")
 
 
