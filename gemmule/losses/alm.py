@@ -23,9 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gemmule.base.chunks import chunk_rows
 from gemmule.losses.fused_head import fused_loss
-from gemmule.losses.head import token_losses
+from gemmule.losses.head import next_token_losses
 from gemmule.losses.loss import BatchLoss
 from gemmule.losses.targets import DenseTeacher
 
@@ -89,10 +88,3 @@ def fused(
 
 
 LOSS = BatchLoss("alm", fused)
-
-
-def next_token_losses(expected: DenseTeacher, targets: Tensor) -> Tensor:
-    """The loss of each target, [N], of which the logits are made some rows at a time."""
-    rows = chunk_rows(expected.hidden.shape[-1] if expected.weight is None else len(expected.weight))
-    parts = (slice(first, first + rows) for first in range(0, len(expected), rows))
-    return torch.cat([token_losses(expected[part].logits(), targets[part]) for part in parts])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gemmule.base.chunks import chunk_rows
 from gemmule.losses.loss import TokenLoss, find
 from gemmule.losses.next_token import formula as next_token
 from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions, Targets
@@ -63,3 +64,10 @@ def token_losses(
 def log_probabilities(p: Tensor) -> Tensor:
     """Of p; finite where p is 0, for 0 log 0 is 0."""
     return p.clamp(min=torch.finfo(p.dtype).tiny).log()
+
+
+def next_token_losses(expected: DenseTeacher, targets: Tensor) -> Tensor:
+    """The loss of each target, [N], of which the logits are made some rows at a time."""
+    rows = chunk_rows(expected.hidden.shape[-1] if expected.weight is None else len(expected.weight))
+    parts = (slice(first, first + rows) for first in range(0, len(expected), rows))
+    return torch.cat([token_losses(expected[part].logits(), targets[part]) for part in parts])

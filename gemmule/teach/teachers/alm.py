@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gemmule.base.errors import RequestError
-from gemmule.losses.alm import Chunks, next_token_losses
+from gemmule.losses.alm import Chunks
+from gemmule.losses.head import next_token_losses
 from gemmule.losses.targets import DenseTeacher
 from gemmule.teach.teachers.teacher import LiveTeacher, Teacher
 from gemmule.tokenize.tokenizer import Tokenizer, byte_level_bytes

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gemmule.losses.alm import Chunks, next_token_losses
-from gemmule.losses.head import token_losses
+from gemmule.losses.alm import Chunks
+from gemmule.losses.head import next_token_losses, token_losses
 from gemmule.losses.targets import DenseTeacher, SparseDistributions
 from gemmule.teach.teachers.teacher import LiveTeacher
 from gemmule.tokenize.shards import TokenShards
