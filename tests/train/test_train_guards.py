@@ -169,7 +169,7 @@ def test_a_last_update_that_breaks_the_weights_is_no_model(job, monkeypatch):
     def broken(self, rate):
         step(self, rate)
         if rate == learning_rate(11, 12, job.train):
-            next(iter(self._names.values())).data[0, 0] = math.nan
+            next(iter(self.parts.values()))[0].value.data[0, 0] = math.nan
 
     monkeypatch.setattr(Optimizer, "step", broken)
     trained = weights_of(loop.train(job))
