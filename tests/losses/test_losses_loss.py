@@ -140,17 +140,25 @@ def test_a_recipes_losses_are_the_files():
         assert Distill(loss=name).takes_samples is (isinstance(loss, TokenLoss) and loss.samples)
 
 
-@pytest.mark.parametrize("name", ["", "forward_kl", "jsd", "next_token", "fused_head", "targets"])
-def test_functions_are_callable_whatever_was_imported_first(name):
-    """Python binds a submodule to its name in the package when it first imports it."""
-    code = f"""
-import importlib, gemmule
-importlib.import_module("gemmule.losses{"." * bool(name)}{name}")
-import torch, gemmule.losses.forward_kl, gemmule.losses.jsd
-from gemmule.losses.reverse_kl import LOSS
-x, y = torch.zeros(2, 3), torch.ones(2, 3)
-for loss in (gemmule.losses.forward_kl, gemmule.losses.reverse_kl, gemmule.losses.jsd):
-    assert loss(x, y).item() == 0
-assert gemmule.losses.next_token(x, torch.zeros(2, dtype=torch.int64)).item() > 1
+IMPORTED_FIRST = """
+import importlib, os, sys, torch
+for name in sys.argv[1:]:
+    if os.fork() == 0:  # each from the beginning, but for torch
+        import gemmule
+        importlib.import_module(name)
+        import gemmule.losses.forward_kl, gemmule.losses.jsd
+        from gemmule.losses.reverse_kl import LOSS
+        x, y = torch.zeros(2, 3), torch.ones(2, 3)
+        for loss in (gemmule.losses.forward_kl, gemmule.losses.reverse_kl, gemmule.losses.jsd):
+            assert loss(x, y).item() == 0
+        assert gemmule.losses.next_token(x, torch.zeros(2, dtype=torch.int64)).item() > 1
+        os._exit(0)
+    assert os.wait()[1] == 0, name
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_functions_are_callable_whatever_was_imported_first():
+    """Python binds a submodule to its name in the package when it first imports it."""
+    names = ("", ".forward_kl", ".jsd", ".next_token", ".fused_head", ".targets")
+    modules = [f"gemmule.losses{name}" for name in names]
+    subprocess.run([sys.executable, "-c", IMPORTED_FIRST, *modules], check=True)
