@@ -144,10 +144,10 @@ def test_without_a_compiler_it_is_said_once_and_goes_on(recipe):
         "PATH": str(path),
         "TORCHINDUCTOR_CACHE_DIR": str(recipe.parent / "cache"),
     }
-    command = [path / "python", "-m", "gemmule", "train", recipe, "--model", "student", "--set", "machine.compile=true"]
+    command = [path / "python", "-m", "gemmule", "train", recipe, "--model", "control", "--set", "machine.compile=true"]
     done = subprocess.run(
         [*command, "--out", recipe.parent / "run"], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("running uncompiled") == 1
-    assert (recipe.parent / "run" / "models" / "student" / "final").exists()
+    assert (recipe.parent / "run" / "models" / "control" / "final").exists()
