@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from gemmule.base import host
 # Before anything imports torch.
 host.settle()  # as the command line does
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores Ctrl-C
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads only get in each other's way over models this small
 
 WORDS = (
