@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,26 @@ def test_every_folder_has_its_place():
     rooms = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
     loose = {path.stem for path in ROOT.glob("*.py")} - {"__init__", "__main__"}
     assert rooms | loose == set(ORDER)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Imports within functions, and those for types alone, among them."""
+    files = {".".join(("gemmule", *file.relative_to(ROOT).with_suffix("").parts)): file for file in ROOT.rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): file for name, file in files.items()}
+    sorter = TopologicalSorter({name: named(file, modules.keys()) - {name} for name, file in modules.items()})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def named(file: Path, modules: Set[str]) -> set[str]:
+    """Those of `modules` that a file imports, or takes a name from."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= whole if whole <= modules else {*whole, node.module}
+    return names & modules

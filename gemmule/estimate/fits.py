@@ -21,8 +21,9 @@ from gemmule.base.errors import RequestError
 from gemmule.base.units import plain, size
 from gemmule.base.vocabulary import SMALLEST_VOCABULARY
 from gemmule.estimate import memory, shapes
-from gemmule.estimate.machine import free_disk, total_memory
+from gemmule.estimate.machine import SPARE, free_disk, total_memory
 from gemmule.estimate.memory import Memory
+from gemmule.estimate.remedies import for_training
 from gemmule.estimate.shapes import config_of
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps import Step
@@ -135,8 +136,6 @@ def _check_memory(plan: Plan, phase: Phase, known: Mapping[str, Shape | None]) -
     step = phase.step
     held = training(step, known) if isinstance(step, ModelStep) else None
     if isinstance(step, ModelStep) and held is not None and (config := config_of(known[step.name])) is not None:
-        from gemmule.estimate.advice import SPARE, for_training
-
         remedies = list(for_training(step, config, held, needed - SPARE * there))
         lines += remedies[:2] if phase.states < there else remedies[-1:]  # or the model itself is too large
     else:

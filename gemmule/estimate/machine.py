@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BANDWIDTH = 10e9  # bytes a second of memory, where it was not measured
+SPARE = 0.9  # of what is free: the rest is left to others
 OF_PRODUCT = 0.6  # of a large matmul's speed: what matmuls within a model reach, where they were not measured
 
 

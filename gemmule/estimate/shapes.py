@@ -12,7 +12,8 @@ from dataclasses import replace
 from gemmule.base.errors import RequestError
 from gemmule.model.config import Gemma2Config
 from gemmule.plan.plan import Plan
-from gemmule.plan.steps.model import AnyModel, gemma2_config
+from gemmule.plan.steps.any_model import AnyModel
+from gemmule.plan.steps.model import ModelStep, gemma2_config
 from gemmule.plan.steps.outside import OutsideStep
 from gemmule.teach.teachers.kinds import Source, kind_of, place_of
 from gemmule.teach.teachers.shape import Shape, of_config
@@ -30,7 +31,8 @@ def of_model(model: AnyModel, vocabulary_size: int) -> Shape | None:
         return of_outside(model.origin.place, length, vocabulary_size)
     if model.model.architecture is not None:
         return of_config(gemma2_config(model.model.architecture, vocabulary_size, length), length)
-    config = config_of(of_model(model.start, vocabulary_size)) if model.start is not None else None
+    start = model.start if isinstance(model, ModelStep) else None
+    config = config_of(of_model(start, vocabulary_size)) if start is not None else None
     if config is None:
         return None
     return of_config(replace(config, vocabulary_size=vocabulary_size), length)  # it starts with the run's rows

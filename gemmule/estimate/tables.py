@@ -14,6 +14,7 @@ from gemmule.base.units import DASH, count, duration, flops, plain, size
 from gemmule.base.vocabulary import id_bytes
 from gemmule.estimate import advice
 from gemmule.estimate.accelerators import UTILISATION, Accelerator
+from gemmule.estimate.machine import SPARE
 from gemmule.estimate.memory import Memory
 from gemmule.estimate.whole import Estimate
 from gemmule.plan.plan import Plan
@@ -138,8 +139,8 @@ def as_json(plan: Plan, estimate: Estimate, on: list[Accelerator]) -> dict[str, 
         "training_seconds": estimate.training_seconds,
         "flops": estimate.flops,
         "peak_memory": estimate.peak_memory,
-        "fits": not (estimate.peak_memory > advice.SPARE * estimate.free_memory
-                     or estimate.disk > advice.SPARE * estimate.free_disk),
+        "fits": not (estimate.peak_memory > SPARE * estimate.free_memory
+                     or estimate.disk > SPARE * estimate.free_disk),
         "on": {gpu.title: {"seconds": estimate.flops / (UTILISATION * gpu.peak), "utilisation": UTILISATION}
                for gpu in on},
         "teaching_costs": advice.teaching_costs(plan, estimate),

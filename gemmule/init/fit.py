@@ -18,7 +18,7 @@ from gemmule.base.units import size as as_bytes
 from gemmule.convert.tokenizers import read_tokenizer
 from gemmule.estimate import advice
 from gemmule.estimate.fits import training
-from gemmule.estimate.machine import free_memory
+from gemmule.estimate.machine import SPARE, free_memory
 from gemmule.estimate.shapes import of_outside
 from gemmule.estimate.shapes import shapes as of_plan
 from gemmule.estimate.whole import Estimate, estimate
@@ -130,7 +130,7 @@ def check_size(size: int) -> None:
 
 def _check_memory(size: int, plan: Plan, vocabulary_size: int) -> None:
     """Before anything is measured: whether each model's training fits into this machine. Raises RequestError."""
-    free = advice.SPARE * free_memory()
+    free = SPARE * free_memory()
     known = of_plan(plan, vocabulary_size)
     for step in plan.of(ModelStep):
         shape, held = known[step.name], training(step, known)

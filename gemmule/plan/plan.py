@@ -17,9 +17,10 @@ from gemmule.base.errors import RequestError
 from gemmule.base.run_folder import run_of
 from gemmule.plan.origins import Origin, Origins
 from gemmule.plan.steps import Step
+from gemmule.plan.steps.any_model import AnyModel
 from gemmule.plan.steps.documents import DocumentsStep
 from gemmule.plan.steps.evaluation import EvaluationStep
-from gemmule.plan.steps.model import AnyModel, ModelStep
+from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.outside import OutsideStep, read_config
 from gemmule.plan.steps.targets import TargetsStep
 from gemmule.plan.steps.tokenizer import TokenizerStep
@@ -157,7 +158,6 @@ class Plan:
             recipe=self.recipe,
             path=self.out / "models" / name / "final",
             name=name,
-            model=model,
             train=train,
             tokenizer=self.tokenizer,
             text=self.train_tokens,

@@ -6,7 +6,6 @@ not imported; torch is imported only where the recipe names a device.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,11 +22,11 @@ def check(steps: Iterable[Step], plan: Plan) -> None:
     steps = list(steps)
     taken = plan.tokenizer.origin
     if plan.tokenizer in steps and taken is not None and taken.kind is not None and Path(taken.place).is_file():
-        check_extras(taken.place, taken.kind)
+        taken.kind.check_installed(taken.place)
     asked = {step for made in steps for step in (made, *made.inputs.values())}
     for step in plan.of(OutsideStep):
         if step in asked and (kind := _kind(step)) is not None:
-            check_extras(step.origin.place, kind)
+            kind.check_installed(step.origin.place)
     if plan.recipe.machine.device != "auto" and any(step.computes for step in steps):
         with signals.deferred():
             from gemmule.base.device import choose_device  # imports torch
@@ -36,14 +35,6 @@ def check(steps: Iterable[Step], plan: Plan) -> None:
             choose_device(plan.recipe.machine.device)
         except RequestError as error:
             raise RequestError(f"machine.{error}") from None
-
-
-def check_extras(source: str | Path, kind: Kind) -> None:
-    """Raises RequestError naming the extra that a model of this kind needs and that is not installed."""
-    extras, modules = kind.needs(source)
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
-    if missing:
-        raise RequestError(f"{source}: needs {' and '.join(missing)}: pip install 'gemmule[{extras}]'")
 
 
 def _kind(step: OutsideStep) -> Kind | None:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from gemmule.recipe import Train
-from gemmule.train.optimizers import Rule, Weight, rule_of
+from gemmule.train.optimizers import rule_of
+from gemmule.train.optimizers.rule import Rule, Weight
 
 
 class Optimizer:

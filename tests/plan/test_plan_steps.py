@@ -29,7 +29,7 @@ def of_recipe(step: Step, recipe: Recipe) -> Step:
     """The step, of a recipe that differs."""
     replaced = {"recipe": recipe}
     if isinstance(step, ModelStep):
-        replaced |= {"model": recipe.models[step.name], "train": recipe.models[step.name].train}
+        replaced["train"] = recipe.models[step.name].train
     if isinstance(step, TargetsStep):
         distill = recipe.models[step.student].distill
         replaced |= {"how": distill.targets, "temperature": distill.temperature}

@@ -10,7 +10,7 @@ import pytest
 
 from gemmule import recipe as recipes
 from gemmule.base import units
-from gemmule.estimate import advice, measuring, text, whole
+from gemmule.estimate import advice, machine, measuring, text, whole
 from gemmule.estimate.shapes import shapes
 from gemmule.plan.plan import Plan
 from gemmule.train import metrics
@@ -102,25 +102,25 @@ def test_advice_on_memory_is_enough(plan, monkeypatch):
     first = whole.estimate(plan(*large))
     needed = {model.name: held.total for model, _, held in first.trained}
     assert max(needed, key=needed.__getitem__) == "control"
-    free = round((first.peak_memory - 0.5 * needed["control"]) / advice.SPARE)
+    free = round((first.peak_memory - 0.5 * needed["control"]) / machine.SPARE)
     monkeypatch.setattr(whole, "free_memory", lambda: free)
     (warning,) = [line for line in advice.warnings(plan(*large), whole.estimate(plan(*large))) if "Memory" in line]
     key, value = re.findall(r"(models\.control\.train\.micro_batch_tokens) = ([0-9]+)", warning)[0]
     assert int(value) < 524288
     after = whole.estimate(plan(*large, f"{key}={value}"))
-    assert after.peak_memory <= advice.SPARE * free < first.peak_memory
+    assert after.peak_memory <= machine.SPARE * free < first.peak_memory
 
 
 def test_advice_on_disk_is_enough(plan, monkeypatch):
     first = whole.estimate(plan("models.cached.distill.targets.bytes_per_token=100"))
     (taught,) = first.teaching
-    monkeypatch.setattr(whole, "free_disk", lambda _: round((first.disk - 0.4 * taught.disk) / advice.SPARE))
+    monkeypatch.setattr(whole, "free_disk", lambda _: round((first.disk - 0.4 * taught.disk) / machine.SPARE))
     (warning,) = [line for line in advice.warnings(plan(), whole.estimate(
         plan("models.cached.distill.targets.bytes_per_token=100"))) if "Disk" in line]  # fmt: skip
     value = re.findall(r"bytes_per_token = ([0-9]+)", warning)[0]
     assert int(value) == 59 or int(value) == 60
     after = whole.estimate(plan(f"models.cached.distill.targets.bytes_per_token={value}"))
-    assert after.disk <= advice.SPARE * after.free_disk
+    assert after.disk <= machine.SPARE * after.free_disk
 
 
 def test_text_that_is_read_too_often_is_said(plan):

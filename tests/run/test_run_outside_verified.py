@@ -12,7 +12,7 @@ import pytest
 from gemmule.base import artifact
 from gemmule.base import hub as gemmule_hub
 from gemmule.base.errors import WorkError
-from gemmule.plan import loading
+from gemmule.plan.steps import outside
 from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.targets import TargetsStep
 
@@ -53,7 +53,7 @@ def two(finished, text_folder, monkeypatch):
         shutil.copytree(finished / "run" / "models" / "teacher" / "final", base / name / "A")
     change(base / "w2" / "A" / "model.safetensors")
     monkeypatch.chdir(base / "w1")
-    monkeypatch.setattr(loading, "_verified", {})  # as in a process of its own
+    monkeypatch.setattr(outside, "_hashed", {})  # as in a process of its own
     return base
 
 
@@ -153,7 +153,7 @@ def test_a_hub_model_of_another_revision_is_refused(run, two, monkeypatch, capsy
     change(two / "revision" / "model.safetensors")
     hub.rename(two / "before")
     (two / "revision").rename(hub)
-    loading._verified.clear()
+    outside._hashed.clear()
     assert run("train", recipe, "--model", "small", "--out", out) == 2
     assert "models.big.from: " in (said := capsys.readouterr().err)
     assert "holds another model" in said

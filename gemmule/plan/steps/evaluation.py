@@ -13,8 +13,8 @@ from gemmule.base.artifact import Settings
 from gemmule.base.progress import say
 from gemmule.evaluate.table import evaluated
 from gemmule.plan.steps import Step
+from gemmule.plan.steps.any_model import AnyModel, by_role
 from gemmule.plan.steps.documents import DocumentsStep
-from gemmule.plan.steps.model import AnyModel, by_role
 from gemmule.plan.steps.tokens import TokensStep, of_windows
 from gemmule.recipe import identity
 from gemmule.teach.teachers.shape import Sizes

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar
 
 from gemmule.base import ranks
 from gemmule.base.artifact import Settings
@@ -14,10 +14,9 @@ from gemmule.base.errors import RequestError
 from gemmule.base.progress import human, say
 from gemmule.model.config import TRAINING_PASSES, Gemma2Config, check_cut, describe_cut
 from gemmule.plan.steps import Step
-from gemmule.plan.steps.outside import OutsideStep
-from gemmule.plan.steps.tokenizer import TokenizerStep
+from gemmule.plan.steps.any_model import AnyModel, by_role
 from gemmule.plan.steps.tokens import TokensStep, of_windows
-from gemmule.recipe import Architecture, Model, Train, identity, join_names
+from gemmule.recipe import Architecture, Train, identity, join_names
 from gemmule.train import pace
 
 if TYPE_CHECKING:
@@ -31,22 +30,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False, kw_only=True)
-class ModelStep(Step):
+class ModelStep(AnyModel):
     kind: ClassVar[str] = "model"
     verb: ClassVar[str] = "train"
     computes: ClassVar[bool] = True
-    name: str
-    model: Model  # as the recipe has it
     train: Train
-    tokenizer: TokenizerStep
-    text: TokensStep  # to train on
     validation: TokensStep
     start: AnyModel | None  # whose weights it starts with, whole or cut
     teachers: Mapping[AnyModel, float]  # with the weights of their probabilities
     targets: TargetsStep | None  # of these teachers, stored; None: they run beside it
-    top_k: ClassVar[int | None] = None  # it gives whole distributions
-    recorded_top_k: ClassVar[int | None] = None
-    unmeasured: ClassVar[str | None] = None  # it can be evaluated
 
     @cached_property
     def settings(self) -> Settings:
@@ -239,32 +231,16 @@ class ModelStep(Step):
 
     # --- once it is made -----------------------------------------------------------------------------------------
 
-    @property
-    def tokenizer_folder(self) -> Path:
-        """Of the tokenizer whose ids it reads."""
-        return self.tokenizer.path
-
     def folder(self) -> Path:
-        """Where its weights lie."""
         return self.path
 
     def weights(self) -> Path:
-        """`folder`, to be loaded from."""
         return self.path
 
     def load(self, device: torch.device) -> Gemma2Teacher:
-        """The model, to be asked what it expects."""
         from gemmule.teach.teachers import gemma2
 
         return gemma2.load(self.path, device)
-
-
-AnyModel: TypeAlias = OutsideStep | ModelStep
-
-
-def by_role(teachers: Mapping[AnyModel, float]) -> dict[str, Step]:
-    """The teachers among a step's inputs: "teacher", or of an ensemble "teacher NAME" each."""
-    return {f"teacher {teacher.name}" if len(teachers) > 1 else "teacher": teacher for teacher in teachers}
 
 
 def gemma2_config(shape: Architecture, vocabulary_size: int, context_length: int) -> Gemma2Config:

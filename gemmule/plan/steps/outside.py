@@ -6,43 +6,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gemmule import tokenize
 from gemmule.base.artifact import Settings
-from gemmule.base.errors import RequestError
+from gemmule.base.errors import RequestError, WorkError
 from gemmule.base.progress import say
 from gemmule.model.config import Gemma2Config
 from gemmule.plan.origins import Origin, digest, model_files
 from gemmule.plan.steps import Step
-from gemmule.plan.steps.tokenizer import TokenizerStep
+from gemmule.plan.steps.any_model import AnyModel
 from gemmule.plan.steps.tokens import TokensStep
-from gemmule.recipe import Model
 from gemmule.teach.teachers.folders import read_config as read_any_config
-from gemmule.teach.teachers.kinds import IMPORTED, Record, kind_of, named, place_of
+from gemmule.teach.teachers.kinds import IMPORTED, Record, Source, kind_of, named, place_of
 
 if TYPE_CHECKING:
     import torch
 
-    from gemmule.teach.teachers.teacher import Teacher
+    from gemmule.teach.teachers.teacher import LiveTeacher, Teacher
 
 # the key and values of the settings that say how its tokens stand to the run's; without, they are the run's
 TOKENS, OWN, BY_BYTES = "vocabulary", "its own", "by bytes"
+LOOKED_AT = 1_000_000  # tokens of the text, in the seed's order, to see which tokens stand for which
+_tried: set[tuple[str, Path]] = set()  # teachers, and the texts on which this process has tried them
+_hashed: dict[str, Any] = {}  # fingerprints of outside models' files that this process has hashed itself
 
 
 @dataclass(eq=False, kw_only=True)
-class OutsideStep(Step):
+class OutsideStep(AnyModel):
     kind: ClassVar[str] = "outside"
-    name: str  # the model that it is; or that starts from it
     key: str  # the recipe's, that names it
     is_start: bool  # whether it gives weights to start from, which are a Gemma 2's, and nothing else
     origin: Origin
-    tokenizer: TokenizerStep
-    text: TokensStep  # to train on
-
-    @property
-    def model(self) -> Model:
-        return self.recipe.models[self.name]
 
     @cached_property
     def settings(self) -> Settings:
@@ -61,7 +56,6 @@ class OutsideStep(Step):
 
     @property
     def top_k(self) -> int | None:
-        """How many tokens it names at each position, by the recipe; None: all, as far as its kind is known."""
         return self.origin.kind.top_k(self.model) if self.origin.kind is not None else None
 
     @property
@@ -102,7 +96,6 @@ class OutsideStep(Step):
         import numpy as np
 
         from gemmule.convert.tokenizers import read_tokenizer
-        from gemmule.plan.prerequisites import check_extras
         from gemmule.teach.teachers.vocabulary import TEACHER_IDS, align
 
         source, ours = place_of(self.origin.place), self.tokenizer.load()
@@ -110,7 +103,7 @@ class OutsideStep(Step):
         if kind is None:
             raise RequestError(f"{self.key}: {source} is no longer a model")
         kind.check(source, self.recipe.data.sequence_length)
-        check_extras(source, kind)
+        kind.check_installed(source)
         files = digest(model_files(Path(source), kind.files), {}) if source != self.origin.place else None
         with self.publish() as folder:
             kind, imported = kind.import_into(source, folder, self.is_start), folder / IMPORTED
@@ -141,18 +134,15 @@ class OutsideStep(Step):
 
     @property
     def recorded_top_k(self) -> int | None:
-        """How many tokens it names at each position at most, as was found; None: all."""
         return self.record().top_k
 
     @property
     def tokenizer_folder(self) -> Path:
-        """Of the tokenizer whose ids it reads: its own, where they are not the run's."""
         own = self.path / "tokenizer"
         return own if own.is_dir() else self.tokenizer.path
 
     @property
     def unmeasured(self) -> str | None:
-        """Why it can't be evaluated; None: it can."""
         if self.has_own_tokens or self.answers_by_bytes:
             return "it has a tokenizer of its own"
         if self.recorded_top_k is not None:
@@ -160,22 +150,70 @@ class OutsideStep(Step):
         return None
 
     def folder(self) -> Path:
-        """Of a Gemma 2: where its weights lie; not verified."""
-        from gemmule.plan.loading import place_of_weights
-
-        return Path(place_of_weights(self))
+        return Path(self._place())
 
     def weights(self) -> Path:
-        """`folder`, to be loaded from. Raises RequestError for one that is not what the run recorded."""
-        from gemmule.plan.loading import verified
+        return Path(self._verified())
 
-        return Path(verified(self))
+    def _place(self) -> Source:
+        """Where it lies, or what was imported of it."""
+        imported = self.path / IMPORTED
+        return imported if imported.is_dir() else place_of(self.origin.place)
+
+    def _verified(self) -> Source:
+        """`_place`, to be loaded from. Raises RequestError if its files are not those that the run was begun with.
+
+        The plan's own look at them goes by size and time, and may have been hours ago.
+        """
+        place, record = self._place(), self.record()
+        if not isinstance(place, Path) or place == self.path / IMPORTED:
+            return place
+        recorded = record.files if isinstance(self.origin.place, str) else self.origin.identity
+        found = digest(model_files(place, named(record.kind).files), _hashed)
+        if recorded not in (None, found):
+            raise RequestError(
+                f"{self.key}: {place} holds another model ({found}) than this run was begun with: {record.source} "
+                f"({recorded}). Put that back, or run elsewhere with --out"
+            )
+        return place
 
     def load(self, device: torch.device) -> Teacher:
-        """The model, to be asked what it expects."""
-        from gemmule.plan.loading import load_outside
+        from gemmule.teach.teachers.by_bytes import ByBytes
+        from gemmule.teach.teachers.vocabulary import restrict
+        from gemmule.tokenize.tokenizer import load_tokenizer
 
-        return load_outside(self, device)
+        record, read = self.record(), self.tokenizer_folder
+        kind, place = named(record.kind), self._verified()
+        whole = kind.load(place, device, record=record, key=self.key, section=self.model, tokenizer=read)
+        teacher = restrict(whole, self.path)
+        if not self.answers_by_bytes:
+            return teacher
+        by_bytes = ByBytes(teacher, load_tokenizer(read), self.tokenizer.load())
+        windows = self.text.windows()
+        looked_at = range(min(len(windows), LOOKED_AT // windows.sequence_length))
+        by_bytes.look_at(windows.batch(number, 1).inputs[0].tolist() for number in looked_at)
+        return by_bytes
+
+    def try_out(self, loaded: LiveTeacher, text: TokensStep) -> None:
+        """Raises WorkError if it predicts a text worse than its tokens' frequencies do; once a process for each."""
+        from gemmule.teach.teachers.trial import try_out
+
+        if (self.name, text.path) in _tried:
+            return
+        found = try_out(loaded, text.windows())
+        if not found.windows:
+            return
+        what = (
+            f"models.{self.name}: {found.teacher:.2f} nats a token on {found.windows} windows of the text, where a "
+            f"unigram (the tokens' frequencies) has {found.unigram:.2f}"
+        )
+        if found.failed and self.model.worse_than_unigram == "stop":
+            raise WorkError(
+                f"{what}: it has nothing to teach. Does it have another tokenizer, lack its <bos>, or is its file "
+                f'damaged? To use it anyway: models.{self.name}.worse_than_unigram = "allow"'
+            )
+        say(f"{what}; training continues with it" if found.failed else what)
+        _tried.add((self.name, text.path))
 
 
 def read_config(folder: Path, key: str) -> Gemma2Config:

@@ -11,7 +11,7 @@ from gemmule.base import ranks
 from gemmule.base.artifact import Settings
 from gemmule.base.errors import RequestError
 from gemmule.plan.steps import Step
-from gemmule.plan.steps.model import AnyModel, by_role
+from gemmule.plan.steps.any_model import AnyModel, by_role
 from gemmule.plan.steps.tokens import TokensStep, of_windows
 from gemmule.recipe import Targets, identity, join_names
 

@@ -7,6 +7,7 @@ differs from `Kind`; nobody else asks of which kind a model is. Torch is importe
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -102,6 +103,12 @@ class Kind:
 
     def needs(self, source: Source) -> Needs:
         return Needs()
+
+    def check_installed(self, source: Source) -> None:
+        """Raises RequestError naming the extra that it needs and that is not installed. Nothing is imported."""
+        extras, modules = self.needs(source)
+        if missing := [module for module in modules if importlib.util.find_spec(module) is None]:
+            raise RequestError(f"{source}: needs {' and '.join(missing)}: pip install 'gemmule[{extras}]'")
 
     def shape(self, source: Source, length: int, vocabulary_size: int | None = None) -> Shape | None:
         """Its parameters and FLOPs over windows of this length, by its files' headers; None where nothing is known.

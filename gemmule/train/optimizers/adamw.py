@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gemmule.recipe import Train
 
 if TYPE_CHECKING:
-    from gemmule.train.optimizers import Weight
+    from gemmule.train.optimizers.rule import Weight
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 

@@ -27,7 +27,7 @@ from gemmule.recipe import Train
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gemmule.train.optimizers import Weight
+    from gemmule.train.optimizers.rule import Weight
 
 MOMENTS = ("momentum_buffer",)
 # a x + b x^3 + c x^5: minimax for singular values from 0.01 to 1, then for what each leaves; in the end 1 ± 0.27

@@ -9,8 +9,9 @@ from small_job import LENGTH, SMALL, weights_of
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
 from gemmule.train.optimizer import Optimizer
-from gemmule.train.optimizers import Weight, adamw, muon
+from gemmule.train.optimizers import adamw, muon
 from gemmule.train.optimizers.muon import orthogonal
+from gemmule.train.optimizers.rule import Weight
 
 
 def test_it_has_the_matrices_of_the_layers_and_makes_their_updates_orthogonal():
