@@ -37,6 +37,7 @@ def in_processes(count: int, work: Callable[[], Any]) -> list[Any]:
     shared = {"WORLD_SIZE": count, "MASTER_ADDR": HOST, "MASTER_PORT": store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
     pickled = cloudpickle.dumps(work)
     processes, pipes = [], []
+    results: dict[int, Any] = {}
     try:
         for rank in range(count):
             ours, theirs = context.Pipe(duplex=False)
@@ -46,7 +47,6 @@ def in_processes(count: int, work: Callable[[], Any]) -> list[Any]:
             processes[-1].start()
             theirs.close()  # so that a process which dies is heard of at once
             pipes.append(ours)
-        results: dict[int, Any] = {}
         while waiting := [pipe for rank, pipe in enumerate(pipes) if rank not in results]:
             ready = wait(waiting, TIMEOUT)
             assert ready, f"ranks {sorted(set(range(count)) - results.keys())} say nothing"
@@ -55,7 +55,7 @@ def in_processes(count: int, work: Callable[[], Any]) -> list[Any]:
         return [results[rank] for rank in range(count)]
     finally:
         for process in processes:
-            process.join(5 if len(pipes) == count and len(results) == count else 0)
+            process.join(5 if len(results) == count else 0)
             process.kill()
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from gemmule.base.errors import RequestError
 from gemmule.base.units import plain, size
 from gemmule.base.vocabulary import SMALLEST_VOCABULARY
-from gemmule.estimate import memory, shapes
+from gemmule.estimate import memory
 from gemmule.estimate.machine import SPARE, free_disk, total_memory
 from gemmule.estimate.memory import Memory
 from gemmule.estimate.remedies import for_training
@@ -56,7 +56,7 @@ class _Shapes(dict[str, Shape | None]):
         self._plan, self._vocabulary_size = plan, vocabulary_size(plan)
 
     def __missing__(self, name: str) -> Shape | None:
-        self[name] = shape = shapes.of_model(self._plan.models[name], self._vocabulary_size)
+        self[name] = shape = self._plan.models[name].shape(self._vocabulary_size)
         return shape
 
 

@@ -19,7 +19,6 @@ from gemmule.convert.tokenizers import read_tokenizer
 from gemmule.estimate import advice
 from gemmule.estimate.fits import training
 from gemmule.estimate.machine import SPARE, free_memory
-from gemmule.estimate.shapes import of_outside
 from gemmule.estimate.shapes import shapes as of_plan
 from gemmule.estimate.whole import Estimate, estimate
 from gemmule.init.inspect_text import Found, look
@@ -78,7 +77,7 @@ def fit_recipe(
     from gemmule.base.device import choose_device
     from gemmule.estimate.measuring import product_rate  # imports torch
 
-    shape = None if teacher is None else of_outside(_source(teacher), 256, vocabulary_size)
+    shape = None if teacher is None else kinds.shape_of(_source(teacher), 256, vocabulary_size)
     means = Means(
         text_bytes=found.bytes,
         bytes_per_token=BYTES_PER_TOKEN,

@@ -15,7 +15,6 @@ from gemmule.recipe.defaults import default_learning_rate
 from gemmule.recipe.schema import BYTES_PER_TOKEN
 
 COLUMN = 41  # where comments begin
-WIDTH = 120
 
 
 @dataclass(frozen=True)

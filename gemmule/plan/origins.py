@@ -36,8 +36,7 @@ class Origins:
         self.fingerprints = _read_fingerprints(out / FINGERPRINTS) | dict(fingerprints)
 
     def locate(self, path: str) -> Path:
-        """Where a path of the recipe lies, which may be nothing, or a hub id's."""
-        return self.base / Path(path).expanduser()
+        return located(path, self.base)
 
     def kind(self, origin: str) -> Kind | None:
         """Of a model; None while that can't be told: of the hub, or of what is not there or can't be read."""
@@ -80,6 +79,11 @@ class Origins:
 
     def digest(self, files: Sequence[sources.SourceFile]) -> str:
         return digest(files, self.fingerprints)
+
+
+def located(path: str, base: Path) -> Path:
+    """Where a path of a recipe in the folder `base` lies, which may be nothing, or a hub id's."""
+    return base / Path(path).expanduser()
 
 
 def digest(files: Sequence[sources.SourceFile], known: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from gemmule import recipe as recipes
 from gemmule.base import artifact
 from gemmule.base.errors import RequestError
 from gemmule.base.run_folder import run_of
-from gemmule.plan.origins import Origin, Origins
+from gemmule.plan.origins import Origin, Origins, located
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.any_model import AnyModel
 from gemmule.plan.steps.documents import DocumentsStep
@@ -217,7 +217,7 @@ class Plan:
 
     def _outside_shape(self, origin: str) -> dict[str, Any] | None:
         """The architecture of a Gemma 2 folder, in the recipe's words; None where there is no folder to read."""
-        folder = self.base / Path(origin).expanduser()
+        folder = located(origin, self.base)
         if not (folder / "config.json").is_file():
             return None
         config = read_config(folder, f"start_from = {origin!r}")

@@ -125,9 +125,7 @@ class Family:
                     raise
                 missing.append(step)  # a damaged checkpoint: training sets it aside and takes the one before
                 continue
-            hashes = (
-                {role: source.artifact.hash for role, source in step.inputs.items()} if known else made.manifest.inputs
-            )
+            hashes = step.input_hashes if known else made.manifest.inputs
             reasons = artifact.differences(made, kind, step.settings, made.manifest.inputs if follows else hashes)
             if reasons or follows:
                 stale[step] = [reason + self.recorded.moved(reason) for reason in reasons] or [

@@ -9,12 +9,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
-from gemmule.estimate.shapes import of_outside
 from gemmule.model.config import Gemma2Config
 from gemmule.model.fast.attention import causal_mask
 from gemmule.model.transformer import Gemma2
 from gemmule.model.weights import save
 from gemmule.teach.teachers.huggingface import HuggingFaceTeacher
+from gemmule.teach.teachers.kinds import shape_of
 from gemmule.teach.teachers.shape import of_config
 
 CONFIG = Gemma2Config(300, layers=5, width=48, heads=4, kv_heads=2, head_dim=16, ffn_width=100, window=8)
@@ -48,7 +48,7 @@ def test_flops_are_those_of_every_product_over_the_keys_that_are_seen():
 
 def test_a_gemma2_folder(tmp_path):
     save(Gemma2(CONFIG), tmp_path)
-    shape = of_outside(tmp_path, 64, vocabulary_size=100)
+    shape = shape_of(tmp_path, 64, vocabulary_size=100)
     assert shape is not None
     assert shape.parameters == AutoModelForCausalLM.from_pretrained(tmp_path).num_parameters()
     assert shape.embedding_parameters == 300 * 48
@@ -61,7 +61,7 @@ def test_a_gemma2_folder(tmp_path):
 def test_other_architectures_by_their_headers_alone(config, tmp_path):
     model = AutoModelForCausalLM.from_config(config)
     model.save_pretrained(tmp_path)
-    shape = of_outside(tmp_path, 32)
+    shape = shape_of(tmp_path, 32)
     loaded = HuggingFaceTeacher(model).sizes(32)
     assert shape is not None
     assert shape.config is None
@@ -87,7 +87,7 @@ def test_a_gguf_file_is_counted_by_its_header(tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    shape = of_outside(tmp_path / "other.gguf", 64, vocabulary_size=100)
+    shape = shape_of(tmp_path / "other.gguf", 64, vocabulary_size=100)
     assert shape is not None
     assert (shape.parameters, shape.embedding_parameters) == (300 * 32 + 32 * 48 + 32, 300 * 32)
     assert shape.head_flops == 2 * 100 * 32
@@ -95,8 +95,8 @@ def test_a_gguf_file_is_counted_by_its_header(tmp_path):
 
 
 def test_of_a_server_and_of_what_is_not_here_nothing_is_known(tmp_path):
-    assert of_outside("http://localhost:1/v1", 32) is None
-    assert of_outside("nobody/nothing", 32) is None
+    assert shape_of("http://localhost:1/v1", 32) is None
+    assert shape_of("nobody/nothing", 32) is None
 
 
 def test_a_configuration_counts_its_own(tmp_path):

@@ -82,13 +82,17 @@ class Step(ABC):
         return {role: step.artifact for role, step in self.inputs.items()}
 
     @property
+    def input_hashes(self) -> dict[str, str]:
+        """Of what this step is made from."""
+        return {role: made.hash for role, made in self.artifacts.items()}
+
+    @property
     def is_made(self) -> bool:
         """Whether what lies in its place is what it would make, and so for all that it is made from."""
         if not self.path.exists() or not all(step.is_made for step in self.inputs.values()):
             return False
         try:
-            hashes = {role: made.hash for role, made in self.artifacts.items()}
-            return not artifact.differences(self.artifact, self.kind, self.settings, hashes)
+            return not artifact.differences(self.artifact, self.kind, self.settings, self.input_hashes)
         except WorkError:
             return False
 

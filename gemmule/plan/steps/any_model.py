@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from gemmule.model.config import Gemma2Config
+    from gemmule.teach.teachers.shape import Shape
     from gemmule.teach.teachers.teacher import LiveTeacher, Teacher
 
 
@@ -54,6 +55,10 @@ class AnyModel(Step):
     @abstractmethod
     def known_config(self, key: str) -> Gemma2Config | None:
         """Its shape before it is made, asked for by `key`; None while that can't be known."""
+
+    @abstractmethod
+    def shape(self, vocabulary_size: int) -> Shape | None:
+        """Its parameters and FLOPs, where the run has so many tokens; None where nothing can be known."""
 
     @abstractmethod
     def folder(self) -> Path:

@@ -17,6 +17,7 @@ from gemmule.plan.steps import Step
 from gemmule.plan.steps.any_model import AnyModel, by_role
 from gemmule.plan.steps.tokens import TokensStep, of_windows
 from gemmule.recipe import Architecture, Train, identity, join_names
+from gemmule.teach.teachers.shape import Shape, of_config
 from gemmule.train import pace
 
 if TYPE_CHECKING:
@@ -115,6 +116,17 @@ class ModelStep(AnyModel):
         if self.model.architecture is not None:
             return gemma2_config(self.model.architecture, 1, 1)  # all models of a run share a vocabulary
         return self.start.known_config(key) if self.start is not None else None
+
+    def shape(self, vocabulary_size: int) -> Shape | None:
+        length = self.recipe.data.sequence_length
+        if self.model.architecture is not None:
+            return of_config(gemma2_config(self.model.architecture, vocabulary_size, length), length)
+        start = self.start.shape(vocabulary_size) if self.start is not None else None
+        if start is None or start.config is None:
+            return None
+        return of_config(
+            replace(start.config, vocabulary_size=vocabulary_size), length
+        )  # it starts with the run's rows
 
     def check(self) -> None:
         """Raises RequestError where it can't be cut from what it starts from, as far as that is known."""

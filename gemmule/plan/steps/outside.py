@@ -18,11 +18,12 @@ from gemmule.plan.steps import Step
 from gemmule.plan.steps.any_model import AnyModel
 from gemmule.plan.steps.tokens import TokensStep
 from gemmule.teach.teachers.folders import read_config as read_any_config
-from gemmule.teach.teachers.kinds import IMPORTED, Record, Source, kind_of, named, place_of
+from gemmule.teach.teachers.kinds import IMPORTED, Record, Source, kind_of, named, place_of, shape_of
 
 if TYPE_CHECKING:
     import torch
 
+    from gemmule.teach.teachers.shape import Shape
     from gemmule.teach.teachers.teacher import LiveTeacher, Teacher
 
 # the key and values of the settings that say how its tokens stand to the run's; without, they are the run's
@@ -76,7 +77,7 @@ class OutsideStep(AnyModel):
         if self.is_start and isinstance(place, Path) and place.is_dir():
             read_config(place, self.key)
         try:
-            if (kind := kind_of(place)) is not None:
+            if (kind := kind or kind_of(place)) is not None:
                 kind.check(place, self.recipe.data.sequence_length, self.recipe.evaluate.sample_tokens)
         except RequestError as error:
             raise RequestError(f"{self.key} = {origin!r}: {error}") from None
@@ -90,6 +91,9 @@ class OutsideStep(AnyModel):
         if kind is not None and not kind.has_weights:
             raise RequestError(f"{key}: {self.name} is {kind.noun}, which provides no weights")
         return read_config(place, key) if isinstance(place, Path) and place.is_dir() else None
+
+    def shape(self, vocabulary_size: int) -> Shape | None:
+        return shape_of(self.origin.place, self.recipe.data.sequence_length, vocabulary_size)
 
     def make(self) -> None:
         """Records where it lies and that its tokenizer is the run's."""

@@ -177,5 +177,15 @@ def place_of(source: Source, patterns: tuple[str, ...] | None = None, *, downloa
     return find_source(source)
 
 
+def shape_of(source: Source, length: int, vocabulary_size: int | None = None) -> Shape | None:
+    """`Kind.shape` of a folder or file, an address, or a hub id whose files are here already; None of any other."""
+    try:
+        place = place_of(source, ("*.json", "*.safetensors"), download=False)
+    except RequestError:
+        return None
+    kind = kind_of(place)
+    return kind.shape(place, length, vocabulary_size) if kind is not None else None
+
+
 def _kinds() -> list[Kind]:
     return [importlib.import_module(f"{teachers.__name__}.{name}").KIND for name in teachers.KINDS]
