@@ -2,8 +2,8 @@
 
     python benchmarks/attention.py [--only demo a c] [--repeats 5]
 
-Eager, float32, cap 50. All sides by turns in one process; medians. Local and global layers of the shapes that
-benchmarks/training_step.py trains, and of the demo's models.
+Eager, float32, cap 50, rotary positions included. All sides by turns in one process; medians. Local and global layers
+of the shapes that benchmarks/training_step.py trains, and of the demo's models.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 from gemmule.model.fast.attention import masked, sequence_mask
+from gemmule.model.transformer import rotary_angles, rotate
 
 blocks = importlib.import_module("gemmule.model.fast.attention.blocked")  # the module; the package has its function
 
@@ -51,15 +52,17 @@ def measure(name: str, window: int | None, repeats: int) -> list[float]:
     B, T, H, K, C, _ = SHAPES[name]
     query, key, value = (torch.randn(B, T, heads, C).transpose(1, 2).requires_grad_() for heads in (H, K, K))
     outer = torch.randn(B, H, T, C)
+    angles = rotary_angles(torch.arange(T), C, 10000.0, torch.float32)
 
     def plain() -> Tensor:
         mask = sequence_mask(T, window, query.dtype, query.device)
-        return masked(query, key, value, mask=mask, scale=C**-0.5, cap=50.0)
+        turned = rotate(query, angles), rotate(key, angles)
+        return masked(*turned, value, mask=mask, scale=C**-0.5, cap=50.0)
 
     def in_blocks(size: int) -> Callable[[], Tensor]:
         def run() -> Tensor:
             blocks.BLOCK = size
-            return blocks.blocked(query, key, value, window=window, scale=C**-0.5, cap=50.0)
+            return blocks.blocked(query, key, value, angles, window=window, scale=C**-0.5, cap=50.0)
 
         return run
 

@@ -8,6 +8,6 @@ LARGEST = {
     "ffn_width": 2**24, "window": 2**40, "context_length": 2**40, "query_scale": 2**20,
 }  # fmt: skip
 
-LARGEST_CAP = 10_000  # above, float32 tells no scores apart: a cap is 2 cap · sigmoid(2 s / cap) - cap on a CPU
+LARGEST_CAP = 10_000  # from there on cap · tanh(s / cap) is s, for any score that trains
 
 LARGEST_ROPE_BASE = 1e12

@@ -19,22 +19,23 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def softmax_backward(gradient: Tensor, weights: Tensor) -> Tensor:
-    """The gradient by the scores, from that by `weights`, their softmax over the last dimension.
+def softmax_backward(gradient: Tensor, weights: Tensor, out: Tensor) -> Tensor:
+    """`out`: the gradient by the scores, from that by `weights`, their softmax over the last dimension.
 
     Written out, weights · (gradient - sum(gradient · weights)), it goes through memory four times instead of once.
-    Autograd's own would keep the weights. An operator of ATen, older than 2.0.
+    Autograd's own would keep the weights. An operator of ATen, older than 2.0. `out` may be `gradient`.
     """
-    result: Tensor = torch.ops.aten._softmax_backward_data(gradient, weights, -1, weights.dtype)
+    operator = torch.ops.aten._softmax_backward_data.out
+    result: Tensor = operator(gradient, weights, -1, weights.dtype, grad_input=out)
     return result
 
 
-def sigmoid_backward(gradient: Tensor, output: Tensor) -> Tensor:
-    """The gradient by the argument of a sigmoid, from that by its `output`: gradient · output · (1 - output).
+def tanh_backward(gradient: Tensor, output: Tensor, out: Tensor) -> Tensor:
+    """`out`: the gradient by the argument of a tanh, from that by its `output`: gradient · (1 - output²).
 
-    Written out, three times through memory instead of once. An operator of ATen, older than 2.0.
+    Written out, twice through memory instead of once. An operator of ATen, older than 2.0. `out` may be `gradient`.
     """
-    result: Tensor = torch.ops.aten.sigmoid_backward(gradient, output)
+    result: Tensor = torch.ops.aten.tanh_backward.grad_input(gradient, output, grad_input=out)
     return result
 
 

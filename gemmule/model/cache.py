@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gemmule.model.config import Gemma2Config
 from gemmule.model.fast.attention import causal_mask, masked
+from gemmule.model.fast.rotary import Angles, rotate
 
 
 class Cache:
@@ -58,8 +59,8 @@ class Cache:
                 self._how[local] = partial(_read_then_write, slots=last, kept=min(length, config.window), **how)
         return positions
 
-    def attend(self, layer: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """How the new tokens attend in a layer: their query, key and value to what the queries gather."""
+    def attend(self, layer: int) -> Callable[[Tensor, Tensor, Tensor, Angles], Tensor]:
+        """How the new tokens attend in a layer: their query, key, value and angles to what the queries gather."""
         return partial(self._how[self._config.is_local(layer)], *self._buffers[layer])
 
     def advance(self, tokens: int) -> None:
@@ -115,10 +116,11 @@ def _latest(newest: int, slots: Tensor, window: int) -> Tensor:
 
 
 def _write_then_read(
-    keys: Tensor, values: Tensor, query: Tensor, key: Tensor, value: Tensor, *,
+    keys: Tensor, values: Tensor, query: Tensor, key: Tensor, value: Tensor, angles: Angles, *,
     slots: Tensor, mask: Tensor, scale: float, cap: float | None,
 ) -> Tensor:  # fmt: skip
     """Keeps the new keys and values [B, K, T, C] in `slots` [T]; the queries see the first S slots of the mask."""
+    query, key = rotate(query, angles), rotate(key, angles)
     keys.index_copy_(2, slots, key)
     values.index_copy_(2, slots, value)
     seen = mask.shape[-1]
@@ -126,13 +128,14 @@ def _write_then_read(
 
 
 def _read_then_write(
-    keys: Tensor, values: Tensor, query: Tensor, key: Tensor, value: Tensor, *,
+    keys: Tensor, values: Tensor, query: Tensor, key: Tensor, value: Tensor, angles: Angles, *,
     slots: Tensor, kept: int, mask: Tensor, scale: float, cap: float | None,
 ) -> Tensor:  # fmt: skip
     """The same for several tokens and a ring, which drops keys that the first of them still see.
 
     The queries see the `kept` old keys and all the new ones; the last of these take their `slots`.
     """
+    query, key = rotate(query, angles), rotate(key, angles)
     seen = torch.cat((keys[:, :, :kept], key), 2), torch.cat((values[:, :, :kept], value), 2)
     keys.index_copy_(2, slots, key[:, :, -len(slots) :])
     values.index_copy_(2, slots, value[:, :, -len(slots) :])

@@ -31,13 +31,15 @@ from gemmule.losses.logits import capped_logits
 from gemmule.model.config import Gemma2Config
 from gemmule.model.fast import attention as fast_attention
 from gemmule.model.fast import norm as fast_norm
+from gemmule.model.fast.rotary import Angles
 
 if TYPE_CHECKING:
     from gemmule.losses.targets import Targets
     from gemmule.model.cache import Cache
 
-# query [B, H, T, C], key and value [B, K, T, C] -> what the queries gather, [B, H, T, C]
-Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+# query [B, H, T, C], key and value [B, K, T, C], and angles, which turn query and key
+# -> what the queries gather, [B, H, T, C]
+Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor, Angles], Tensor]
 RunLayer: TypeAlias = Callable[..., Tensor]  # (layer, x, angles, attend) -> what the layer makes of x
 Loss: TypeAlias = Callable[..., Tensor]  # (hidden [B, T, D], head [V, D], cap, targets, **settings) -> a scalar
 
@@ -49,7 +51,7 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     return (normalised * (1.0 + weight.float())).to(x.dtype)
 
 
-def rotary_angles(positions: Tensor, head_dim: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def rotary_angles(positions: Tensor, head_dim: int, base: float, dtype: torch.dtype) -> Angles:
     """Cosines and signed sines [T, C] of the angles of `positions` [T], for `rotate` (RoPE, arXiv 2104.09864).
 
     Channels i and i + C/2 make a pair, which turns by position · base^(-2i / C): Hugging Face's order, where the
@@ -62,7 +64,7 @@ def rotary_angles(positions: Tensor, head_dim: int, base: float, dtype: torch.dt
     return torch.cat((cosines, cosines), -1).to(dtype), torch.cat((-sines, sines), -1).to(dtype)
 
 
-def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x: Tensor, angles: Angles) -> Tensor:
     """Turns the channel pairs (a, b) of x [B, H, T, C] to (a cos - b sin, b cos + a sin)."""
     cosines, signed_sines = angles
     swapped = x.roll(x.shape[-1] // 2, dims=-1)  # (b, a); the minus is in the sines
@@ -111,6 +113,11 @@ def attention(
     return weights.to(value.dtype) @ value
 
 
+def rotated_attention(query: Tensor, key: Tensor, value: Tensor, angles: Angles, **how: Any) -> Tensor:
+    """The same of query and key that are yet to be turned by their positions."""
+    return attention(rotate(query, angles), rotate(key, angles), value, **how)
+
+
 def logits(hidden: Tensor, embedding: Tensor, cap: float | None) -> Tensor:
     """What follows hidden states [..., D], by the embedding [V, D], which is the head: [..., V] in float32."""
     return soft_cap((hidden @ embedding.mT).float(), cap)
@@ -126,7 +133,7 @@ class Formulas:
     logits: Callable[[Tensor, Tensor, float | None], Tensor]
 
 
-PLAIN = Formulas(F.linear, rms_norm, attention, logits)
+PLAIN = Formulas(F.linear, rms_norm, rotated_attention, logits)
 FAST = Formulas(linear, fast_norm.rms_norm, fast_attention.attention, capped_logits)
 compute = FAST
 
@@ -256,7 +263,7 @@ class Layer(nn.Module):
         self.mlp = FeedForward(config)
         self.post_feedforward_layernorm = RMSNorm(config.width, config.norm_epsilon)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles, attend: Attend) -> Tensor:
         x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), angles, attend))
         return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
 
@@ -272,12 +279,11 @@ class Attention(nn.Module):
         self.v_proj = Linear(config.width, config.kv_heads * config.head_dim)
         self.o_proj = Linear(config.heads * config.head_dim, config.width)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles, attend: Attend) -> Tensor:
         shape = (*x.shape[:2], -1, self.config.head_dim)
-        query = rotate(self.q_proj(x).view(shape).transpose(1, 2), angles)  # [B, H, T, C]
-        key = rotate(self.k_proj(x).view(shape).transpose(1, 2), angles)  # [B, K, T, C]
-        value = self.v_proj(x).view(shape).transpose(1, 2)
-        mixed = attend(query, key, value)  # [B, H, T, C]
+        query = self.q_proj(x).view(shape).transpose(1, 2)  # [B, H, T, C]
+        key, value = (of(x).view(shape).transpose(1, 2) for of in (self.k_proj, self.v_proj))  # [B, K, T, C]
+        mixed = attend(query, key, value, angles)  # [B, H, T, C]
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
 

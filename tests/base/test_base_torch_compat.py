@@ -18,19 +18,20 @@ PACKAGE = Path(gemmule.__file__).parent
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_gradients_of_softmax_and_sigmoid_are_those_of_their_formulas(dtype):
+def test_gradients_of_softmax_and_tanh_are_those_of_their_formulas(dtype):
     scores = torch.tensor([[0.5, -1.0, 2.0], [3.0, -torch.inf, 0.0]], dtype=dtype)
     gradient = torch.tensor([[1.0, 2.0, -1.0], [0.25, 0.5, -2.0]], dtype=dtype)
     weights = scores.softmax(-1)
     expected = weights.double() * (gradient - (gradient.double() * weights).sum(-1, keepdim=True))
-    result = torch_compat.softmax_backward(gradient, weights)
-    assert result.dtype == dtype
+    in_place = gradient.clone()
+    result = torch_compat.softmax_backward(in_place, weights, out=in_place)
+    assert result.data_ptr() == in_place.data_ptr()
     torch.testing.assert_close(result.double(), expected, rtol=0, atol=0.02 if dtype == torch.bfloat16 else 1e-6)
 
-    output = scores.sigmoid()
-    expected = gradient.double() * output * (1 - output.double())
-    result = torch_compat.sigmoid_backward(gradient, output)
-    assert result.dtype == dtype
+    output, in_place = scores.tanh(), gradient.clone()
+    expected = gradient.double() * (1 - output.double() ** 2)
+    result = torch_compat.tanh_backward(in_place, output, out=in_place)
+    assert result.data_ptr() == in_place.data_ptr()
     torch.testing.assert_close(result.double(), expected, rtol=0, atol=0.02 if dtype == torch.bfloat16 else 1e-6)
 
 

@@ -11,9 +11,9 @@ from torch.nn.attention.flex_attention import flex_attention
 
 from gemmule.model.fast import attention as paths
 from gemmule.model.fast.attention import flex as flex_path
-from gemmule.model.fast.attention.blocked import BLOCK, _blocks
+from gemmule.model.fast.attention.blocked import BLOCK, _parts
 from gemmule.model.fast.attention.masked import masked, sequence_mask
-from gemmule.model.transformer import attention
+from gemmule.model.transformer import attention, rotary_angles, rotated_attention
 
 SHAPES = {  # B, H, K, T, C, window
     "one token": (2, 4, 2, 1, 8, 4),
@@ -54,7 +54,9 @@ def by_formula(query, key, value, window, scale, cap, documents):
 
 
 def by_blocks(query, key, value, window, scale, cap, documents):
-    return paths.blocked(query, key, value, window=window, scale=scale, cap=cap, documents=documents)
+    """With positions that turn nothing."""
+    still = torch.ones(key.shape[2:], dtype=query.dtype), torch.zeros(key.shape[2:], dtype=query.dtype)
+    return paths.blocked(query, key, value, still, window=window, scale=scale, cap=cap, documents=documents)
 
 
 def by_flex(query, key, value, window, scale, cap, documents):
@@ -85,7 +87,7 @@ def error(result, expected):
 
 
 @pytest.mark.parametrize("separate", [False, True], ids=["packed", "separate"])
-@pytest.mark.parametrize("cap", [None, 5.0, 50.0])
+@pytest.mark.parametrize("cap", [None, 5.0, 50.0, 300.0])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_values_and_gradients(shape, cap, separate):
     *sizes, window = shape
@@ -103,12 +105,46 @@ def test_values_and_gradients(shape, cap, separate):
     assert error(by_flex(*(x.detach() for x in tensors), *how), expected) < 1e-5
 
 
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_positions_turn_query_and_key_in_the_blocks(shape):
+    *sizes, window = shape
+    tensors = inputs(*sizes)
+    how = {"window": window, "scale": 0.3, "cap": 50.0}
+    angles = rotary_angles(torch.arange(3, 3 + sizes[3]), sizes[4], 100.0, torch.float32)
+    expected = rotated_attention(*(x.double() for x in tensors), tuple(angle.double() for angle in angles), **how)
+    outer = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    wanted = torch.autograd.grad(expected, tensors, outer.double())
+    result = paths.blocked(*tensors, angles, **how)
+    assert error(result, expected) < 1e-5
+    for gradient, target in zip(torch.autograd.grad(result, tensors, outer), wanted, strict=True):
+        assert error(gradient, target) < 1e-5
+
+
+@pytest.mark.parametrize("sequences", [1, 2, 5])
+@pytest.mark.parametrize("separate", [False, True], ids=["packed", "separate"])
+def test_some_sequences_at_a_time_change_nothing(monkeypatch, sequences, separate):
+    B, H, K, T, C = 5, 4, 2, 2 * BLOCK + 9, 8
+    tensors = inputs(B, H, K, T, C)
+    how = (None, 0.3, 50.0, some_documents(B, T) if separate else None)
+    expected = by_formula(*tensors, *how)
+    module = importlib.import_module("gemmule.model.fast.attention.blocked")
+    monkeypatch.setattr(module, "SCORES", sequences * H * BLOCK * T // torch.get_num_threads() + 1)
+    parts = module._parts(tensors[0], K, None, None, buffers=1)
+    assert len(list(parts)) == -(-B // sequences)
+    result = by_blocks(*tensors, *how)
+    assert error(result, expected) < 1e-5
+    outer = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    sides = (torch.autograd.grad(side, tensors, outer) for side in (result, expected))
+    for gradient, target in zip(*sides, strict=True):
+        assert error(gradient, target) < 1e-5
+
+
 @pytest.mark.parametrize("separate", [False, True], ids=["packed", "separate"])
 @pytest.mark.parametrize("window", [None, 1, BLOCK, BLOCK + 1])
 @pytest.mark.parametrize("path", [by_formula, by_mask, by_blocks, by_flex])
 def test_a_query_sees_its_window_and_nothing_else(path, window, separate):
     """vllm#3385: a window off by one."""
-    T = 2 * BLOCK + 7
+    T = 2 * BLOCK + 8
     query, key, _ = (x.detach() for x in inputs(2, 2, 1, T, T))
     documents = some_documents(2, T) if separate else None
     names = torch.eye(T).expand(2, 1, T, T)  # each value says which key it stands at
@@ -141,11 +177,13 @@ def test_bfloat16_within_its_rounding(autocast):
 def test_blocks_keep_and_touch_no_more_than_a_window():
     T, window = 40 * BLOCK, 100
     query, key, value = inputs(1, 2, 1, T, 4)
-    assert all(seen.stop - seen.start <= BLOCK + window - 1 for _, seen, _ in _blocks(query, None, window, 1))
+    [(_, blocks, _)] = _parts(query, 1, None, window, buffers=1)
+    assert all(seen.stop - seen.start <= BLOCK + window - 1 for _, seen, _ in blocks)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
         by_blocks(query, key, value, window, 0.5, 50.0, None)
-    assert sum(kept) == query.numel() + key.numel() + value.numel()
+    angles = 2 * T * 4  # which all layers share
+    assert sum(kept) == query.numel() + key.numel() + value.numel() + angles
 
 
 def test_the_backbone_compiles_whole(make_model):
@@ -166,12 +204,13 @@ def test_the_path_follows_from_device_and_length(monkeypatch):
     for name in ("blocked", "masked"):
         monkeypatch.setattr(paths, name, lambda *_, name=name, **__: taken.append(name))
     monkeypatch.setattr(paths, "sequence_mask", lambda *_: None)
+    monkeypatch.setattr(paths, "rotate", lambda x, _: x)
     monkeypatch.setattr(flex_path, "flex", lambda *_, **__: taken.append("flex"))
 
     def choose(device, tokens, works=True):
         monkeypatch.setattr(flex_path, "works", lambda *_: works)
         query = SimpleNamespace(device=torch.device(device), shape=(1, 2, tokens, 64), dtype=torch.float32)
-        paths.attention(query, query, query, window=None, scale=1.0, cap=50.0)
+        paths.attention(query, query, query, (query, query), window=None, scale=1.0, cap=50.0)
         return taken.pop()
 
     assert choose("cpu", BLOCK) == "masked"

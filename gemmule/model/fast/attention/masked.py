@@ -11,15 +11,19 @@ from torch import Tensor
 
 
 def causal_mask(queries: Tensor, keys: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
-    """What to add to the scores: 0 where a query sees a key, minus infinity where not; [T, S].
+    """What to add to the scores: 0 where a query sees a key, minus infinity where not; [T, S]. As `visible` has it."""
+    seen = visible(queries, keys, window)
+    return torch.zeros(seen.shape, dtype=dtype, device=queries.device).masked_fill_(~seen, -torch.inf)
+
+
+def visible(queries: Tensor, keys: Tensor, window: int | None) -> Tensor:
+    """Whether a query sees a key, [T, S].
 
     `queries` [T] and `keys` [S] are positions. `window` counts the keys seen, the query's own included; None: all.
     """
     distance = queries[:, None] - keys[None, :]
-    hidden = distance < 0
-    if window is not None:
-        hidden |= distance >= window
-    return torch.zeros(distance.shape, dtype=dtype, device=queries.device).masked_fill_(hidden, -torch.inf)
+    seen = distance >= 0
+    return seen if window is None else seen & (distance < window)
 
 
 def separate(mask: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
