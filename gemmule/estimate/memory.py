@@ -115,11 +115,13 @@ def checkpoints_written(train: Train, steps: int, seconds: float) -> int:
     by_steps = -(-steps // (train.checkpoint_every or pace.EVERY))
     by_time = int(seconds / (60 * train.checkpoint_minutes))
     for_good = steps // train.keep_every if train.keep_every is not None else 0
-    return min(steps, max(by_steps, by_time) + for_good + VALIDATIONS * train.keep_best)
+    stem = pace.stem(steps, train) is not None
+    return min(steps, max(by_steps, by_time) + for_good + stem + VALIDATIONS * train.keep_best)
 
 
 def checkpoints_kept(train: Train, steps: int, seconds: float) -> int:
     """How many lie on disk in the end, by the recipe's policy; the newest by steps may be one beside the newest."""
     for_good = steps // train.keep_every if train.keep_every is not None else 0
     by_time = seconds > 60 * train.checkpoint_minutes
-    return min(checkpoints_written(train, steps, seconds), train.keep_last + by_time + for_good + train.keep_best)
+    kept = train.keep_last + by_time + for_good + (pace.stem(steps, train) is not None) + train.keep_best
+    return min(checkpoints_written(train, steps, seconds), kept)

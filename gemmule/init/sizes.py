@@ -65,7 +65,6 @@ class Sizes:
 
     vocabulary_size: int
     sequence_length: int
-    batch_tokens: int
     student: Sized
     teacher: Sized | None  # None: it comes from outside
     limited_by: str  # "text", "time" or "size": why it is not larger
@@ -155,7 +154,6 @@ def _budget(means: Means, shape: Sized) -> Sizes:
     return Sizes(
         vocabulary_size=vocabulary_size,
         sequence_length=length,
-        batch_tokens=_batch(student_tokens),
         student=replace(shape, tokens=_rounded(student_tokens)),
         teacher=replace(teacher, tokens=_rounded(read)) if teacher is not None else None,
         limited_by="",
@@ -175,12 +173,7 @@ def _within(means: Means, sizes: Sizes, limit: str) -> Sizes:
             student=replace(student, tokens=_rounded(learned)),
             teacher=teacher and replace(teacher, tokens=_rounded(taught)),
         )
-    return replace(sizes, batch_tokens=_batch(sizes.student.tokens), limited_by=limit)
-
-
-def _batch(tokens: float) -> int:
-    """For 400 steps or more, where there are tokens enough."""
-    return min(2**15, max(2**10, 2 ** math.floor(math.log2(tokens / 400))))
+    return replace(sizes, limited_by=limit)
 
 
 def stores_targets(means: Means, sizes: Sizes) -> bool:

@@ -12,7 +12,7 @@ from gemmule.estimate.whole import Estimate
 from gemmule.init.inspect_text import Found
 from gemmule.init.sizes import Sized, Sizes
 from gemmule.recipe.defaults import default_learning_rate
-from gemmule.recipe.schema import BYTES_PER_TOKEN
+from gemmule.recipe.schema import BYTES_PER_TOKEN, batch_for
 
 COLUMN = 41  # where comments begin
 
@@ -118,7 +118,7 @@ def _teacher(sizes: Sizes, teacher: OutsideTeacher | None) -> list[str]:
     return [
         _line("[models.teacher]", "trained on the text; larger than its student, and for longer"),
         _architecture(sizes.teacher, sizes),
-        _train(sizes.teacher, sizes),
+        _train(sizes.teacher),
     ]
 
 
@@ -133,7 +133,7 @@ def _student(sizes: Sizes, teacher: OutsideTeacher | None) -> list[str]:
         _line("[models.student]", "the model that you want: it learns its teacher's distribution at every token"),
         _architecture(sizes.student, sizes),
         *learn,
-        _train(sizes.student, sizes),
+        _train(sizes.student),
     ]
 
 
@@ -143,9 +143,9 @@ def _architecture(model: Sized, sizes: Sizes) -> str:
     return _line(shape, f"{count(parameters)} parameters")
 
 
-def _train(model: Sized, sizes: Sizes) -> str:
+def _train(model: Sized) -> str:
     rate = default_learning_rate(model.width)
-    text = f'train = {{ tokens = "{_tokens(model.tokens)}", batch_tokens = {sizes.batch_tokens} }}'
+    text = f'train = {{ tokens = "{_tokens(model.tokens)}", batch_tokens = {batch_for(model.tokens)} }}'
     return _line(text, f"learning_rate, left out, is {rate:g}: by the width")
 
 

@@ -24,7 +24,8 @@ FILLED_IN = ("heads", "kv_heads", "head_dim", "ffn_width", "window", "learning_r
 
 def explain(error: ValidationError, origin: str, recipe: type[BaseModel], raw: Mapping[str, Any]) -> str:
     """The first two mistakes in `raw`, which is no `recipe`, each one line."""
-    found = [_Problem.of(problem, recipe, raw) for problem in error.errors(include_url=False)]
+    mistakes = [each for each in error.errors(include_url=False) if each["type"] != "default_factory_not_called"]
+    found = [_Problem.of(mistake, recipe, raw) for mistake in mistakes]
     problems = _no_repeats(_no_followers(found))
     lines = [f"{origin}: {_explain_one(problem)}" for problem in problems[:2]]
     if len(problems) > 2:

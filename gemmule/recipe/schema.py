@@ -6,6 +6,7 @@ A key is part of the identity of what its section makes, so that another value h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -32,9 +33,20 @@ from gemmule.recipe.values import (
 )
 
 LARGEST_MICRO_BATCH = 8192  # tokens whose activations are kept at once, unless the recipe says otherwise
+BATCH_FACTOR, BATCH_EXPONENT = 0.9, 0.571
+DECAY_FRACTION = 0.5  # of a training's steps, in which the learning rate falls
 BYTES_PER_TOKEN = 30.0  # of stored targets, where nothing else says how much is kept
 MOST_KEPT = 4096  # tokens of one of them, about: 1/tau, k, draws
 MOST_MODELS = 256
+
+
+def batch_for(tokens: int) -> int:
+    """The tokens of a batch, for a training on so many in all: a power of two.
+
+    The exponent is that of Li et al. 2025 (arXiv 2503.04715), fitted up to 100G tokens; the factor is the demo's, where
+    1,024 and 2,048 end alike after 400k tokens, at equal time.
+    """
+    return int(2 ** max(8, min(22, round(math.log2(BATCH_FACTOR * tokens**BATCH_EXPONENT)))))
 
 
 class Section(BaseModel):
@@ -108,14 +120,25 @@ class Train(Section):
 
     tokens: Count  # in all; rounded to whole batches
     learning_rate: Annotated[float, Field(gt=0, le=LARGEST_RATE)]
-    batch_tokens: BatchTokens = 4096
+    batch_tokens: Annotated[BatchTokens, Field(default_factory=lambda train: batch_for(train.get("tokens", 1)))]
     micro_batch_tokens: BatchTokens | None = None  # None: at most 8192
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    final_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1  # where the cosine ends
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None  # None: 10 steps, or a tenth of fewer than 100
+    # after the warm-up: "wsd", the rate stays, then falls in a straight line; "cosine", it falls by a cosine
+    schedule: Annotated[Literal["wsd", "cosine"], omitted_at("cosine")] = "wsd"
+    # the share of the steps in which it falls; None: all after the warm-up, as with a cosine
+    decay_fraction: Annotated[
+        Annotated[float, Field(gt=0, le=1)] | None,
+        Field(default_factory=lambda train: DECAY_FRACTION if train.get("schedule") == "wsd" else None),
+        omitted_at(None),
+    ]
+    final_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1  # what is left of it at the end
     weight_decay: Annotated[float, Field(ge=0, le=LARGEST_RATE)] = 0.1
-    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.95]
+    # of the averages of the gradient (Muon's momentum too) and of its square
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.8, 0.95]
     clip: Annotated[float, Field(gt=0, le=1e12)] = 1.0
-    optimizer: Annotated[Literal["adamw", "muon"], omitted_at("adamw")] = "adamw"
+    optimizer: Annotated[Literal["muon", "adamw"], omitted_at("adamw")] = "muon"
+    # the rate of the embedding, which is the head too, as a multiple of the others'
+    embedding_learning_rate_factor: Annotated[float, Field(ge=0, le=1e6), omitted_at(1.0)] = 2.0
     # steps; None: 200, and fewer where checkpoints would cost too much
     checkpoint_every: Annotated[Steps | None, NEVER] = None
     checkpoint_minutes: Annotated[float, Field(gt=0, le=10**6), NEVER] = 5.0  # what a kill may cost
@@ -124,6 +147,12 @@ class Train(Section):
     keep_best: Annotated[bool, NEVER] = False  # and the one of the lowest validation loss
     # in the backward pass, layer by layer: less memory, a third more time
     recompute_activations: Annotated[bool, NEVER] = False
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> Train:
+        if self.schedule == "cosine" and self.decay_fraction is not None:
+            raise ValueError('decay_fraction is of schedule = "wsd": a cosine falls from the warm-up on')
+        return self
 
     def windows_per_batch(self, sequence_length: int) -> int:
         return max(1, round(self.batch_tokens / sequence_length))

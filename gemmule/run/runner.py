@@ -27,6 +27,7 @@ from gemmule.plan.steps import Step
 from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.targets import TargetsStep
 from gemmule.run import status
+from gemmule.run.going_on import go_back, goes_on, hints, lost
 from gemmule.run.recorded import RecordedRecipe
 from gemmule.train.tracking import import_tracker
 
@@ -127,7 +128,9 @@ class Family:
                 continue
             hashes = step.input_hashes if known else made.manifest.inputs
             reasons = artifact.differences(made, kind, step.settings, made.manifest.inputs if follows else hashes)
-            if reasons or follows:
+            if reasons and not follows and there == step.meeting_point:
+                missing.append(step)  # begun for another number of tokens, and no further than both go
+            elif reasons or follows:
                 stale[step] = [reason + self.recorded.moved(reason) for reason in reasons] or [
                     f"its {', '.join(follows)} would be remade"
                 ]
@@ -155,7 +158,7 @@ class Family:
             if stale:  # and what was made from it, asked for or not
                 others = [step for step in self.plan.steps if step not in steps and _made_from(step, stale)]
                 _, stale = self.compare(others, stale)
-            if stale and not remake:
+            if lost(stale) and not remake:
                 raise RequestError(self._explain(stale))
             if (missing_text := self.plan.missing_text) is not None:
                 if self.plan.documents in stale:
@@ -164,7 +167,7 @@ class Family:
             with signals.deferred():  # the recipe first: what it no longer makes is never made anew by an older one
                 self.recorded.write()
                 for step in stale:
-                    self._retire(step)
+                    go_back(step, self.out) if goes_on(step, stale) else self._retire(step)
                 if stale:
                     self._retire_results()
             if missing or stale:
@@ -180,7 +183,7 @@ class Family:
         Several processes share a model, so whether it fits is not judged then; nor with `force`.
         """
         missing, stale = self.compare(steps)
-        if not (missing or stale) or (stale and not remake):
+        if not (missing or stale) or (lost(stale) and not remake):
             return
         prerequisites.check([*missing, *stale], self.plan)
         if ranks.size() == 1 and not force:
@@ -278,6 +281,7 @@ class Family:
         lines = [f"{self.out} was made with other settings:"]
         for step, reasons in stale.items():
             lines += [f"  {step.path.relative_to(self.out)}: {reason}" for reason in reasons]
+            lines += [f"  {hint}" for hint in hints(step, stale)]
         lines.append("Nothing was changed. --remake moves these to old/ and remakes them; --out runs elsewhere.")
         return "\n".join(lines)
 

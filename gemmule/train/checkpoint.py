@@ -41,9 +41,16 @@ class Checkpoints:
     """The checkpoints of one model's training in a folder: `step-00000500` and so on; `pace` says when to save one."""
 
     def __init__(
-        self, folder: Path, train: Train, settings: Settings, inputs: Mapping[str, Artifact], name: str
+        self,
+        folder: Path,
+        train: Train,
+        settings: Settings,
+        inputs: Mapping[str, Artifact],
+        name: str,
+        stem: int | None = None,
     ) -> None:
-        """`name` is the model's."""
+        """`name` is the model's; `stem` a step whose checkpoint is kept for good."""
+        self.stem = stem
         self.name, self.folder, self.train, self.settings, self.inputs = name, folder, train, settings, inputs
         self.pace = Pace(name, train)
         self._writer = ThreadPoolExecutor(1, "checkpoint")
@@ -120,9 +127,10 @@ class Checkpoints:
         parallel.agree("published")  # no rank goes on before
 
     def _drop_old(self) -> None:
-        """Keeps the newest ones, the newest by steps, every so many steps one, and the best, as the recipe says."""
+        """Keeps the newest ones, the newest by steps, the stem, every so many steps one, and the best."""
         there = found(self.folder)
         kept = set(there[-self.train.keep_last :]) | set(self._by_steps(there)[-1:])
+        kept |= {path for path in there if pace.step_of(path) == self.stem}
         if self.train.keep_every is not None:
             kept |= {path for path in there if pace.step_of(path) % self.train.keep_every == 0}
         if self.train.keep_best:
@@ -130,7 +138,7 @@ class Checkpoints:
             kept |= {min(losses, key=lambda path: losses[path])} if losses else set()
         for old in there:
             if old not in kept:
-                _drop(old)
+                pace.drop(old)
 
     def _by_steps(self, paths: list[Path]) -> list[Path]:
         return [path for path in paths if pace.is_by_steps(pace.step_of(path), self.train)]
@@ -163,14 +171,8 @@ class Checkpoints:
         if ranks.rank() == 0:
             for path in reversed(found(self.folder)):
                 if pace.step_of(path) > step:
-                    _drop(path)
+                    pace.drop(path)
         parallel.agree("dropped")
-
-
-def _drop(path: Path) -> None:
-    going = path.with_name(f".{path.name}.old")  # at once, so that no half of one is ever found
-    path.rename(going)
-    shutil.rmtree(going)
 
 
 def load(checkpoint: Artifact, model: Gemma2, optimizer: Optimizer) -> State:

@@ -72,7 +72,9 @@ class Trainer:
         self.job = job
         self.device = choose_device(job.machine.device)
         parallel.join(self.device)
-        self.checkpoints = Checkpoints(job.folder / "checkpoints", job.train, job.settings, job.inputs, job.name)
+        self.checkpoints = Checkpoints(
+            job.folder / "checkpoints", job.train, job.settings, job.inputs, job.name, pace.stem(job.steps, job.train)
+        )
         last = self.checkpoints.newest()
         initial = partial(_initial_model, job, self.device) if last is None else None
         self.model = parallel.place(job.config, self.device, initial).train()

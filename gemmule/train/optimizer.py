@@ -19,7 +19,9 @@ class Optimizer:
         self.train = train
         self.parts: dict[Rule, list[Weight]] = {}
         for name, parameter in model.named_parameters():
-            weight = Weight(name, parameter, train.weight_decay if parameter.dim() >= 2 else 0.0)
+            decay = train.weight_decay if parameter.dim() >= 2 else 0.0
+            factor = train.embedding_learning_rate_factor if "embed_tokens" in name else 1.0
+            weight = Weight(name, parameter, decay, factor)
             self.parts.setdefault(rule_of(name, parameter.shape, train), []).append(weight)
 
     def zero_grad(self) -> None:
@@ -28,7 +30,7 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
-        """One update, at this rate, of every parameter that has a gradient."""
+        """One update, at this rate, of every parameter that has a gradient; of the embedding at its own multiple."""
         for rule, weights in self.parts.items():
             moved = [weight for weight in weights if weight.value.grad is not None]
             for weight in moved:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 from gemmule.base.progress import running_seconds, say
 from gemmule.base.units import clock
 from gemmule.recipe import Train
+from gemmule.train.schedule import decay_begins, warmup_steps
 
 EVERY = 200  # steps between two checkpoints, where the recipe names none and they cost no more than this:
 SHARE = 0.03  # of training's time, for all checkpoints
@@ -44,6 +46,12 @@ def step_of(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
 
 
+def drop(path: Path) -> None:
+    going = path.with_name(f".{path.name}.old")  # at once, so that no half of one is ever found
+    path.rename(going)
+    shutil.rmtree(going)
+
+
 def is_by_steps(step: int, train: Train) -> bool:
     """Whether the checkpoint of this step is one that training may go back to."""
     return step % (train.checkpoint_every or EVERY) == 0
@@ -52,7 +60,13 @@ def is_by_steps(step: int, train: Train) -> bool:
 def is_asked_for(step: int, steps: int, train: Train) -> bool:
     """Whether the recipe names this step of `steps`, as the last one always is: it is saved whatever that costs."""
     named = (train.checkpoint_every, train.keep_every)
-    return step == steps or any(every is not None and step % every == 0 for every in named)
+    return step in (steps, stem(steps, train)) or any(every is not None and step % every == 0 for every in named)
+
+
+def stem(steps: int, train: Train) -> int | None:
+    """The step whose checkpoint is kept for good, for a longer training to go on from: the last at a full rate."""
+    begins = decay_begins(steps, train)
+    return begins if begins > warmup_steps(steps, train) else None
 
 
 class Pace:

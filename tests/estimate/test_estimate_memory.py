@@ -22,7 +22,7 @@ from gemmule.tokenize.windows import Windows
 from gemmule.train.memory import recompute_activations
 from gemmule.train.optimizer import Optimizer
 
-TRAIN = Train(tokens=1, learning_rate=1e-3)
+TRAIN = Train(tokens=1, learning_rate=1e-3, optimizer="adamw", schedule="cosine")
 
 SHAPES = {
     "deep": Gemma2Config(300, layers=6, width=32, heads=4, kv_heads=2, head_dim=8, ffn_width=128, window=64),

@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from gemmule.init.sizes import Means, fit, shapes, stores_targets, vocabulary_for
+from gemmule.recipe.schema import batch_for
 
 TEXTS = (6e4, 2e5, 1e6, 5e6, 5e7, 1e9)
 
@@ -37,7 +38,7 @@ def test_a_teacher_is_larger_and_reads_more_and_no_text_is_learned_by_heart(text
     whole = Means(text, 3.0, flops).tokens(sizes.vocabulary_size)
     assert sizes.teacher.tokens <= 4.3 * whole
     assert sizes.student.tokens <= 4.3 * whole
-    assert sizes.student.tokens / sizes.batch_tokens >= 90  # steps enough to learn anything
+    assert sizes.student.tokens / batch_for(sizes.student.tokens) >= 90  # steps enough to learn anything
 
 
 def test_more_text_and_more_time_make_larger_students():

@@ -1,19 +1,24 @@
 """What an earlier version made is still found made: a run of it in `made_before/`, and what it said that steps are.
 
-Both are of commit 23e1334 and are never made anew. `run.tar.xz` is the folder of `family.toml` without checkpoints and
+Both are of commit 23e1334 and are never made anew; what was its default then and is another now is spelled out, as its
+user must who wants to keep such a run. `run.tar.xz` is the folder of `family.toml` without checkpoints and
 report; `identities.json` holds five recipes that use most keys, and each step's kind, settings and inputs in order.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tomli_w
 
 from gemmule.plan.plan import Plan
 from gemmule.run.runner import Family
@@ -22,12 +27,35 @@ MADE_BEFORE = Path(__file__).parent / "made_before"
 IDENTITIES = json.loads((MADE_BEFORE / "identities.json").read_text())
 
 
+# Of `train`. And the learning rate, which followed from the width
+DEFAULTS_THEN = {
+    "optimizer": "adamw",
+    "embedding_learning_rate_factor": 1.0,
+    "betas": [0.9, 0.95],
+    "schedule": "cosine",
+    "warmup_fraction": 0.05,
+    "batch_tokens": 4096,
+}
+
+
+def with_defaults_then(raw: dict[str, Any]) -> dict[str, Any]:
+    raw = copy.deepcopy(raw)
+    for model in raw["models"].values():
+        if "train" in model:
+            inner = model.get("start_from") in raw["models"] and "from" not in raw["models"][model["start_from"]]
+            rate = 1e-2 if inner or "width" in model.get("architecture", {}) else 2e-4
+            model["train"] = DEFAULTS_THEN | {"learning_rate": rate} | model["train"]
+    return raw
+
+
 @pytest.fixture
 def made_before(tmp_path) -> Path:
     folder = tmp_path / "elsewhere"
     shutil.copytree(MADE_BEFORE, folder)
     with tarfile.open(folder / "run.tar.xz") as packed:
         packed.extractall(folder, filter="data")
+    raw = with_defaults_then(tomllib.loads((folder / "family.toml").read_text()))
+    (folder / "family.toml").write_text(tomli_w.dumps(raw))
     (folder / "run" / "report.html").touch()
     return folder
 
@@ -70,7 +98,7 @@ def test_what_a_changed_key_makes_anew(made_before, key, steps):
 @pytest.mark.parametrize("name", IDENTITIES)
 def test_steps_are_what_they_were(name):
     """To the byte: their settings are also in the models' cards, and so in the hashes of their artifacts."""
-    plan = Plan(IDENTITIES[name]["recipe"], MADE_BEFORE / "recipe.toml", Path("nowhere"))
+    plan = Plan(with_defaults_then(IDENTITIES[name]["recipe"]), MADE_BEFORE / "recipe.toml", Path("nowhere"))
     at = {step: step.path.relative_to(plan.out).as_posix() for step in plan.steps}
     steps = {
         at[step]: {

@@ -62,7 +62,7 @@ def test_defaults_follow_from_width_and_sequence_length():
     shape = parsed.models["student"].architecture
     assert (shape.heads, shape.kv_heads, shape.head_dim, shape.ffn_width, shape.window) == (4, 2, 24, 384, 256)
     assert (shape.attention_cap, shape.final_cap) == (50.0, 30.0)
-    assert parsed.models["teacher"].train.learning_rate == 0.00533  # 4e-3 * 256 / 192, three digits
+    assert parsed.models["teacher"].train.learning_rate == 0.013  # 1.1e-2 * (256 / 192)^0.5, two digits
     assert parsed.models["teacher"].train.batch_tokens == 4096
     assert parsed.models["student"].distill.loss == "forward_kl"
     assert parsed.models["student"].distill.targets is None

@@ -40,7 +40,7 @@ def test_sections_within_follow_their_own_keys():
     settings = identity(student, "models.student")
     assert settings["models.student.architecture.layers"] == 2
     assert "models.student.train.keep_last" not in settings
-    assert "models.student.train.optimizer" not in settings
+    assert settings["models.student.train.optimizer"] == "muon"
     assert not any(".distill." in key for key in settings)
     taught = identity(student, "models.student", "taught")
     assert taught["models.student.distill.targets.k"] == 5

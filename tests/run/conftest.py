@@ -22,11 +22,11 @@ validation_fraction = 0.2
 vocabulary_size = 280
 [models.teacher]
 architecture = { layers = 2, width = 32 }
-train = { tokens = 4096, batch_tokens = 256 }
+train = { tokens = 4096, batch_tokens = 256, warmup_fraction = 0.0 }
 [models.student]
 architecture = { layers = 2, width = 16 }
 learn_from = "teacher"
-train = { tokens = 2048, batch_tokens = 256 }
+train = { tokens = 2048, batch_tokens = 256, warmup_fraction = 0.0 }
 [models.cached]
 like = "student"
 distill = { targets = { bytes_per_token = 30 } }

@@ -48,7 +48,7 @@ def test_a_run_half_done(run, half, contents):
     assert after == before  # nothing else is written: no lock, no summary
     page = page_of(out)
     assert "student is not finished: step 4 of 8" in page
-    assert re.search(r"student 4 of 8 forward KL \d\.\d{3} [\d.]+k? .* \d{4}-\d\d-\d\d \d\d:\d\d:\d\d 8 ", page)
+    assert re.search(r"student 4 of 8 forward KL \d\.\d{3} [\d.]+k? .* \d{4}-\d\d-\d\d \d\d:\d\d:\d\d 4, 8 ", page)
     assert re.search(r"cached not started: 8 steps control not started: 8 steps", page)
     assert "teacher, trained on text alone" in page.replace("teacher teacher,", "teacher,") or "trained on text" in page
     assert "validation loss" in (out / "report.html").read_text()

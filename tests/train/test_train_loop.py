@@ -238,12 +238,34 @@ def test_training_starts_from_given_weights(job, windows, tmp_path):
 
 
 def test_the_schedule_by_hand():
-    train = Train(tokens=1, learning_rate=1.0, warmup_fraction=0.2, final_learning_rate_fraction=0.1)
+    train = Train(tokens=1, learning_rate=1.0, warmup_fraction=0.2, schedule="cosine", final_learning_rate_fraction=0.1)
     rates = [learning_rate(step, 10, train) for step in range(10)]
     assert rates[:3] == [0.5, 1.0, 1.0]
     assert rates[-1] == pytest.approx(0.1)
     assert rates[5] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * 3 / 7)) / 2)
     assert learning_rate(0, 1, train) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("steps", "changes", "by_hand"),
+    [
+        (10, {"decay_fraction": 0.3}, [1, 1, 1, 1, 1, 1, 1, 0.7, 0.4, 0.1]),
+        (10, {"decay_fraction": 0.2, "warmup_fraction": 0.2}, [0.5, 1, 1, 1, 1, 1, 1, 1, 0.55, 0.1]),
+        (3, {"decay_fraction": 1.0, "warmup_fraction": 0.0}, [0.7, 0.4, 0.1]),
+        (4, {"decay_fraction": 0.5, "warmup_fraction": 0.75}, [1 / 3, 2 / 3, 1, 0.1]),
+        (2, {}, [1, 0.1]),
+        (1, {}, [1]),
+    ],
+)
+def test_a_rate_that_stays_and_falls_by_hand(steps, changes, by_hand):
+    train = Train(tokens=1, learning_rate=1.0, schedule="wsd", final_learning_rate_fraction=0.1, **changes)
+    assert [learning_rate(step, steps, train) for step in range(steps)] == pytest.approx(by_hand)
+
+
+def test_the_warm_up_is_as_long_whatever_the_length_of_training():
+    train = Train(tokens=1, learning_rate=1.0)
+    assert learning_rate(0, 100, train) == learning_rate(0, 10**6, train) == 0.1
+    assert learning_rate(0, 30, train) == pytest.approx(1 / 3)
 
 
 def test_targets_at_the_wrong_places_lose_to_no_teacher_at_all(words, texts, tmp_path):

@@ -67,6 +67,11 @@ class Step(ABC):
         """What an interrupted making left, from which it resumes; an artifact of its own."""
         return None
 
+    @property
+    def meeting_point(self) -> Path | None:
+        """The last of what its making left that these settings would have come to as well, though others did."""
+        return None
+
     def belongs_to(self, models: Collection[str]) -> bool:
         """Whether it is made for one of these models; or for all."""
         return True

@@ -8,17 +8,19 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from gemmule.base import ranks
+from gemmule.base import artifact, ranks
 from gemmule.base.artifact import Settings
-from gemmule.base.errors import RequestError
+from gemmule.base.errors import RequestError, WorkError
 from gemmule.base.progress import human, say
 from gemmule.model.config import TRAINING_PASSES, Gemma2Config, check_cut, describe_cut
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.any_model import AnyModel, by_role
 from gemmule.plan.steps.tokens import TokensStep, of_windows
 from gemmule.recipe import Architecture, Train, identity, join_names
+from gemmule.recipe.identity import declared
 from gemmule.teach.teachers.shape import Shape, of_config
 from gemmule.train import pace
+from gemmule.train.schedule import SCHEDULE, same_until
 
 if TYPE_CHECKING:
     import torch
@@ -60,12 +62,35 @@ class ModelStep(AnyModel):
         return pace.found(self.path.parent / "checkpoints")
 
     @property
-    def made_in(self) -> Path:
-        return self.path.parent
-
-    @property
     def begun(self) -> Path | None:
         return next(reversed(self.checkpoints), None)
+
+    @property
+    def meeting_point(self) -> Path | None:
+        """The newest checkpoint that this training would come to as well, though another schedule's wrote it.
+
+        A model whose tokens are raised goes on from there: from before its rate fell, if it stood still till then.
+        """
+        return next((path for path in reversed(self.checkpoints) if self._comes_to(path)), None)
+
+    def _comes_to(self, path: Path) -> bool:
+        try:
+            made, inputs = artifact.read(path).manifest, self.input_hashes
+        except WorkError:
+            return False
+        key = f"models.{self.name}.train."
+        theirs = {name: value for name, value in made.settings.items() if self.settings.get(name) != value}
+        changed = {name.removeprefix(key) for name in theirs.keys() | (self.settings.keys() - made.settings.keys())}
+        if made.inputs != inputs or not changed <= set(SCHEDULE):
+            return False
+        fields = Train.model_fields
+        other = {name: theirs.get(key + name, declared(fields[name]).omitted) for name in changed}
+        trains = self.train, self.train.model_copy(update=other)
+        return same_until(pace.step_of(path), *trains, self.model.distill, self.recipe.data.sequence_length)
+
+    @property
+    def made_in(self) -> Path:
+        return self.path.parent
 
     def belongs_to(self, models: Collection[str]) -> bool:
         return self.name in models

@@ -22,9 +22,11 @@ def update(weights: Sequence[Weight], train: Train, rate: float) -> None:
 
     from gemmule.base.torch_compat import fused_adamw
 
-    for decay, updates in {(weight.decay, weight.updates) for weight in weights}:
-        group = [weight for weight in weights if (weight.decay, weight.updates) == (decay, updates)]
+    groups: dict[tuple[float, float, int], list[Weight]] = {}
+    for weight in weights:
+        groups.setdefault((weight.decay, weight.rate_factor, weight.updates), []).append(weight)
+    for (decay, factor, updates), group in groups.items():
         averages, squares = ([weight.moments[name] for weight in group] for name in MOMENTS)
         steps = torch.full((len(group),), float(updates), device=group[0].value.device).unbind()
         values, gradients = [weight.value for weight in group], [weight.gradient for weight in group]
-        fused_adamw(values, gradients, averages, squares, steps, betas=train.betas, rate=rate, decay=decay)
+        fused_adamw(values, gradients, averages, squares, steps, betas=train.betas, rate=rate * factor, decay=decay)

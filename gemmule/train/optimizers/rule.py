@@ -19,6 +19,7 @@ class Weight:
     name: str
     value: Tensor  # with its gradient
     decay: float  # of an update at a rate of 1
+    rate_factor: float = 1.0  # times the model's learning rate: its own
     moments: dict[str, Tensor] = field(default_factory=dict)  # by name, of the value's shape; empty before any update
     updates: int = 0  # that it had
 

@@ -33,8 +33,8 @@ def test_it_has_the_matrices_of_the_layers_and_makes_their_updates_orthogonal():
 def test_its_steps_are_pytorchs_where_the_iterations_agree():
     """Momentum, decay and rate: of a gradient that is orthogonal already but for its size, both make the same."""
     ours, theirs = (torch.nn.Parameter(torch.randn(24, 40, generator=torch.manual_seed(0))) for _ in range(2))
-    train = Train(tokens=1, learning_rate=1.0, betas=[0.0, 0.95])
-    weight = Weight("matrix", ours, 0.1, {"momentum_buffer": torch.zeros(24, 40)})
+    train = Train(tokens=1, learning_rate=1.0, betas=[0.95, 0.0])
+    weight = Weight("matrix", ours, 0.1, moments={"momentum_buffer": torch.zeros(24, 40)})
     reference = torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     before, direction = ours.detach().clone(), torch.linalg.qr(torch.randn(40, 24))[0].T
     for step in range(4):
