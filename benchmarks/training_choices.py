@@ -1,7 +1,8 @@
 """One key of `train` at a time: the demo's control with its defaults, and with each of these changes.
 
     python benchmarks/training_choices.py --change 'betas = [0.9, 0.95]' 'schedule = "cosine"' ... [--model control]
-        [--architecture '{ layers = 3, width = 64 }'] [--tokens 400k] [--seeds 1] [--text ...] [--field text]
+        [--architecture '{ layers = 3, width = 64 }'] [--tokens 400k] [--seeds 1] [--vocabulary 2048]
+        [--text ...] [--field text]
 
 All start alike and read the same text in the same order. Prints one table: perplexity on the whole validation text,
 against the defaults' of the same seed, and processor seconds.
@@ -39,11 +40,13 @@ def main() -> None:
     parser.add_argument("--architecture", help="in TOML, for the demo's")
     parser.add_argument("--tokens", type=parse_count, default=400_000)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--vocabulary", type=int, default=2048)
     parser.add_argument("--text", nargs="+", help="files or folders, for the demo's text")
     parser.add_argument("--field", default="text")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/work/training_choices"))
     wishes = parser.parse_args()
     raw = recipes.read(common.DEMO)
+    raw["tokenizer"]["vocabulary_size"] = wishes.vocabulary
     student = raw["models"]["student"]
     base = {"architecture": student["architecture"], "train": {"tokens": wishes.tokens}}
     if wishes.model == "teacher":
@@ -72,7 +75,11 @@ def learn(raw: dict[str, Any], base: dict[str, Any], keys: dict[str, Any], seed:
     """A model's perplexity on the validation text, and the processor seconds of its training."""
     model = copy.deepcopy(base)
     model["train"] |= keys
-    family = Family(raw | {"seed": seed, "models": {"model": model}}, common.DEMO, out / f"seed-{seed}")
+    family = Family(
+        raw | {"seed": seed, "models": {"model": model}},
+        common.DEMO,
+        out / f"{raw['tokenizer']['vocabulary_size']}-{seed}",
+    )
     family.run("tokenize")
     (step,) = family.plan.of(ModelStep)
     with tempfile.TemporaryDirectory() as folder:

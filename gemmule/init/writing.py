@@ -11,7 +11,7 @@ from gemmule.base.units import count, duration, plain, size
 from gemmule.estimate.whole import Estimate
 from gemmule.init.inspect_text import Found
 from gemmule.init.sizes import Sized, Sizes
-from gemmule.recipe.defaults import default_learning_rate
+from gemmule.recipe.defaults import default_learning_rate, default_optimizer
 from gemmule.recipe.schema import BYTES_PER_TOKEN, batch_for
 
 COLUMN = 41  # where comments begin
@@ -144,8 +144,9 @@ def _architecture(model: Sized, sizes: Sizes) -> str:
 
 
 def _train(model: Sized) -> str:
-    rate = default_learning_rate(model.width)
-    text = f'train = {{ tokens = "{_tokens(model.tokens)}", batch_tokens = {batch_for(model.tokens)} }}'
+    batch = batch_for(model.tokens)
+    rate = default_learning_rate(model.width, default_optimizer(model.width, {"batch_tokens": batch}))
+    text = f'train = {{ tokens = "{_tokens(model.tokens)}", batch_tokens = {batch} }}'
     return _line(text, f"learning_rate, left out, is {rate:g}: by the width")
 
 

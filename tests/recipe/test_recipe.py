@@ -57,13 +57,39 @@ def test_counts_refuse_what_is_none(written):
         recipe.parse(changed(models__teacher__train__tokens=written))
 
 
+@pytest.mark.parametrize(
+    ("width", "train", "optimizer", "rate"),
+    [
+        (192, {}, "muon", 0.013),  # 1.1e-2 * (256 / 192)^0.5, two digits
+        (192, {"optimizer": "adamw"}, "adamw", 0.0053),  # 4e-3 * 256 / 192
+        (32, {"optimizer": "adamw"}, "adamw", 0.016),
+        (192, {"batch_tokens": 384}, "muon", 0.013),
+        (192, {"batch_tokens": 256}, "adamw", 0.0053),
+        (768, {"tokens": "100k"}, "adamw", 0.0013),  # in batches of 512
+        (768, {"tokens": "3M"}, "muon", 0.0064),
+    ],
+)
+def test_the_default_optimizer_and_its_rate(width, train, optimizer, rate):
+    wished = {"tokens": "3M"} | train
+    parsed = recipe.parse(changed(models__teacher__architecture={"layers": 2, "width": width},
+                                  models__teacher__train=wished)).models["teacher"].train  # fmt: skip
+    assert (parsed.optimizer, parsed.learning_rate) == (optimizer, rate)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "batch"), [("100k", 512), ("400k", 1024), ("3M", 4096), ("100M", 32768), ("10B", 2**19)]
+)
+def test_batches_follow_from_the_tokens(tokens, batch):
+    """0.9 tokens^0.571, the nearest power of two."""
+    parsed = recipe.parse(changed(models__teacher__train={"tokens": tokens})).models["teacher"].train
+    assert parsed.batch_tokens == batch
+
+
 def test_defaults_follow_from_width_and_sequence_length():
     parsed = recipe.parse(changed(data__sequence_length=512))
     shape = parsed.models["student"].architecture
     assert (shape.heads, shape.kv_heads, shape.head_dim, shape.ffn_width, shape.window) == (4, 2, 24, 384, 256)
     assert (shape.attention_cap, shape.final_cap) == (50.0, 30.0)
-    assert parsed.models["teacher"].train.learning_rate == 0.013  # 1.1e-2 * (256 / 192)^0.5, two digits
-    assert parsed.models["teacher"].train.batch_tokens == 4096
     assert parsed.models["student"].distill.loss == "forward_kl"
     assert parsed.models["student"].distill.targets is None
 
