@@ -26,7 +26,7 @@ from gemmule.recipe.schema import batch_for
 from gemmule.run.runner import Family
 
 FACTORS = (0.5, 1.0, 2.0)  # times the recipe's own learning rate
-# Milliseconds of 2,048 tokens forward and backward, and of an update by AdamW and by Muon (optimizer_step.py, 2 threads)
+# Milliseconds of 2,048 tokens forward and backward, and of an update by AdamW and by Muon (optimizer_step.py)
 TEACHER, STUDENT = (464, 2.9, 70.9), (155, 1.1, 9.6)
 MILLISECONDS = {"teacher": TEACHER, "student": STUDENT, "control": STUDENT}
 T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # Student's t of two sides, by seeds
