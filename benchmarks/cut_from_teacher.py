@@ -41,13 +41,16 @@ def main() -> None:
     models: dict[str, Any] = {"teacher": {"from": str(teacher)}}
     for size, smaller in CUTS.items():
         student = {"architecture": shape | smaller, "learn_from": "teacher"}
-        default = default_learning_rate(smaller["width"])
         for note, factor in RATES.items():
-            train = {"tokens": wishes.tokens, "learning_rate": default * factor, "batch_tokens": 2048}
+            train = {
+                "tokens": wishes.tokens,
+                "learning_rate": default_learning_rate(smaller["width"], trained=True) * factor,
+                "batch_tokens": 2048,
+            }
             models[f"{size}-cut{note}"] = student | {"start_from": "teacher", "train": train}
             if size == "quarter":
                 models[f"{size}-chained{note}"] = student | {"start_from": f"half-cut{note}", "train": train}
-        train = {"tokens": wishes.tokens, "learning_rate": default, "batch_tokens": 2048}
+        train = {"tokens": wishes.tokens, "batch_tokens": 2048}
         models[f"{size}-random"] = student | {"train": train}
         models[f"{size}-random-longer"] = student | {"train": train | {"tokens": wishes.longer * wishes.tokens}}
     wanted = family.raw | {"name": wishes.out.name, "tokenizer": {"from": str(teacher)}, "models": models}

@@ -32,7 +32,8 @@ def fill_in(raw: dict[str, Any], outside: OutsideShape) -> None:
         if isinstance(train, dict):
             width = shape.get("width") if isinstance(shape, dict) else None
             train.setdefault("optimizer", default_optimizer(width, train))
-            train.setdefault("learning_rate", default_learning_rate(width, train["optimizer"]))
+            rate = default_learning_rate(width, train["optimizer"], trained="start_from" in model)
+            train.setdefault("learning_rate", rate)
 
 
 def _fill_in_shape(name: str, models: dict[str, Any], sequence_length: Any, outside: OutsideShape, *path: str) -> Any:
@@ -99,13 +100,16 @@ def _count(value: Any) -> int:
     return count if isinstance(count, int) and not isinstance(count, bool) and 0 < count <= TOKENS else 0
 
 
-def default_learning_rate(width: Any, optimizer: Any = "muon") -> float:
+def default_learning_rate(width: Any, optimizer: Any = "muon", trained: bool = False) -> float:
     """Muon: 1.1e-2 at width 256, falling with the root of the width. AdamW: 4e-3, falling with the width (Yang et al.
-    2022, arXiv 2203.03466). Each the best of the demo's text at widths 64, 128 and 256, for the same batches.
+    2022, arXiv 2203.03466). Each the best of the demo's text at widths 64, 128 and 256, for the same batches. A quarter
+    of Muon's for a model that starts from trained weights, whole or cut.
 
     Where the width is not in the recipe, the model starts from outside weights, which a high rate would undo: 2e-4.
     """
     if not isinstance(width, int) or not 0 < width <= LARGEST["width"]:
         return 2e-4
     rate = min(1.6e-2, 4e-3 * 256 / width) if optimizer == "adamw" else 1.1e-2 * (256 / width) ** 0.5
+    if trained and optimizer != "adamw":
+        rate /= 4
     return float(f"{rate:.2g}")

@@ -76,6 +76,15 @@ def test_the_default_optimizer_and_its_rate(width, train, optimizer, rate):
     assert (parsed.optimizer, parsed.learning_rate) == (optimizer, rate)
 
 
+def test_a_model_that_starts_from_trained_weights_keeps_more_of_them():
+    """A quarter of Muon's rate, 0.013 at width 192."""
+    started = {"start_from": "teacher", "train": {"tokens": "1M"}}
+    parsed = recipe.parse(changed(models__again=started)).models["again"].train
+    assert (parsed.optimizer, parsed.learning_rate) == ("muon", 0.0032)
+    by_adamw = started | {"train": {"tokens": "1M", "optimizer": "adamw"}}
+    assert recipe.parse(changed(models__again=by_adamw)).models["again"].train.learning_rate == 0.0053
+
+
 @pytest.mark.parametrize(
     ("tokens", "batch"), [("100k", 512), ("400k", 1024), ("3M", 4096), ("100M", 32768), ("10B", 2**19)]
 )
