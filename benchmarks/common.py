@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 host.settle()  # as the command line does
 
 DEMO = Path("recipes/demo.toml")
+T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # Student's t of two sides, by seeds
 
 
 def demo_config(name: str) -> Gemma2Config:
@@ -111,6 +112,14 @@ def peak_above(work: Callable[[], object]) -> int:
 def _memory(field: str) -> int:
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024
+
+
+def interval(values: list[float]) -> str:
+    """Mean, and what it is certain to by Student's t."""
+    if len(values) not in T95:
+        return f"{statistics.mean(values):.3f}"
+    half = T95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
+    return f"{statistics.mean(values):.3f} ± {half:.3f}"
 
 
 def show(table: Table) -> None:

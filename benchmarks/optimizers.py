@@ -29,7 +29,6 @@ FACTORS = (0.5, 1.0, 2.0)  # times the recipe's own learning rate
 # Milliseconds of 2,048 tokens forward and backward, and of an update by AdamW and by Muon (optimizer_step.py)
 TEACHER, STUDENT = (464, 2.9, 70.9), (155, 1.1, 9.6)
 MILLISECONDS = {"teacher": TEACHER, "student": STUDENT, "control": STUDENT}
-T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # Student's t of two sides, by seeds
 
 
 def main() -> None:
@@ -96,11 +95,11 @@ def compare_families(wishes: argparse.Namespace) -> None:
     for name in budgets:
         adamw, muon = ([figures[name]["perplexity"] for figures in results[side]] for side in results)
         seconds = [statistics.median(figures[name]["seconds"] for figures in results[side]) for side in results]
-        ratio = interval([ours / theirs for ours, theirs in zip(muon, adamw, strict=True)])
+        ratio = common.interval([ours / theirs for ours, theirs in zip(muon, adamw, strict=True)])
         table.add_row(name, spread(adamw), f"{seconds[0]:.0f}", spread(muon), f"{seconds[1]:.0f}", ratio)
     for side, figures in results.items():
         ratios = [each["student"]["perplexity"] / each["control"]["perplexity"] for each in figures]
-        print(f"{side}: student against control {interval(ratios)}")
+        print(f"{side}: student against control {common.interval(ratios)}")
     common.show(table)
 
 
@@ -108,14 +107,6 @@ def adamws_tokens(name: str, batch: int) -> float:
     """How many AdamW reads in the time of one of Muon's."""
     passes, adamw, muon = MILLISECONDS[name]
     return (passes * batch / 2048 + muon) / (passes * batch / 2048 + adamw)
-
-
-def interval(values: list[float]) -> str:
-    """Mean, and what it is certain to by Student's t."""
-    if len(values) not in T95:
-        return f"{statistics.mean(values):.3f}"
-    half = T95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
-    return f"{statistics.mean(values):.3f} ± {half:.3f}"
 
 
 def spread(values: list[float]) -> str:

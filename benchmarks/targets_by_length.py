@@ -20,7 +20,6 @@ from typing import TypeAlias
 import common  # before torch
 import numpy as np
 import torch
-from optimizers import interval
 from rich.table import Table
 
 from gemmule.losses.targets import DenseTeacher, SparseDistributions
@@ -57,7 +56,9 @@ def main() -> None:
         perplexities = [learn(family, student, teacher, tokens, seed, wishes.bytes) for seed in range(wishes.seeds)]
         live, *others = zip(*perplexities, strict=True)
         costs = [[mine / theirs - 1 for mine, theirs in zip(other, live, strict=True)] for other in others]
-        row = [f"{statistics.mean(other):.1f}, {interval(cost)}" for other, cost in zip(others, costs, strict=True)]
+        row = [
+            f"{statistics.mean(other):.1f}, {common.interval(cost)}" for other, cost in zip(others, costs, strict=True)
+        ]
         table.add_row(f"{tokens:,}", f"{statistics.mean(live):.1f}", *row)
         print(tokens, perplexities, flush=True)
     common.show(table)

@@ -23,7 +23,6 @@ from typing import Any
 
 import common  # before torch
 import torch
-from optimizers import interval
 from rich.table import Table
 
 from gemmule import recipe as recipes
@@ -65,7 +64,7 @@ def main() -> None:
         defaults = defaults or perplexities
         ratios = [mine / theirs for mine, theirs in zip(perplexities, defaults, strict=True)]
         seconds = statistics.median(seconds for _, seconds in made)
-        row = [change or "defaults", f"{statistics.mean(perplexities):.2f}", interval(ratios), f"{seconds:.0f}"]
+        row = [change or "defaults", f"{statistics.mean(perplexities):.2f}", common.interval(ratios), f"{seconds:.0f}"]
         table.add_row(*row)
         print(*row, flush=True)
     common.show(table)

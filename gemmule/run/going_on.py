@@ -23,7 +23,7 @@ from gemmule.train.metrics import METRICS
 def goes_on(step: Step, stale: Collection[Step]) -> bool:
     """Whether a stale step is a model that is trained on from a checkpoint, and not anew."""
     follows = any(source in stale for source in step.inputs.values())
-    return isinstance(step, ModelStep) and not follows and step.meeting_point is not None
+    return not follows and step.meeting_point is not None
 
 
 def lost(stale: Collection[Step]) -> list[Step]:
@@ -40,7 +40,7 @@ def hints(step: Step, stale: Mapping[Step, list[str]]) -> list[str]:
         return [f"  it goes on from {step.meeting_point.name}"]
     keys = dict(reason.split(": ", 1) for reason in stale[step] if ": " in reason)
     sized = {key: value for key, value in keys.items() if key.endswith(".train.batch_tokens")}
-    if isinstance(step, ModelStep) and sized and any(key.endswith(".train.tokens") for key in keys):
+    if sized and any(key.endswith(".train.tokens") for key in keys):
         ((key, value),) = sized.items()
         return [f"  with {key} = {value.partition(' -> ')[0]} it can go on from where it is"]
     return []
@@ -54,13 +54,12 @@ def _among(step: Step, stale: Collection[Step]) -> list[Step]:
 def go_back(step: Step, out: Path) -> None:
     """Has a model stand where it goes on from. What it came to after that is moved to `out`/old."""
     assert isinstance(step, ModelStep)
-    assert step.meeting_point is not None
+    meeting_point = step.meeting_point
+    assert meeting_point is not None
     if step.path.exists():
         moved = artifact.retire(step.path, out / "old" / step.made_in.relative_to(out))
         shutil.copy(step.made_in / METRICS, moved.with_name(f"{moved.name}-{METRICS}"))
         say(f"moved {step.path} to {moved}")
-    begin = pace.step_of(step.meeting_point)
+    begin = pace.step_of(meeting_point)
     say(f"{step.name}: goes on from step {begin} of {step.steps}")
-    for path in reversed(step.checkpoints):
-        if pace.step_of(path) > begin:
-            pace.drop(path)
+    pace.drop_after(meeting_point.parent, begin)

@@ -52,6 +52,13 @@ def drop(path: Path) -> None:
     shutil.rmtree(going)
 
 
+def drop_after(folder: Path, step: int) -> None:
+    """Drops the checkpoints after `step`, the last ones first."""
+    for path in reversed(found(folder)):
+        if step_of(path) > step:
+            drop(path)
+
+
 def is_by_steps(step: int, train: Train) -> bool:
     """Whether the checkpoint of this step is one that training may go back to."""
     return step % (train.checkpoint_every or EVERY) == 0

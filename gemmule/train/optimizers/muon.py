@@ -1,8 +1,8 @@
 """Muon (Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982), for the matrices inside the layers.
 
 An update is the gradient's average with all of its singular values near 1, in the size of an update of AdamW's, so that
-one learning rate serves both. The average forgets soon, by `betas[0]` as AdamW's does: 0.8 beats the usual 0.95 in
-trainings of 200 and of 600 steps. Three things make an update cheap:
+one learning rate serves both. The average forgets soon, by `betas[0]` as AdamW's does: 0.8 beats 0.9 in trainings
+of 200 and of 600 steps. Three things make an update cheap:
 
 - Three steps of Newton and Schulz instead of five, each with the polynomial that is best for what the one before left
   (Amsel et al. 2025, arXiv 2505.16932); that five or two end no better or worse was measured (docs/log.md).
