@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,19 @@ class Gemma2Teacher(Teacher):
         return generate(
             self.model, tokenizer, prompt, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
         )
+
+    def continuations(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop: Collection[int] = ()
+    ) -> list[list[int]]:
+        from gemmule.generate.sampling import generate_batch
+        from gemmule.recipe.generation import Sampling
+
+        written: list[list[int]] = [[] for _ in prompts]
+        greedy = Sampling(temperature=0)
+        for step in generate_batch(self.model, prompts, max_new_tokens=max_new_tokens, stop=stop, sampling=greedy):
+            for ids, number in zip(written, step, strict=True):
+                ids += [] if number is None else [number]
+        return written
 
 
 def load(folder: Path, device: torch.device) -> Gemma2Teacher:

@@ -11,7 +11,7 @@ what they don't change. Torch is not imported, so that a kind's file can be read
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gemmule.base.errors import RequestError
@@ -87,6 +87,31 @@ class Teacher(LiveTeacher):
         """The text that it writes after a prompt, in its own tokenizer; None where it can't."""
         return None
 
+    def continuations(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop: Collection[int] = ()
+    ) -> list[list[int]]:
+        """The ids that it writes after each prompt, greedily: the likeliest at every token.
+
+        The first id in `stop` ends a continuation, and is not given. No prompt is empty. Here without a cache: every
+        token reads all before it again.
+        """
+        import torch
+
+        whole = [list(prompt) for prompt in prompts]
+        going = list(range(len(whole)))
+        for _ in range(max_new_tokens):
+            if not going:
+                break
+            longest = max(len(whole[row]) for row in going)
+            ids = torch.tensor([whole[row] + [0] * (longest - len(whole[row])) for row in going], device=self.device)
+            last = torch.tensor([place * longest + len(whole[row]) - 1 for place, row in enumerate(going)])
+            first = likeliest_tokens(self.expect(ids), last.to(self.device)).tolist()
+            for row, number in zip(going, first, strict=True):
+                whole[row].append(number)
+            going = [row for row, number in zip(going, first, strict=True) if number not in stop]
+        written = [ids[len(prompt) :] for ids, prompt in zip(whole, prompts, strict=True)]
+        return [ids[:-1] if ids and ids[-1] in stop else ids for ids in written]
+
 
 class Wrapper(Teacher):
     """A teacher around another one, of which it changes what is asked or answered."""
@@ -135,6 +160,19 @@ class Ensemble(Teacher):
     def backbones(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
         for _, member in self.members:
             yield from member.backbones()
+
+
+def likeliest_tokens(expected: Expected, rows: Tensor) -> Tensor:
+    """The likeliest token of some rows [n] of N distributions: [n] int64."""
+    from gemmule.losses.targets import DenseTeacher, Mixture
+
+    if isinstance(expected, Mixture):
+        expected = Mixture(tuple((share, member[rows]) for share, member in expected.members))
+    elif isinstance(expected, DenseTeacher):
+        expected = expected[rows]
+    else:
+        raise RequestError("this model provides its top k only, not whole distributions")
+    return expected.logits().argmax(-1)
 
 
 def probabilities(expected: Expected, temperature: float = 1.0) -> Tensor:
