@@ -15,6 +15,7 @@ from gemmule.base.errors import RequestError, cannot_write
 from gemmule.base.locks import HELD, LOCK
 
 RECIPE, FINGERPRINTS, STATUS = "recipe.toml", ".fingerprints.json", "status.json"
+SEEDS = "seeds"  # holds the further trainings of models, in a folder for each seed
 BEGUN = {LOCK, HELD, STATUS, f".{STATUS}.tmp", f".{RECIPE}.tmp"}  # of a run that was killed before it was one
 
 
@@ -22,6 +23,13 @@ def is_run(folder: Path) -> bool:
     """Whether gemmule made this folder."""
     copied = (folder / RECIPE).is_file() and (folder / "documents" / MANIFEST).is_file()
     return copied or (folder / FINGERPRINTS).is_file()
+
+
+def holding(model: Path) -> Path:
+    """The run folder of a model's, which is models/NAME in it, or in seeds/SEED."""
+    folder = model.parent.parent
+    run = folder.parent.parent
+    return run if folder.parent.name == SEEDS and is_run(run) else folder
 
 
 def run_of(recipe: Path) -> Path | None:

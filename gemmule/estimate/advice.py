@@ -94,13 +94,14 @@ def _for_memory(plan: Plan, estimate: Estimate) -> Iterator[str]:
 def _for_disk(plan: Plan, estimate: Estimate) -> Iterator[str]:
     over = estimate.disk - SPARE * estimate.free_disk
     for entry in estimate.teaching:
-        fits = entry.bytes_per_token - over / max(1, entry.tokens)
+        fits = entry.bytes_per_token - over / max(1, entry.times * entry.tokens)
         if fits >= 8:
             yield f"distill.targets.bytes_per_token = {int(fits)} for {entry.name} saves what is missing."
             return
-        yield f"A live teacher (no distill.targets) saves the {size(entry.disk)} of {entry.name}'s targets."
+        taken = entry.times * entry.disk
+        yield f"A live teacher (no distill.targets) saves the {size(taken)} of {entry.name}'s targets."
     for model, _, held in estimate.trained:
-        less = (plan.trained(model.name).train.keep_last - 1) * held.checkpoint
+        less = model.trainings * (plan.trained(model.name).train.keep_last - 1) * held.checkpoint
         if less > over / 4:
             yield f"models.{model.name}.train.keep_last = 1 saves {size(less)} of checkpoints."
     yield "--out on another disk needs no change."

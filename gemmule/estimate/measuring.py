@@ -49,7 +49,11 @@ def measure(plan: Plan, shapes: dict[str, Shape | None], vocabulary_size: int) -
     from gemmule.train import loop  # noqa: F401 - as a run has it in memory
 
     process = resident()
-    trained = [(step, config) for step in plan.of(ModelStep) if (config := config_of(shapes[step.name])) is not None]
+    trained = [
+        (step, config)
+        for step in plan.models.values()
+        if isinstance(step, ModelStep) and (config := config_of(shapes[step.name])) is not None
+    ]
     share = SECONDS / (2 * len(trained) + len(shapes) + 1)
     device = choose_device(plan.recipe.machine.device)
     product = product_rate(device)

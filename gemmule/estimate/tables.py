@@ -64,7 +64,8 @@ def _models(estimate: Estimate) -> Table:
             if training is not None
             else [DASH] * 5
         )
-        table.add_row(model.name, model.learn_from or ("text" if training else "not trained"), *sizes, *schedule)
+        name = model.name + (f" x {model.trainings}" if model.trainings > 1 else "")
+        table.add_row(name, model.learn_from or ("text" if training else "not trained"), *sizes, *schedule)
     return table
 
 
@@ -80,12 +81,18 @@ def _text(estimate: Estimate) -> Iterator[str]:
 
 def _time(estimate: Estimate) -> Iterator[str]:
     measured = estimate.measured
-    answers = [f", {e.name}'s forward passes {duration(e.seconds)}" for e in estimate.teaching if e.seconds is not None]
+    answers = [
+        f", {entry.name}'s forward passes {duration(entry.times * entry.seconds)}"
+        for entry in estimate.teaching
+        if entry.seconds is not None
+    ]
     yield (
         f"Time here: {duration(estimate.seconds)}, of which training {duration(estimate.training_seconds)}"
         f"{''.join(answers)}. Measured on {measured.threads} thread{'s' * (measured.threads > 1)}, where a large "
         f"matmul ran at {measured.product / 1e9:.0f} GFLOP/s; on a busier machine it takes longer."
     )
+    if any(model.trainings > 1 for model in estimate.models):
+        yield "x N: trained with N seeds. Its row is one training; times and disk below are of all N."
     if len(answers) < len(estimate.teaching):
         yield "A server's response time is not included."
 
@@ -114,11 +121,19 @@ def _space(estimate: Estimate) -> Table:
     table.add_column("on disk", justify="right")
     for model, _, held in estimate.trained:
         parts = [size(getattr(held, part.name)) for part in fields(Memory)]
-        table.add_row(f"training {model.name}", *parts, size(held.total + estimate.measured.process), size(model.disk))
+        table.add_row(
+            f"training {model.name}",
+            *parts,
+            size(held.total + estimate.measured.process),
+            size(model.trainings * model.disk),
+        )
     blank = [""] * len(fields(Memory))
     for entry in estimate.teaching:
         table.add_row(
-            f"teaching by {entry.name}", *blank, size(entry.memory + estimate.measured.process), size(entry.disk)
+            f"teaching by {entry.name}",
+            *blank,
+            size(entry.memory + estimate.measured.process),
+            size(entry.times * entry.disk),
         )
     judged = max(estimate.models, key=lambda model: model.evaluation_memory)
     table.add_row(f"evaluating {judged.name}", *blank, size(judged.evaluation_memory + estimate.measured.process), DASH)

@@ -94,6 +94,7 @@ class Teaching:
     """A folder of stored targets."""
 
     name: str
+    times: int  # one for each training of its teacher
     tokens: int
     bytes_per_token: float
     flops: float | None
@@ -105,8 +106,10 @@ class Teaching:
         return round(self.tokens * self.bytes_per_token)
 
 
-def teaching(step: TargetsStep, shapes: Mapping[str, Shape | None], text: Text, measured: Measured) -> Teaching:
-    """Stored targets: their teachers' answers, once over the training text."""
+def teaching(
+    step: TargetsStep, shapes: Mapping[str, Shape | None], text: Text, measured: Measured, times: int = 1
+) -> Teaching:
+    """Stored targets: their teachers' answers, once over the training text; so many folders of them."""
     how = step.how
     known = [(s, measured.reading[t.name]) for t in step.teachers if (s := shapes[t.name]) is not None]
     whole = len(known) == len(step.teachers)
@@ -118,6 +121,7 @@ def teaching(step: TargetsStep, shapes: Mapping[str, Shape | None], text: Text, 
     size = how.bytes_per_token or min(4 + 1.5 * (how.k or how.draws or 1 / (how.tau or 1)), 1024)
     return Teaching(
         name=step.path.name,
+        times=times,
         tokens=text.train_tokens,
         bytes_per_token=size,
         flops=sum(shape.flops_per_token for shape, _ in known) * text.train_tokens if whole else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from gemmule.base.vocabulary import id_bytes
@@ -26,6 +27,7 @@ class ModelEstimate:
 
     name: str
     learn_from: str | None
+    trainings: int  # of which each takes what follows; 1 of a model that is not trained here
     shape: Shape | None  # None: nothing is known of it
     training: Training | None  # None: it is not trained here
     memory: Memory | None  # while it trains
@@ -54,14 +56,15 @@ class Estimate:
 
     @property
     def training_seconds(self) -> float:
-        return sum(training.seconds for _, training, _ in self.trained)
+        return sum(model.trainings * training.seconds for model, training, _ in self.trained)
 
     @property
     def other_seconds(self) -> float:
         """Of everything that is not a training step; a server's answers are not counted."""
-        beside = sum(training.other_seconds for _, training, _ in self.trained)
-        taught = sum(entry.seconds or 0.0 for entry in self.teaching)
-        return timing.START_UP + self.text.seconds + beside + taught + sum(m.evaluation_seconds for m in self.models)
+        beside = sum(model.trainings * training.other_seconds for model, training, _ in self.trained)
+        taught = sum(entry.times * (entry.seconds or 0.0) for entry in self.teaching)
+        evaluated = sum(model.trainings * model.evaluation_seconds for model in self.models)
+        return timing.START_UP + self.text.seconds + beside + taught + evaluated
 
     @property
     def seconds(self) -> float:
@@ -70,8 +73,8 @@ class Estimate:
     @property
     def flops(self) -> float:
         """Of training and of teachers' answers, as far as they are known."""
-        trained = sum(training.flops + (training.teacher_flops or 0) for _, training, _ in self.trained)
-        return trained + sum(entry.flops or 0 for entry in self.teaching)
+        trained = sum(model.trainings * (own.flops + (own.teacher_flops or 0)) for model, own, _ in self.trained)
+        return trained + sum(entry.times * (entry.flops or 0) for entry in self.teaching)
 
     @property
     def peak_memory(self) -> int:
@@ -92,7 +95,8 @@ def estimate(plan: Plan) -> Estimate:
 
     measured = measure(plan, known, found.vocabulary_size)
     models = [_model(plan, name, known, found, measured) for name in plan.recipe.models]
-    taught = [timing.teaching(step, known, found, measured) for step in plan.of(TargetsStep)]
+    folders = Counter(step.path.name for step in plan.of(TargetsStep))
+    taught = [timing.teaching(step, known, found, measured, folders[name]) for name, step in plan.targets.items()]
     tokens = found.train_tokens + found.validation_tokens
     return Estimate(
         recipe=plan.recipe.name,
@@ -105,8 +109,8 @@ def estimate(plan: Plan) -> Estimate:
         disk=OTHER_FILES
         + found.document_bytes
         + tokens * id_bytes(found.vocabulary_size)
-        + sum(model.disk for model in models)
-        + sum(entry.disk for entry in taught),
+        + sum(model.trainings * model.disk for model in models)
+        + sum(entry.times * entry.disk for entry in taught),
     )
 
 
@@ -121,6 +125,7 @@ def _model(plan: Plan, name: str, known: dict[str, Shape | None], found: Text, m
     return ModelEstimate(
         name=name,
         learn_from=join_names(plan.recipe.models[name].teachers) or None,
+        trainings=plan.recipe.trainings(name),
         shape=known[name],
         training=trained,
         memory=held,

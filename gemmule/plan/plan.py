@@ -7,14 +7,15 @@ imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gemmule import recipe as recipes
 from gemmule.base import artifact
 from gemmule.base.errors import RequestError
-from gemmule.base.run_folder import run_of
+from gemmule.base.run_folder import SEEDS, run_of
 from gemmule.plan.origins import Origin, Origins, located
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.any_model import AnyModel
@@ -33,6 +34,21 @@ if TYPE_CHECKING:
     from gemmule.refine.documents import Split
 
 AnyStep = TypeVar("AnyStep", bound=Step)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The models with one seed, and the steps that train and evaluate them.
+
+    In a further one, those that are trained so often have steps of their own. Those trained once, or taken from
+    outside, are the first one's: all may learn and start from them.
+    """
+
+    recipe: Recipe  # with this seed
+    folder: Path  # the run's; of a further one: seeds/SEED in it
+    models: dict[str, AnyModel] = field(default_factory=dict)
+    targets: dict[str, TargetsStep] = field(default_factory=dict)  # by the names of their teachers, joined
+    evaluations: dict[str, EvaluationStep] = field(default_factory=dict)
 
 
 class Plan:
@@ -59,17 +75,30 @@ class Plan:
         self.documents = self._add(self._documents())
         self.tokenizer = self._add(self._tokenizer())
         self.train_tokens, self.validation_tokens = self._tokens("train"), self._tokens("validation")
-        self.models: dict[str, AnyModel] = {}
+        first = Training(recipe, self.out)
+        self.models, self.targets, self.evaluations = first.models, first.targets, first.evaluations
+        self.trainings = [first]
         for name, model in recipe.models.items():
             if model.from_ is not None:
                 self.models[name] = self._add(self._outside(name, model.from_))
         self._add(self.train_tokens)
         self._add(self.validation_tokens)
-        self.targets: dict[str, TargetsStep] = {}  # by the names of their teachers, joined
-        for name in recipe.order():
-            if (train := recipe.models[name].train) is not None:
-                self.models[name] = self._add(self._model(name, train))
-        self.evaluations = {name: self._add(self._evaluation(name)) for name in recipe.models}
+        self._lay_out_training(first, recipe.models)
+        for number in range(1, max(map(recipe.trainings, recipe.models))):
+            seed = recipe.seed + number
+            of_seed = recipe.model_copy(update={"seed": seed})
+            further = Training(of_seed, self.out / SEEDS / str(seed), dict(self.models))
+            self.trainings.append(further)
+            self._lay_out_training(further, [name for name in recipe.models if recipe.trainings(name) > number])
+
+    def _lay_out_training(self, training: Training, names: Iterable[str]) -> None:
+        """The steps of some models: all training first, and each after those that it needs."""
+        names = list(names)
+        for name in self.recipe.order():
+            if name in names and (train := self.recipe.models[name].train) is not None:
+                training.models[name] = self._add(self._model(training, name, train))
+        for name in names:
+            training.evaluations[name] = self._add(self._evaluation(training, name))
 
     def _add(self, step: AnyStep) -> AnyStep:
         self.steps.append(step)
@@ -151,49 +180,51 @@ class Plan:
         step.check(origin)
         return step
 
-    def _model(self, name: str, train: Train) -> ModelStep:
+    def _model(self, training: Training, name: str, train: Train) -> ModelStep:
         model = self.recipe.models[name]
-        start = self._start(name, model.start_from) if model.start_from is not None else None
         step = ModelStep(
-            recipe=self.recipe,
-            path=self.out / "models" / name / "final",
+            recipe=training.recipe,
+            path=training.folder / "models" / name / "final",
             name=name,
             train=train,
             tokenizer=self.tokenizer,
             text=self.train_tokens,
             validation=self.validation_tokens,
-            start=start,
-            teachers=self._teachers(model.teachers),
-            targets=self._targets(name, model.distill.targets) if model.teachers else None,
+            start=self._start(training, name, model.start_from) if model.start_from is not None else None,
+            teachers=_teachers(training, model.teachers),
+            targets=self._targets(training, name, model.distill.targets) if model.teachers else None,
         )
         step.check()
         return step
 
-    def _start(self, name: str, origin: str) -> AnyModel:
-        """A model of this recipe, or weights from outside."""
-        return self.models.get(origin) or self._add(self._outside(name, origin, is_start=True))
+    def _start(self, training: Training, name: str, origin: str) -> AnyModel | None:
+        """A model of this recipe; or weights from outside, the same for all trainings."""
+        if origin in self.recipe.models:
+            return training.models[origin]
+        if name in self.models:
+            return self.trained(name).start
+        return self._add(self._outside(name, origin, is_start=True))
 
-    def _teachers(self, shares: Mapping[str, float]) -> dict[AnyModel, float]:
-        return {self.models[name]: share for name, share in shares.items()}
-
-    def _targets(self, name: str, how: Targets | None) -> TargetsStep | None:
+    def _targets(self, training: Training, name: str, how: Targets | None) -> TargetsStep | None:
         """The stored targets of a model's teachers, which all who learn from them share; None: they are not stored."""
         if how is None:
             return None
         model = self.recipe.models[name]
-        taught_by = recipes.join_names(model.teachers)
+        taught_by, teachers = recipes.join_names(model.teachers), _teachers(training, model.teachers)
+        if training is not self.trainings[0] and self.targets[taught_by].teachers == teachers:
+            return self.targets[taught_by]
         step = TargetsStep(
-            recipe=self.recipe,
-            path=self.out / "targets" / taught_by,
+            recipe=training.recipe,
+            path=training.folder / "targets" / taught_by,
             student=name,
             how=how,
             temperature=model.distill.temperature,
             text=self.train_tokens,
-            teachers=self._teachers(model.teachers),
+            teachers=teachers,
         )
-        there = self.targets.get(taught_by)
+        there = training.targets.get(taught_by)
         if there is None:
-            self.targets[taught_by] = self._add(step)
+            training.targets[taught_by] = self._add(step)
             return step
         if there.settings != step.settings:
             raise RequestError(
@@ -202,15 +233,15 @@ class Plan:
             )
         return there
 
-    def _evaluation(self, name: str) -> EvaluationStep:
+    def _evaluation(self, training: Training, name: str) -> EvaluationStep:
         held_against = self.recipe.held_against(name)
         if any(map(self.recipe.aligned_by_bytes, held_against)):  # there is no KL between different tokens
             held_against = {}
         return EvaluationStep(
-            recipe=self.recipe,
-            path=self.out / "models" / name / "evaluation",
-            model=self.models[name],
-            teachers=self._teachers(held_against),
+            recipe=training.recipe,
+            path=training.folder / "models" / name / "evaluation",
+            model=training.models[name],
+            teachers=_teachers(training, held_against),
             text=self.validation_tokens,
             documents=self.documents,
         )
@@ -224,3 +255,7 @@ class Plan:
         return {key: getattr(config, key) or 0 for key in recipes.Architecture.model_fields if key != "query_scale"} | (
             {"query_scale": config.query_scale}
         )
+
+
+def _teachers(training: Training, shares: Mapping[str, float]) -> dict[AnyModel, float]:
+    return {training.models[name]: share for name, share in shares.items()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gemmule.base import addresses
 from gemmule.base.errors import RequestError
 from gemmule.recipe.errors import unknown_name
+from gemmule.recipe.generation import SEEDS
 
 LONGEST_NAME = 200  # characters: file systems take 255 bytes
 
@@ -48,6 +49,31 @@ def check_names(recipe: Recipe, origin: str) -> None:
             raise RequestError(f"{key}.start_from = {name!r}: a model can't start from itself")
         if model.teachers and model.distill.own_tokens:
             _check_aligned_by_bytes(recipe, model, key)
+
+
+def check_seeds(recipe: Recipe, origin: str) -> None:
+    """Raises RequestError for a model with more trainings than one that it needs, if that has several.
+
+    What its further trainings would learn or start from is neither the one of their seed nor the only one.
+    """
+    counts = {name: recipe.trainings(name) for name in recipe.models}
+    keys = {name: "seeds" if model.seeds is None else f"models.{name}.seeds" for name, model in recipe.models.items()}
+    for name, model in recipe.models.items():
+        needed = dict.fromkeys(recipe.held_against(name), "is measured beside")
+        needed |= dict.fromkeys(model.teachers, "learns from")
+        needed |= {model.start_from: "starts from"} if model.start_from in recipe.models else {}
+        for other, how in needed.items():
+            if 1 < counts[other] < counts[name]:
+                raise RequestError(
+                    f"{origin}: {keys[name]} = {counts[name]}: {name} {how} {other}, which has {keys[other]} = "
+                    f"{counts[other]}; models.{other}.seeds must be 1, for all, or at least {counts[name]}, for each"
+                )
+    name, further = max(((name, count - 1) for name, count in counts.items()), key=lambda entry: entry[1])
+    if recipe.seed + further > SEEDS[1]:
+        raise RequestError(
+            f"{origin}: seed = {recipe.seed}: {keys[name]} = {further + 1} goes up to seed + {further}, and the "
+            "largest seed is 2^63 - 1"
+        )
 
 
 def _check_aligned_by_bytes(recipe: Recipe, student: Model, key: str) -> None:

@@ -24,6 +24,7 @@ from gemmule.recipe.values import (
     Name,
     Place,
     Prompt,
+    Seeds,
     Share,
     Steps,
     Temperature,
@@ -264,12 +265,13 @@ class Model(Section):
     architecture: Architecture | None = None  # None: that of start_from or from
     train: Train | None = None
     start_from: Annotated[Place | None, omitted_at(None)] = None
+    seeds: Annotated[Seeds | None, NEVER] = None  # how often it is trained; None: as often as the recipe's others
     distill: Annotated[Distill, TAUGHT] = Distill()
 
     @model_validator(mode="after")
     def _trained_or_not(self) -> Model:
         if self.from_ is not None:
-            extra = [key for key in ("start_from", "architecture", "train") if getattr(self, key) is not None]
+            extra = [key for key in ("start_from", "architecture", "train", "seeds") if getattr(self, key) is not None]
             extra += ["learn_from"] if self.learn_from != "none" else []
             if extra:
                 raise ValueError(f"a model with from is not trained: remove {' and '.join(extra)}")
@@ -316,6 +318,7 @@ class Machine(Section):
 class Recipe(Section):
     name: Annotated[Name, NEVER]
     seed: Annotated[int, Field(ge=0, le=2**63 - 1), WINDOWS] = 0
+    seeds: Annotated[Seeds, NEVER] = 1  # how often each model is trained: with seed, seed + 1, ...
     data: Data
     tokenizer: TokenizerSection
     models: Annotated[
@@ -328,6 +331,11 @@ class Recipe(Section):
     def order(self) -> list[str]:
         """The models' names, each after those that it learns or starts from. Raises RequestError for a cycle."""
         return in_order({name: self.needs(name) for name in self.models})
+
+    def trainings(self, name: str) -> int:
+        """How often a model is trained, each time with a seed of its own; one from outside is there once."""
+        model = self.models[name]
+        return 1 if model.from_ is not None else model.seeds or self.seeds
 
     def aligned_by_bytes(self, teacher: str) -> bool:
         """Whether a teacher keeps its own tokenizer, and its students learn from it by text alone."""

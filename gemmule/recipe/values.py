@@ -71,6 +71,7 @@ Count = Annotated[int, BeforeValidator(parse_count), Field(ge=1, le=TOKENS)]
 BatchTokens = Annotated[int, BeforeValidator(parse_count), Field(ge=1, le=BATCH_TOKENS)]
 VocabularySize = Annotated[int, BeforeValidator(parse_count), Field(ge=SMALLEST_VOCABULARY, le=VOCABULARY_SIZE)]
 Steps = Annotated[int, Field(ge=1, le=STEPS)]
+Seeds = Annotated[int, Field(ge=1, le=100)]  # how many trainings, each with its own
 TopK = Annotated[int, Field(ge=1, le=LARGEST["vocabulary_size"])]
 Cap = Annotated[float, Field(ge=0, le=LARGEST_CAP)]
 Tracking = Literal["none", "wandb", "trackio"]

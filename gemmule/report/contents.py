@@ -50,6 +50,9 @@ class ModelReport:
     like: str | None = None
     origin: str | None = None
     figures: Mapping[str, Number | None] = field(default_factory=dict)
+    trainings: Sequence[
+        Mapping[str, Number | None]
+    ] = ()  # of several: each one's "seed" and figures, the first included
     curve: Sequence[Mapping[str, Number]] = ()  # {"tokens", "loss"}: validation next-token loss while training, nats
     training: Sequence[Mapping[str, Number]] = ()  # {"tokens", "loss"}: its objective's, nats
     objective: str = (

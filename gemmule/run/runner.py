@@ -227,17 +227,22 @@ class Family:
         for step in targets:
             with lock(self.out, shared=True, wait=say):
                 if step.path.exists():
-                    say(f"targets of {step.path.name}: made")
+                    say(f"{self._where(step)}: made")
                     continue
                 teaching = self._teaching(step)
                 teaching.teach(worker.number - 1, worker.count)
                 left = teaching.parts.absent
             if left:
-                say(f"targets of {step.path.name}: {worker}'s segments are done; {left} of other workers are not")
+                say(f"{self._where(step)}: {worker}'s segments are done; {left} of other workers are not")
                 continue
             with lock(self.out, wait=say):
                 if not step.path.exists():
                     teaching.publish()
+
+    def _where(self, step: TargetsStep) -> str:
+        """What targets are called: whose they are, and of which further training."""
+        folder = step.path.parent.parent
+        return f"targets of {step.path.name}" + ("" if folder == self.out else f" in {folder.relative_to(self.out)}")
 
     def _prepared(self, step: TargetsStep) -> bool:
         """Whether these targets are made, or nothing but teaching is left to do."""

@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from gemmule import recipe as recipes
@@ -17,7 +18,7 @@ from gemmule.base import artifact
 from gemmule.base.run_folder import RECIPE
 from gemmule.evaluate import table
 from gemmule.model.config import TRAINING_PASSES
-from gemmule.plan.plan import Plan
+from gemmule.plan.plan import Plan, Training
 from gemmule.plan.steps.model import ModelStep
 from gemmule.report import write_report
 from gemmule.report.contents import ModelReport, Progress, ReportData, Role
@@ -28,9 +29,14 @@ from gemmule.train import metrics, pace
 def write_summary_and_report(plan: Plan) -> None:
     """summary.json and report.html of a run whose steps are all finished."""
     models = _models(plan)
-    artifact.write_json(plan.out / "summary.json", {"models": {name: model.figures for name, model in models.items()}})
+    figures = {name: {**model.figures, **_trainings(model)} for name, model in models.items()}
+    artifact.write_json(plan.out / "summary.json", {"models": figures})
     command = shlex.join(["gemmule", *sys.argv[1:]])
     _write(plan, models, datetime.date.today().isoformat(), command)
+
+
+def _trainings(model: ModelReport) -> dict[str, Any]:
+    return {"trainings": model.trainings} if model.trainings else {}
 
 
 def write_report_so_far(plan: Plan) -> None:
@@ -64,7 +70,7 @@ def _write(
         name=plan.recipe.name,
         created=created,
         command=command,
-        machine="" if any(model.progress for model in models.values()) else _machine(plan),
+        machine=_machine(plan) if all(step.path.exists() for step in plan.of(ModelStep)) else "",
         text=_text(plan),
         models=models,
         recipe=(plan.out / RECIPE).read_text(encoding="utf-8"),
@@ -84,28 +90,20 @@ def _machine(plan: Plan) -> str:
 
 
 def _models(plan: Plan, running: bool = False) -> dict[str, ModelReport]:
-    evaluations = {name: step.figures for name, step in plan.evaluations.items() if step.path.exists()}
-    return {name: _model(name, plan, evaluations, running) for name in plan.recipe.models}
+    return {name: _model(name, plan, running) for name in plan.recipe.models}
 
 
-def _model(name: str, plan: Plan, evaluations: dict[str, dict[str, Any]], running: bool = False) -> ModelReport:
-    model, step, evaluation = plan.recipe.models[name], plan.models[name], evaluations.get(name, {})
-    records = metrics.read(plan.out / "models" / name)
-    steps = [record for record in records if "loss" in record]
-    tokens = steps[-1]["tokens"] if steps else None
+def _model(name: str, plan: Plan, running: bool) -> ModelReport:
+    model, step = plan.recipe.models[name], plan.models[name]
+    first, count = plan.trainings[0], plan.recipe.trainings(name)
+    evaluation, records = _evaluation(name, first), metrics.read(first.folder / "models" / name)
+    steps = _steps(records)
+    figures = _figures(name, first, steps, plan)
+    trainings = _evaluated_trainings(name, plan.trainings[:count], plan) if count > 1 else []
     taught, held_against = bool(model.teachers), plan.recipe.held_against(name)
     teachers = {teacher for other in plan.recipe.models.values() for teacher in other.teachers}
     role: Role = "teacher" if name in teachers else "student" if taught else "control" if model.like else "model"
     made = step.path.exists()
-    own = evaluation.get("flops_per_token")
-    asked: list[Any] = [evaluations.get(teacher, {}).get("flops_per_token") for teacher in model.teachers]
-    figures = {name: evaluation.get(name) for name in table.evaluated()} | {
-        "train_tokens": tokens,
-        "train_tokens_asked": model.train.tokens if model.train is not None else None,
-        "train_flops": TRAINING_PASSES * own * tokens if own and tokens else None,
-        "teacher_flops": sum(asked) * tokens if taught and tokens and None not in asked else None,
-        "seconds": steps[-1]["seconds"] if steps else None,
-    }
     return ModelReport(
         role=role,
         progress=_progress(step, steps, running) if isinstance(step, ModelStep) and not made else None,
@@ -115,6 +113,7 @@ def _model(name: str, plan: Plan, evaluations: dict[str, dict[str, Any]], runnin
         like=model.like,
         origin=model.from_,
         figures=figures,
+        trainings=trainings,
         curve=[
             {"tokens": r["tokens"], "loss": r["validation_loss"]}
             for r in records
@@ -128,8 +127,46 @@ def _model(name: str, plan: Plan, evaluations: dict[str, dict[str, Any]], runnin
         samples=evaluation.get("samples", []),
         settings=step.settings,
         lineage=[{"hash": key, **entry} for key, entry in step.artifact.manifest.ancestry.items()] if made else [],
-        warnings=_warnings(plan, steps, figures["train_tokens_asked"] if made else None),
+        warnings=[
+            *_warnings(plan, steps, figures["train_tokens_asked"] if made else None),
+            *([f"{len(trainings)} of its {count} trainings are finished"] if len(trainings) < count > 1 else []),
+        ],
     )
+
+
+def _evaluation(name: str, training: Training) -> dict[str, Any]:
+    """What a model's evaluation found; empty while there is none."""
+    step = training.evaluations.get(name)
+    return step.figures if step is not None and step.path.exists() else {}
+
+
+def _steps(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [record for record in records if "loss" in record]
+
+
+def _figures(name: str, training: Training, steps: list[dict[str, Any]], plan: Plan) -> dict[str, Any]:
+    """Of one training of a model, from its evaluation and the records of its steps."""
+    model, evaluation = training.recipe.models[name], _evaluation(name, training)
+    tokens, own = steps[-1]["tokens"] if steps else None, evaluation.get("flops_per_token")
+    # a teacher costs the same in all trainings, and a further one may have none of its own
+    asked: list[Any] = [_evaluation(teacher, plan.trainings[0]).get("flops_per_token") for teacher in model.teachers]
+    return {name: evaluation.get(name) for name in table.evaluated()} | {
+        "train_tokens": tokens,
+        "train_tokens_asked": model.train.tokens if model.train is not None else None,
+        "train_flops": TRAINING_PASSES * own * tokens if own and tokens else None,
+        "teacher_flops": sum(asked) * tokens if asked and tokens and None not in asked else None,
+        "seconds": steps[-1]["seconds"] if steps else None,
+    }
+
+
+def _evaluated_trainings(name: str, trainings: Iterable[Training], plan: Plan) -> list[dict[str, Any]]:
+    """The seed and the figures of each training of a model that is evaluated."""
+    found = []
+    for training in trainings:
+        if training.evaluations[name].path.exists():
+            steps = _steps(metrics.read(training.folder / "models" / name))
+            found.append({"seed": training.recipe.seed, **_figures(name, training, steps, plan)})
+    return found
 
 
 def _progress(step: ModelStep, records: list[dict[str, Any]], running: bool) -> Progress:

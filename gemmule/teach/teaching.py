@@ -43,7 +43,8 @@ class Teaching:
     how: Targets  # how much is kept, and how
     temperature: float
     seed: int
-    old: Path  # where the run keeps what it no longer needs
+    old_targets: Path  # where the run keeps targets of this place that it no longer needs
+    old_tokens: Path  # and tokens
 
     def __post_init__(self) -> None:
         self.name = self.path.name
@@ -106,7 +107,7 @@ class Teaching:
 
     def _earlier(self) -> Artifact | None:
         """The newest targets set aside that differ from these in their text alone."""
-        for path in _newest_first(self.old / "targets", self.name):
+        for path in _newest_first(self.old_targets, self.name):
             try:
                 found = artifact.read(path)
             except WorkError:
@@ -129,7 +130,7 @@ class Teaching:
         """The segments of the text that both have in common, where the earlier one's tokens are still there."""
         wanted = earlier.manifest.inputs["tokens"]
         taken = 0
-        for path in _newest_first(self.old / "tokens", self.inputs["tokens"].path.name):
+        for path in _newest_first(self.old_tokens, self.inputs["tokens"].path.name):
             tokens = artifact.read(path)
             if tokens.hash == wanted and tokens.manifest.format_version == artifact.FORMAT_VERSIONS["tokens"]:
                 artifact.verify(tokens)

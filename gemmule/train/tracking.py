@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gemmule.base import run_folder
 from gemmule.base.artifact import writing
 from gemmule.base.errors import RequestError, first_line
 from gemmule.base.progress import say
@@ -30,7 +31,7 @@ class Tracker:
         own = _identity(folder)
         name = f"{folder.name}-{own}"
         place = {"id": own, "dir": str(folder)} if library == "wandb" else {}  # trackio knows runs by their names
-        project = folder.absolute().parent.parent.name
+        project = run_folder.holding(folder.absolute()).name
         self._run: Any = None
         self._run = self._try(lambda: module.init(project=project, name=name, config=settings, resume="allow", **place))
 

@@ -497,3 +497,59 @@ def test_token_weights_need_stored_targets():
         recipe.parse(changed(models__student__distill={"token_weights": "entropy"}))
     with pytest.raises(RequestError, match="next_token_weight"):
         recipe.parse(changed(models__student__distill={"next_token_weight": [0.5, 1.0]}))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "counts"),
+    [
+        ({}, (1, 1, 1)),
+        ({"seeds": 3}, (3, 3, 3)),
+        ({"seeds": 3, "models__teacher__seeds": 1}, (1, 3, 3)),
+        ({"models__student__seeds": 2}, (1, 2, 2)),  # the control is like it
+        ({"seeds": 2, "models__teacher__seeds": 5}, (5, 2, 2)),
+        ({"seeds": 2, "models__teacher": {"from": "some/hub-id"}}, (1, 2, 2)),
+        ({"seed": 2**63 - 3, "seeds": 3}, (3, 3, 3)),
+    ],
+)
+def test_how_often_each_model_is_trained(overrides, counts):
+    parsed = recipe.parse(changed(**overrides))
+    assert tuple(map(parsed.trainings, ("teacher", "student", "control"))) == counts
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"seeds": 0}, r"seeds = 0: must be a whole number from 1 to 100"),
+        ({"seeds": 101}, r"seeds = 101: must be a whole number from 1 to 100"),
+        ({"models__student__seeds": 0}, r"models\.student\.seeds = 0: must be a whole number from 1 to 100"),
+        (
+            {"seeds": 3, "models__teacher__seeds": 2},
+            r"seeds = 3: student learns from teacher, which has models\.teacher\.seeds = 2; "
+            r"models\.teacher\.seeds must be 1, for all, or at least 3, for each",
+        ),
+        (
+            {"seeds": 2, "models__student__seeds": 3},
+            r"models\.student\.seeds = 3: student learns from teacher, which has seeds = 2; "
+            r"models\.teacher\.seeds must be 1, for all, or at least 3, for each",
+        ),
+        (
+            {"seeds": 2, "models__control__seeds": 3},
+            r"models\.control\.seeds = 3: control is measured beside teacher, which has seeds = 2",
+        ),
+        (
+            {"models__teacher__seeds": 2, "models__control__start_from": "teacher", "models__control__seeds": 3},
+            r"models\.control\.seeds = 3: control starts from teacher, which has models\.teacher\.seeds = 2",
+        ),
+        (
+            {"models__teacher": {"from": "some/hub-id", "seeds": 2}},
+            r"models\.teacher: a model with from is not trained: remove seeds",
+        ),
+        (
+            {"seed": 2**63 - 1, "models__student__seeds": 2},
+            r"seed = 9223372036854775807: models\.student\.seeds = 2 goes up to seed \+ 1",
+        ),
+    ],
+)
+def test_seeds_that_can_not_be_are_refused(overrides, message):
+    with pytest.raises(RequestError, match=message):
+        recipe.parse(changed(**overrides))

@@ -246,7 +246,7 @@ class ModelStep(AnyModel):
             distill=self.model.distill,
             machine=self.recipe.machine,
             seed=self.recipe.seed,
-            windows=self.text.windows(skip_damaged),
+            windows=self.text.windows(skip_damaged, self.recipe.seed),
             validation=self.validation.windows(skip_damaged),
             settings=self.settings,
             inputs=self.artifacts,

@@ -73,6 +73,7 @@ class TargetsStep(Step):
 
         self._check_top_k()
         windows, made = self.text.windows(), self.artifacts
+        run = self.text.path.parent.parent  # of tokens/train
 
         def load() -> Teacher:
             device = choose_device(self.recipe.machine.device)
@@ -90,7 +91,8 @@ class TargetsStep(Step):
             how=self.how,
             temperature=self.temperature,
             seed=self.recipe.seed,
-            old=self.path.parent.parent / "old",
+            old_targets=run / "old" / self.path.parent.relative_to(run),
+            old_tokens=run / "old" / self.text.path.parent.relative_to(run),
         )
 
     def _check_top_k(self) -> None:

@@ -51,8 +51,8 @@ class TokensStep(Step):
 
         return TokenShards(self.path)
 
-    def windows(self, skip_damaged: bool = False) -> Windows:
-        """What a model reads of it."""
+    def windows(self, skip_damaged: bool = False, seed: int | None = None) -> Windows:
+        """What a model reads of it; in training by the order of a seed, the recipe's if none is given."""
         from gemmule.tokenize.windows import Windows
 
         vocabulary = self.tokenizer.load()
@@ -61,7 +61,7 @@ class TokensStep(Step):
             self.recipe.data.sequence_length,
             vocabulary.bos_id,
             vocabulary.pad_id,
-            self.recipe.seed,
+            self.recipe.seed if seed is None else seed,
             separate_documents=self.recipe.data.separate_documents,
             skip_damaged=skip_damaged,
         )
