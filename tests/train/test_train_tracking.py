@@ -68,6 +68,17 @@ def test_a_tracker_is_told_what_metrics_are(library, folder):
     assert recorded.finished == 1
 
 
+@pytest.mark.parametrize("run", ["myrun", "seeds/myrun"])
+def test_a_further_training_is_in_the_project_of_its_run(library, tmp_path, run):
+    name, recorded = library
+    out = tmp_path / run
+    out.mkdir(parents=True)
+    (out / ".fingerprints.json").touch()
+    log_two(name, out / "models" / "student")
+    log_two(name, out / "seeds" / "4" / "models" / "student")
+    assert [wishes["project"] for wishes in recorded.inits] == ["myrun", "myrun"]
+
+
 def test_going_on_is_the_same_tracked_run_wherever_the_folder_lies(library, folder, tmp_path):
     name, recorded = library
     log_two(name, folder)
