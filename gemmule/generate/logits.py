@@ -11,6 +11,7 @@ B batch, V vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -39,6 +40,11 @@ def filtered(logits: Tensor, sampling: Sampling) -> Tensor:
     if sampling.min_p:
         logits = logits.masked_fill(logits < math.log(sampling.min_p), -torch.inf)  # the greatest logit is 0
     return logits
+
+
+def uniform_numbers(generators: Sequence[torch.Generator]) -> Tensor:
+    """The next number of each generator, drawn evenly from 0 to 1: [B, 1] float64, on the CPU."""
+    return torch.cat([torch.rand(1, 1, generator=one, dtype=torch.float64) for one in generators])
 
 
 def draw(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gemmule.base.errors import RequestError
-from gemmule.generate.logits import draw, penalise
+from gemmule.generate.logits import draw, penalise, uniform_numbers
 from gemmule.generate.reading import read
 from gemmule.generate.text import TextStream
 from gemmule.model.cache import Cache
@@ -144,11 +144,13 @@ def generate_batch(
     stop: Collection[int] = (),
     compile: compiling.Compile = "auto",
     sampling: Sampling | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Iterator[list[int | None]]:
     """At every step the next id of each row; None for a row that has ended. Ends when all have.
 
     Ids in `excluded` are never drawn. The first id in `stop` ends a row and is not given. `compile` makes each step
-    faster and takes seconds before the second one; "auto": if that is likely to pay for this many tokens.
+    faster and takes seconds before the second one; "auto": if that is likely to pay for this many tokens. All rows draw
+    by the same seed, unless `seeds` has one for each.
 
     Raises RequestError at once for an impossible setting, WorkError if the model's logits are no numbers.
     """
@@ -156,7 +158,9 @@ def generate_batch(
     if not all(prompts):
         raise RequestError("a prompt has no token: begin it with <bos>")
     compiled = compile is True or (compile == "auto" and compiling.pays_for_generating(model, max_new_tokens))
-    return _steps(model, prompts, max_new_tokens, excluded, frozenset(stop), sampling or Sampling(), compiled)
+    sampling = sampling or Sampling()
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds or [sampling.seed] * len(prompts)]
+    return _steps(model, prompts, max_new_tokens, excluded, frozenset(stop), sampling, generators, compiled)
 
 
 def _steps(
@@ -166,6 +170,7 @@ def _steps(
     excluded: Collection[int],
     stop: frozenset[int],
     sampling: Sampling,
+    generators: list[torch.Generator],
     compiled: bool,
 ) -> Iterator[list[int | None]]:
     if not prompts:
@@ -176,7 +181,6 @@ def _steps(
     unread = torch.tensor([[0] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)])
     ragged = torch.tensor(padding, device=device) if any(padding) else None
     cache = Cache(model.config, ragged, capacity=longest + min(max_new_tokens, ROOM) - 1, steady=compiled)
-    generators = [torch.Generator().manual_seed(sampling.seed) for _ in prompts]
     barred = torch.tensor(sorted(excluded), dtype=torch.int64, device=device)
     seen = torch.zeros(len(prompts), model.config.vocabulary_size, dtype=torch.bool, device=device)
     for row, prompt in zip(seen, prompts, strict=True):
@@ -188,8 +192,7 @@ def _steps(
             if sampling.repetition_penalty != 1:
                 logits = penalise(logits, seen, sampling.repetition_penalty)
             logits[:, barred] = -torch.inf
-            uniform = torch.cat([torch.rand(1, 1, generator=one, dtype=torch.float64) for one in generators])
-            unread = draw(logits, sampling, uniform.to(device))[:, None]  # [B, 1]
+            unread = draw(logits, sampling, uniform_numbers(generators).to(device))[:, None]  # [B, 1]
             seen.scatter_(1, unread, True)
             step = unread[:, 0].tolist()
         ended = [before or number in stop for before, number in zip(ended, step, strict=True)]

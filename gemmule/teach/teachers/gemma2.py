@@ -54,14 +54,21 @@ class Gemma2Teacher(Teacher):
         )
 
     def continuations(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop: Collection[int] = ()
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        stop: Collection[int] = (),
+        seeds: Sequence[int] | None = None,
     ) -> list[list[int]]:
         from gemmule.generate.sampling import generate_batch
         from gemmule.recipe.generation import Sampling
 
         written: list[list[int]] = [[] for _ in prompts]
-        greedy = Sampling(temperature=0)
-        for step in generate_batch(self.model, prompts, max_new_tokens=max_new_tokens, stop=stop, sampling=greedy):
+        sampling = Sampling(temperature=0 if seeds is None else 1)
+        steps = generate_batch(
+            self.model, prompts, max_new_tokens=max_new_tokens, stop=stop, sampling=sampling, seeds=seeds
+        )
+        for step in steps:
             for ids, number in zip(written, step, strict=True):
                 ids += [] if number is None else [number]
         return written

@@ -10,7 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,9 +117,7 @@ class HuggingFaceTeacher(Teacher):
         """
         import torch
 
-        longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        if isinstance(longest, int) and len(ids) + max_new_tokens > longest:
-            ids = ids[max_new_tokens - longest :]
+        ids = self._with_room(ids, max_new_tokens)
         torch.manual_seed(seed)
         sampling = (
             {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
@@ -130,6 +129,65 @@ class HuggingFaceTeacher(Teacher):
             whole = self.model.generate(given, max_new_tokens=max_new_tokens, **sampling)
         written: list[int] = whole[0, len(ids) :].tolist()
         return written
+
+    def _with_room(self, ids: list[int], max_new_tokens: int) -> list[int]:
+        longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if isinstance(longest, int) and len(ids) + max_new_tokens > longest:
+            return ids[max_new_tokens - longest :]
+        return ids
+
+    def continuations(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        stop: Collection[int] = (),
+        seeds: Sequence[int] | None = None,
+    ) -> list[list[int]]:
+        """By transformers' own cache, but not by what the checkpoint's generation_config.json would change.
+
+        Of a prompt that leaves no room within the longest text that the model reads, the last ids.
+        """
+        import torch
+        from transformers import GenerationConfig
+
+        if not prompts:
+            return []
+        read = [self._with_room(list(prompt), max_new_tokens) for prompt in prompts]
+        longest = max(map(len, read))
+        ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in read], device=self.device)
+        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in read], device=self.device)
+        own, self.model.generation_config = (
+            self.model.generation_config,
+            GenerationConfig(eos_token_id=sorted(stop) or None, pad_token_id=0),
+        )
+        try:
+            with torch.no_grad():
+                whole = self.model.generate(
+                    ids,
+                    attention_mask=mask,
+                    max_new_tokens=max_new_tokens,
+                    do_sample=False,
+                    logits_processor=[] if seeds is None else [_drawing(seeds)],
+                )
+        finally:
+            self.model.generation_config = own
+        return [list(takewhile(lambda number: number not in stop, row)) for row in whole[:, longest:].tolist()]
+
+
+def _drawing(seeds: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:
+    """What makes transformers' greedy choice a draw at temperature 1, each row's by its own seed."""
+    import torch
+
+    from gemmule.generate.logits import draw, uniform_numbers
+    from gemmule.recipe.generation import Sampling
+
+    generators, sampling = [torch.Generator().manual_seed(seed) for seed in seeds], Sampling()
+
+    def chosen(ids: Tensor, logits: Tensor) -> Tensor:
+        drawn = draw(logits.float(), sampling, uniform_numbers(generators).to(logits.device))
+        return torch.full_like(logits, -torch.inf).scatter(1, drawn[:, None], 0)
+
+    return chosen
 
 
 def positions_in(documents: Tensor) -> Tensor:

@@ -88,15 +88,25 @@ class Teacher(LiveTeacher):
         return None
 
     def continuations(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop: Collection[int] = ()
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        stop: Collection[int] = (),
+        seeds: Sequence[int] | None = None,
     ) -> list[list[int]]:
-        """The ids that it writes after each prompt, greedily: the likeliest at every token.
+        """The ids that it writes after each prompt, as it would after that alone.
 
-        The first id in `stop` ends a continuation, and is not given. No prompt is empty. Here without a cache: every
-        token reads all before it again.
+        Greedily, the likeliest at every token; by `seeds`, one for each prompt, drawn at temperature 1. The first id in
+        `stop` ends a continuation, and is not given. No prompt is empty. Here without a cache: every token reads all
+        before it again.
         """
         import torch
 
+        from gemmule.generate.logits import draw, uniform_numbers
+        from gemmule.recipe.generation import Sampling
+
+        sampling = Sampling(temperature=0 if seeds is None else 1)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds or [0] * len(prompts)]
         whole = [list(prompt) for prompt in prompts]
         going = list(range(len(whole)))
         for _ in range(max_new_tokens):
@@ -105,10 +115,12 @@ class Teacher(LiveTeacher):
             longest = max(len(whole[row]) for row in going)
             ids = torch.tensor([whole[row] + [0] * (longest - len(whole[row])) for row in going], device=self.device)
             last = torch.tensor([place * longest + len(whole[row]) - 1 for place, row in enumerate(going)])
-            first = likeliest_tokens(self.expect(ids), last.to(self.device)).tolist()
-            for row, number in zip(going, first, strict=True):
+            logits = logits_of(self.expect(ids), last.to(self.device))
+            uniform = uniform_numbers([generators[row] for row in going])
+            drawn = draw(logits, sampling, uniform.to(self.device)).tolist()
+            for row, number in zip(going, drawn, strict=True):
                 whole[row].append(number)
-            going = [row for row, number in zip(going, first, strict=True) if number not in stop]
+            going = [row for row, number in zip(going, drawn, strict=True) if number not in stop]
         written = [ids[len(prompt) :] for ids, prompt in zip(whole, prompts, strict=True)]
         return [ids[:-1] if ids and ids[-1] in stop else ids for ids in written]
 
@@ -162,17 +174,13 @@ class Ensemble(Teacher):
             yield from member.backbones()
 
 
-def likeliest_tokens(expected: Expected, rows: Tensor) -> Tensor:
-    """The likeliest token of some rows [n] of N distributions: [n] int64."""
-    from gemmule.losses.targets import DenseTeacher, Mixture
+def logits_of(expected: Expected, rows: Tensor) -> Tensor:
+    """The logits of some rows [n] of N distributions: [n, V] float32. Raises RequestError where only a top k is known."""
+    from gemmule.losses.targets import SparseDistributions
 
-    if isinstance(expected, Mixture):
-        expected = Mixture(tuple((share, member[rows]) for share, member in expected.members))
-    elif isinstance(expected, DenseTeacher):
-        expected = expected[rows]
-    else:
+    if isinstance(expected, SparseDistributions):
         raise RequestError("this model provides its top k only, not whole distributions")
-    return expected.logits().argmax(-1)
+    return expected[rows].logits()
 
 
 def probabilities(expected: Expected, temperature: float = 1.0) -> Tensor:
