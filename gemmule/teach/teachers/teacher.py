@@ -175,7 +175,7 @@ class Ensemble(Teacher):
 
 
 def logits_of(expected: Expected, rows: Tensor) -> Tensor:
-    """The logits of some rows [n] of N distributions: [n, V] float32. Raises RequestError where only a top k is there."""
+    """The logits of some rows [n] of N distributions: [n, V] float32. Raises RequestError if only a top k is there."""
     from gemmule.losses.targets import SparseDistributions
 
     if isinstance(expected, SparseDistributions):
