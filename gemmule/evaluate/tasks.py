@@ -14,7 +14,11 @@ from gemmule.teach.teachers.teacher import Teacher
 from gemmule.tokenize.tokenizer import Tokenizer
 
 PREFIX = "gemmule:"  # as the recipes and texts that gemmule brings are named
-OWN: dict[str, str] = {}  # the file that has `run`, by the task's name
+OWN: dict[str, str] = {  # the file that has `run`, by the task's name
+    "passkey": "passkey",
+    "needle": "needle",
+    "evidence": "evidence",
+}
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class ByBytes(Wrapper):
     def __init__(self, teacher: Teacher, theirs: Tokenizer, ours: Tokenizer) -> None:
         """Raises RequestError for a tokenizer whose tokens are not pieces of the text."""
         super().__init__(teacher, ours.vocabulary_size)
+        self.window = None  # in the teacher's own tokens
         self.theirs, self.ours = theirs, ours
         self.their_bytes, self.our_bytes = token_bytes(theirs), token_bytes(ours)
         self._single = {piece[0]: number for number, piece in enumerate(self.our_bytes) if len(piece) == 1}

@@ -41,6 +41,7 @@ class HuggingFaceTeacher(Teacher):
         self.device: torch.device = model.device
         head = model.get_output_embeddings()
         self.vocabulary_size: int = len(head.weight) if head is not None else model.config.get_text_config().vocab_size
+        self.window: int | None = getattr(model.config.get_text_config(), "sliding_window", None)
         self.has_plain_head = head is not None and self._plain_head_is_exact()
 
     def expect(self, ids: Tensor, documents: Tensor | None = None) -> DenseTeacher:

@@ -55,6 +55,7 @@ class Teacher(LiveTeacher):
 
     vocabulary_size: int  # of the ids that it reads and of its distributions
     top_k: int | None = None  # how many tokens it names at each position; None: all, in whole distributions
+    window: int | None = None  # keys that its local layers see; None: it has no such layers, or they are not known
 
     @abstractmethod
     def expect(self, ids: Tensor, documents: Tensor | None = None) -> Expected:
@@ -130,7 +131,7 @@ class Wrapper(Teacher):
 
     def __init__(self, teacher: Teacher, vocabulary_size: int) -> None:
         self.teacher, self.vocabulary_size = teacher, vocabulary_size
-        self.device, self.top_k = teacher.device, teacher.top_k
+        self.device, self.top_k, self.window = teacher.device, teacher.top_k, teacher.window
 
     def backbones(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
         return self.teacher.backbones()
