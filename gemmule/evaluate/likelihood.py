@@ -28,7 +28,9 @@ def losses(model: Teacher, pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
         for batch in _batches(lengths, tokens_at_once(model.vocabulary_size)):
             longest = max(lengths[pair] for pair in batch)
             ids = torch.zeros(len(batch), longest, dtype=torch.int64)
-            rows, targets, counts = [], [], []
+            rows: list[int] = []
+            targets: list[int] = []
+            counts = []
             for row, pair in enumerate(batch):
                 prompt, answer = pairs[pair]
                 ids[row, : lengths[pair]] = torch.tensor([*prompt, *answer[:-1]])

@@ -80,7 +80,7 @@ def test_without_a_window_a_quarter_of_the_context(tokenizer):
 
 def test_what_it_needs(tokenizer):
     model = Copying(tokenizer.vocabulary_size, window=32)
-    with pytest.raises(RequestError, match="evidence .* give TEXT"):
+    with pytest.raises(RequestError, match=r"evidence .* give TEXT"):
         evidence.run(Asked(model, tokenizer, 512))
     with pytest.raises(RequestError, match=r"reads 64 tokens, and two windows of 32 are 64: nothing lies further back"):
         evidence.run(Asked(model, tokenizer, 64, [TEXT]))

@@ -1,4 +1,4 @@
-"""Numbers hidden in text, asked of a model that finds what stood before anywhere and of one that looks a little back."""
+"""Numbers hidden in text, asked of a model that finds what stood before anywhere, and of one that sees a little."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_lengths_without_room_are_named_and_a_context_without_room_refused(token
 
 def test_needle_wants_text_and_enough_of_it(tokenizer):
     model = Copying(tokenizer.vocabulary_size)
-    with pytest.raises(RequestError, match="needle .* give TEXT"):
+    with pytest.raises(RequestError, match=r"needle .* give TEXT"):
         needle.run(Asked(model, tokenizer, CONTEXT))
     with pytest.raises(RequestError, match=r"needle: the text has \d+ tokens, and the model reads 512: give more text"):
         needle.run(Asked(model, tokenizer, CONTEXT, ["A short text."]))
