@@ -28,7 +28,7 @@ def test_far_evidence_by_hand():
     # the last time counts: A stood in between
     assert far_evidence([Stretch(0, A + some(9) + A + some(2, 200) + A)], 8) == [(0, 14)]
     # four in a row: the last two of them end three that stood before
-    assert far_evidence([Stretch(0, A + [14] + some(5) + A + [14])], 8) == [(0, 11), (0, 12)]
+    assert far_evidence([Stretch(0, [*A, 14, *some(5), *A, 14])], 8) == [(0, 11), (0, 12)]
     # what another document has too is not rare; another stretch of the same document does no harm, and is no evidence
     repeated = A + some(5) + A
     assert far_evidence([Stretch(0, repeated), Stretch(1, B + A)], 8) == []
