@@ -21,7 +21,8 @@ from estimate import Command
 from rich.table import Table
 from torch import Tensor
 
-from gemmule.evaluate.figures import measure
+from gemmule.evaluate.figures import measure_one
+from gemmule.evaluate.passages import StreamPassages
 from gemmule.losses.head import token_losses
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
@@ -100,7 +101,7 @@ def speed(vocabulary: int) -> None:
             all_at_once, chunks = common.medians(
                 3,
                 partial(_all_logits, student, windows, beside),
-                partial(measure, student, windows, 1, beside, "evaluating"),
+                partial(measure_one, student, StreamPassages(windows), beside, "evaluating"),
             )
             rates = [len(windows.shards) / seconds for seconds in (all_at_once, chunks)]
             table.add_row(

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from gemmule.evaluate.figures import measure
+from gemmule.evaluate.figures import measure_one
+from gemmule.evaluate.passages import StreamPassages
 from gemmule.model.config import Gemma2Config
 from gemmule.model.fast import compiling
 from gemmule.model.transformer import Gemma2
@@ -106,7 +107,7 @@ def evaluation(bench: Bench) -> Values:
     values: Values = {}
     for length in (64, 256) if bench.tiny else (4096, 8192):
         windows = random_windows(config, 1, length)
-        look = partial(measure, model, windows, 1000, teacher, "evaluating")
+        look = partial(measure_one, model, StreamPassages(windows), teacher, "evaluating")
         values |= {
             f"at_{length}_gb": bench.peak_gb(look),
             f"its_logits_{length}_gb": length * config.vocabulary_size * 4e-9,

@@ -25,6 +25,7 @@ from gemmule.estimate.machine import SPARE, free_disk, total_memory
 from gemmule.estimate.memory import Memory
 from gemmule.estimate.remedies import for_training
 from gemmule.estimate.shapes import config_of
+from gemmule.evaluate.amounts import MODELS_AT_ONCE
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.evaluation import EvaluationStep
@@ -81,11 +82,11 @@ def training(step: ModelStep, known: Mapping[str, Shape | None]) -> Memory | Non
 
 
 def evaluation(step: EvaluationStep, known: Mapping[str, Shape | None], vocabulary_size: int) -> int:
-    """The bytes that a model's evaluation holds; 0 where nobody knows the model's shape."""
-    shape, teachers = known[step.name], [known[teacher.name] for teacher in step.teachers]
-    if shape is None:
-        return 0
-    return memory.of_evaluation(shape, teachers, vocabulary_size, step.recipe.data.sequence_length)
+    """The bytes that a model's evaluation holds, with all read beside it; 0 where nobody knows their shapes."""
+    together = [step, *step.sharing[: MODELS_AT_ONCE - 1]]
+    models = dict.fromkeys(model for each in together for model in each.asked)
+    shapes = [shape for model in models if (shape := known[model.name]) is not None]
+    return memory.of_evaluation(shapes, vocabulary_size, step.recipe.data.sequence_length) if shapes else 0
 
 
 def vocabulary_size(plan: Plan) -> int:

@@ -7,11 +7,11 @@ feed-forward neurons, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from gemmule.base.chunks import CHUNK, chunk_rows
-from gemmule.evaluate.amounts import tokens_at_once
+from gemmule.evaluate.amounts import FEWEST_ROWS, tokens_at_once
 from gemmule.model.config import Gemma2Config
 from gemmule.recipe import Train
 from gemmule.teach.targets.amounts import LOGITS_AT_ONCE, windows_at_once
@@ -87,10 +87,10 @@ def forward(shape: Shape, tokens: int) -> int:
     return tokens * (3 * shape.width + 3 * neurons)
 
 
-def of_evaluation(shape: Shape, teachers: Iterable[Shape | None], vocabulary_size: int, sequence_length: int) -> int:
-    """While a model is held against the validation text, and its teachers beside it: of each a chunk of logits."""
-    models = [shape, *(teacher for teacher in teachers if teacher is not None)]
+def of_evaluation(models: Sequence[Shape], vocabulary_size: int, sequence_length: int) -> int:
+    """While models, teachers among them, are held against the validation text: a chunk of logits, shared by them."""
     rows = chunk_rows(vocabulary_size)
+    rows = max(min(FEWEST_ROWS, rows), rows // len(models))
     tokens = max(1, tokens_at_once(vocabulary_size) // sequence_length) * sequence_length  # whole windows
     held = sum(model.parameters for model in models) + GAPS * max(forward(model, tokens) for model in models)
     return (held + len(models) * min(rows, tokens) * vocabulary_size) * NUMBER

@@ -73,20 +73,25 @@ def _asked(step: ModelStep, text: Text) -> int:
 
 
 def evaluating(step: EvaluationStep, shapes: Mapping[str, Shape | None], text: Text, measured: Measured) -> float:
-    """Seconds of measuring a finished model, with its teachers beside, and of the texts that it writes."""
+    """Seconds of measuring a finished model, and of the texts that it writes.
+
+    A teacher beside it that is evaluated itself is read once for both, there.
+    """
     shape, evaluation = shapes[step.name], step.recipe.evaluate
     if shape is None:
         return 0.0
-    beside = {t.name: s for t in step.teachers if (s := shapes[t.name]) is not None}
-    numbers = text.validation_tokens * text.vocabulary_size
+    tokens = min(text.validation_tokens, step.most_tokens or text.validation_tokens)
+    unmeasured = [teacher for teacher in step.teachers if teacher.unmeasured_by_recipe]
+    beside = {teacher.name: s for teacher in unmeasured if (s := shapes[teacher.name]) is not None}
+    numbers = tokens * text.vocabulary_size
     looked = sum(
-        text.validation_tokens * (measured.reading[n] + s.head_flops / (OF_PRODUCT * measured.product))
+        tokens * (measured.reading[n] + s.head_flops / (OF_PRODUCT * measured.product))
         for n, s in {step.name: shape, **beside}.items()
     )
     written = (len(evaluation.prompts) or SAMPLES) * evaluation.sample_tokens
     layers = shape.config.layers if shape.config is not None else 0
     a_token = layers * A_LAYER + shape.parameters * memory.NUMBER / BANDWIDTH
-    return looked + numbers * measured.judging * (1 + 1.5 * bool(beside)) + written * a_token
+    return looked + numbers * measured.judging * (1 + 1.5 * bool(step.teachers)) + written * a_token
 
 
 @dataclass(frozen=True)

@@ -304,6 +304,10 @@ class Evaluate(Section):
     prompts: Annotated[list[Prompt], Field(max_length=1000)] = []  # empty: the opening words of two documents
     sample_tokens: Annotated[int, Field(ge=1, le=65536)] = 80
     temperature: Temperature = 0.8
+    # of the validation text, that models are measured on; None: a tenth of what the least trained one learns from
+    tokens: Annotated[
+        Count | Literal["all"] | None, RESOLVED, Field(description='a count such as "100k", or "all"')
+    ] = None
 
 
 class Machine(Section):

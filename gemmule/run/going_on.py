@@ -27,7 +27,11 @@ def goes_on(step: Step, stale: Collection[Step]) -> bool:
 
 
 def lost(stale: Collection[Step]) -> list[Step]:
-    """What is made anew, of what is stale: neither models that go on, nor what was measured of them alone."""
+    """What is made anew and was worth something, of what is stale: neither models that go on, nor what was measured.
+
+    An evaluation takes a small part of its run, and what is replaced of it is kept; but of a model that is made anew it
+    goes with the model.
+    """
     on = {step for step in stale if goes_on(step, stale)}
     measured = {step for step in stale if isinstance(step, EvaluationStep) and on.issuperset(_among(step, stale))}
     return [step for step in stale if step not in on | measured]
@@ -47,8 +51,8 @@ def hints(step: Step, stale: Mapping[Step, list[str]]) -> list[str]:
 
 
 def _among(step: Step, stale: Collection[Step]) -> list[Step]:
-    """The stale ones that it is made from; itself, if its own settings changed."""
-    return [source for source in step.inputs.values() if source in stale] or [step]
+    """The stale ones that it is made from."""
+    return [source for source in step.inputs.values() if source in stale]
 
 
 def go_back(step: Step, out: Path) -> None:

@@ -33,7 +33,8 @@ class Outlook:
         """Says which step is made within it, and the time left for the whole run; progress in it says that too."""
         work = {each: self._work[each] for each in self.left} if self._counted else {}
         known = {each: flops for each, flops in work.items() if flops is not None}
-        own = known.get(step, 0.0)
+        together = [step, *step.along]
+        own = sum(known.get(each, 0.0) for each in together)
         later = sum(known.values()) - own if len(known) == len(work) else 0.0
         mine = own * (1 - step.share_done)
         place = f"[{self.count - len(self.left) + 1}/{self.count}] {step.path.relative_to(self.plan.out)}"
@@ -42,7 +43,7 @@ class Outlook:
         began = running_seconds()
         with followed_by(self._later(own, later)):
             yield
-        self.left.remove(step)
+        self.left = [each for each in self.left if each not in together]
         if mine:
             self.flops, self.seconds = self.flops + mine, self.seconds + running_seconds() - began
 

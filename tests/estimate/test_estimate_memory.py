@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gemmule.base.chunks import CHUNK
 from gemmule.estimate import memory
 from gemmule.evaluate import figures
+from gemmule.evaluate.passages import StreamPassages
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.recipe import Train
@@ -107,6 +108,7 @@ class Ids:
     def __init__(self, tokens: int, vocabulary_size: int) -> None:
         self.vocabulary_size = vocabulary_size
         self.ids = np.random.default_rng(0).integers(6, vocabulary_size, tokens)
+        self.document_starts, self.text_bytes = np.zeros(1, np.int64), 4 * tokens
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -152,11 +154,14 @@ def test_an_evaluation_holds_a_chunk_of_logits(taught):
     """Of windows whose logits would take eight chunks."""
     length, V = 1024, 2**17
     config = Gemma2Config(V, layers=2, width=16, heads=2, kv_heads=2, head_dim=8, ffn_width=32, window=64)
-    model, shape = Gemma2Teacher(Gemma2(config)), of_config(config, length)
+    model, teacher, shape = Gemma2Teacher(Gemma2(config)), Gemma2Teacher(Gemma2(config)), of_config(config, length)
+    passages = StreamPassages(Windows(Ids(length, V), length, 2, 0))
     with Held() as held:
-        figures.measure(model, Windows(Ids(length, V), length, 2, 0), 1, model if taught else None, "measuring")
+        figures.measure_one(model, passages, teacher if taught else None, "measuring")
     chunk = CHUNK * 4
     assert held.largest == chunk < length * V * 4 / 7
-    beside = memory.of_evaluation(shape, [shape] if taught else [], V, length) - (1 + taught) * config.parameters * 4
-    assert beside == pytest.approx((1 + taught) * chunk, rel=0.05)
-    assert held.peak == pytest.approx(beside, rel=0.15)
+    models = [shape] * (1 + taught)
+    beside = memory.of_evaluation(models, V, length) - (1 + taught) * config.parameters * 4
+    assert beside == pytest.approx(chunk, rel=0.1)  # which two share
+    heads = (1 + taught) * config.embedding_parameters * 4  # that were there before, and were seen
+    assert held.peak == pytest.approx(beside + heads, rel=0.05)

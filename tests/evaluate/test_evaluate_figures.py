@@ -7,8 +7,9 @@ import torch
 
 from gemmule import tokenize
 from gemmule.evaluate.agreement import Agreement
-from gemmule.evaluate.figures import Calibration, measure
+from gemmule.evaluate.figures import Calibration, measure_one
 from gemmule.evaluate.looking import Looking
+from gemmule.evaluate.passages import StreamPassages
 from gemmule.losses.targets import DenseTeacher
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
@@ -26,9 +27,9 @@ def windows(texts, tmp_path_factory):
 
 def test_figures_by_hand(windows):
     model, teacher = (Gemma2(Gemma2Config(300, 2, 16, 2, 1, 8, 32, 8)).initialise(seed).eval() for seed in (0, 1))
-    figures = measure(Gemma2Teacher(model), windows, windows.shards.text_bytes, Gemma2Teacher(teacher), "m")
+    figures = measure_one(Gemma2Teacher(model), StreamPassages(windows), Gemma2Teacher(teacher), "m")
     losses, divergences, hits, agreements, bins = [], [], [], [], [[] for _ in range(15)]
-    entropies = []
+    entropies, own, accepted = [], [], []
     stream = windows.shards[:]
     for start in range(0, len(stream), 32):  # one window at a time, without padding
         targets = torch.from_numpy(stream[start : start + 32])
@@ -38,6 +39,8 @@ def test_figures_by_hand(windows):
         losses += (-q.log()[torch.arange(len(targets)), targets]).tolist()
         divergences += (p * (p / q).log()).sum(-1).tolist()
         entropies += (-p * p.log()).sum(-1).tolist()
+        own += (-q * q.log()).sum(-1).tolist()
+        accepted += torch.minimum(p, q).sum(-1).tolist()
         hit = q.argmax(-1) == targets
         hits += hit.tolist()
         agreements += (q.argmax(-1) == p.argmax(-1)).tolist()
@@ -49,6 +52,12 @@ def test_figures_by_hand(windows):
     assert figures["bits_per_byte"] == pytest.approx(sum(losses) / math.log(2) / windows.shards.text_bytes, rel=1e-5)
     assert figures["kl_to_teacher"] == pytest.approx(sum(divergences) / count, rel=1e-4)
     assert figures["accuracy"] == pytest.approx(sum(hits) / count)
+    assert figures["acceptance"] == pytest.approx(sum(accepted) / count, rel=1e-5)
+    assert figures["entropy"] == pytest.approx(sum(own) / count, rel=1e-5)
+    assert figures["teacher_entropy"] == pytest.approx(sum(entropies) / count, rel=1e-5)
+    assert (figures["tokens"], figures["documents"], figures["units"]) == (count, 2, "stretches")
+    low, high = figures["perplexity_interval"]
+    assert low < figures["perplexity"] < high
     assert figures["agreement"] == pytest.approx(sum(agreements) / count, abs=2e-3)
     assert min(entropies) > 3  # of a random teacher, so all in one bucket
     *empty, full = figures["agreement_by_entropy"]
@@ -62,7 +71,7 @@ def test_figures_by_hand(windows):
 
 def test_without_a_teacher_there_is_no_divergence(windows):
     model = Gemma2(Gemma2Config(300, 1, 8, 2, 1, 4, 16, 8)).initialise(0).eval()
-    figures = measure(Gemma2Teacher(model), windows, windows.shards.text_bytes, None, "m")
+    figures = measure_one(Gemma2Teacher(model), StreamPassages(windows), None, "m")
     assert figures["kl_to_teacher"] is None
     assert figures["agreement"] is None
     assert figures["agreement_by_entropy"] == []
@@ -88,7 +97,7 @@ def test_agreement_by_the_teachers_entropy():
     looks = Looking(32, torch.device("cpu")).look(anything, targets, DenseTeacher(p.log(), None))
     agreement = Agreement()
     for rows, kl, same in (([0, 1], [0.1, 0.2], [True, False]), ([1, 2, 3], [0.4, 0.5, 0.6], [True, True, False])):
-        agreement.add(looks.entropy[rows], torch.tensor(kl), torch.tensor(same))
+        agreement.add(looks.teacher_entropy[rows], torch.tensor(kl), torch.tensor(same))
     assert [bucket["count"] for bucket in agreement.buckets()] == [1, 2, 1, 0, 1]
     assert [bucket["kl"] for bucket in agreement.buckets()] == pytest.approx([0.1, 0.3, 0.5, None, 0.6])
     assert [bucket["agreement"] for bucket in agreement.buckets()] == [1, 0.5, 1, None, 0]

@@ -56,11 +56,11 @@ def test_a_chunk_at_a_time_is_the_whole(name):
     assert looks.hit.tolist() == (q.argmax(-1) == targets).tolist()
     assert looks.hit[:4].all()
     assert looks.divergence.double() == pytest.approx((p.exp() * (p - q)).sum(-1), rel=1e-4, abs=1e-5)
-    assert looks.entropy.double() == pytest.approx(-(p.exp() * p).sum(-1), rel=1e-4, abs=1e-5)
+    assert looks.teacher_entropy.double() == pytest.approx(-(p.exp() * p).sum(-1), rel=1e-4, abs=1e-5)
     assert looks.same.tolist() == (q.argmax(-1) == p.argmax(-1)).tolist()
     alone = Looking(V, CPU).look(model, targets)
     assert torch.equal(alone.loss, looks.loss)
-    assert alone.divergence is alone.entropy is alone.same is None
+    assert alone.divergence is alone.teacher_entropy is alone.same is None
 
 
 def test_beside_itself_there_is_no_divergence():
@@ -73,7 +73,7 @@ def test_a_token_that_a_teacher_rules_out_costs_nothing():
     logits = torch.zeros(N, V)
     logits[:, 10:] = -torch.inf
     looks = Looking(V, CPU).look(random(0), torch.zeros(N, dtype=torch.int64), DenseTeacher(logits, None))
-    assert looks.entropy == pytest.approx(torch.full((N,), 10.0).log())
+    assert looks.teacher_entropy == pytest.approx(torch.full((N,), 10.0).log())
     assert looks.divergence.isfinite().all()
 
 
@@ -86,7 +86,7 @@ def test_beside_a_teacher_that_gives_its_top_k():
     logits = whole(model).float()
     assert looks.divergence == pytest.approx(token_losses(logits, top), rel=1e-4)
     entropy = -sum(p * torch.tensor(p).log() for p in (0.2, 0.5, 0.1, 0.2))
-    assert looks.entropy == pytest.approx(entropy.expand(N))
+    assert looks.teacher_entropy == pytest.approx(entropy.expand(N))
     assert likeliest(top).tolist() == [number + 30 for number in range(N)]
     assert looks.same.tolist() == (logits.argmax(-1) == torch.arange(N) + 30).tolist()
     with pytest.raises(RequestError, match="top k"):

@@ -44,7 +44,7 @@ def test_it_is_said_once_a_step_was_made_and_follows_from_counted_flops(copy, cl
     assert first == "[1/4] models/student/final"
     tokens = len(plan.validation_tokens.shards)
     of_student = 2048 * (3 * flops(16) + flops(32))  # its live teacher beside it
-    left = 2048 * 3 * flops(16) + 2 * tokens * (flops(16) + flops(32))  # each is measured beside the teacher
+    left = 2048 * 3 * flops(16) + tokens * (2 * flops(16) + flops(32))  # in one pass beside the teacher
     seconds = round(90 * left / of_student)
     assert second == f"[2/4] models/control/final, about {seconds // 60}:{seconds % 60:02} left for the whole run"
     assert ahead.left == evaluations

@@ -10,7 +10,8 @@ import torch
 from stored_targets import write_targets
 
 from gemmule import recipe, tokenize
-from gemmule.evaluate.figures import measure
+from gemmule.evaluate.figures import measure_one
+from gemmule.evaluate.passages import StreamPassages
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.plan.plan import Plan
@@ -67,7 +68,7 @@ def test_training_validation_and_evaluation_read_each_document_by_itself(windows
     loss = accumulate(student, everything, lambda batch: torch.from_numpy(batch.targets), windows_per_micro_batch=3)
     assert loss == pytest.approx(expected, rel=1e-5)
     assert validate(student, windows, CPU) == pytest.approx(expected, rel=1e-5)
-    figures = measure(Gemma2Teacher(student), windows, windows.shards.text_bytes, Gemma2Teacher(teacher), "m")
+    figures = measure_one(Gemma2Teacher(student), StreamPassages(windows), Gemma2Teacher(teacher), "m")
     assert figures["perplexity"] == pytest.approx(math.exp(expected), rel=1e-5)
     assert figures["kl_to_teacher"] == pytest.approx((p * (p / q).log()).sum(-1).mean().item(), rel=1e-4)
     packed = Windows(windows.shards, LENGTH, windows.bos_id, windows.pad_id)

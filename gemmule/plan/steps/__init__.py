@@ -8,7 +8,7 @@ torch is imported inside a making: laying out a plan, and skipping what is made,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,11 @@ class Step(ABC):
         The text's tokens are there.
         """
         return {}
+
+    @property
+    def along(self) -> Sequence[Step]:
+        """Other steps that its making makes too. Its inputs are there."""
+        return ()
 
     @property
     def share_done(self) -> float:

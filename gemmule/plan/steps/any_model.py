@@ -48,6 +48,11 @@ class AnyModel(Step):
         return None
 
     @property
+    def unmeasured_by_recipe(self) -> bool:
+        """Whether it can't be evaluated, as far as the recipe tells."""
+        return False
+
+    @property
     def tokenizer_folder(self) -> Path:
         """Of the tokenizer whose ids it reads."""
         return self.tokenizer.path

@@ -1,16 +1,22 @@
-"""The figures of a finished model on the validation text, beside its teachers; and texts that it writes."""
+"""The figures of finished models on the validation text, beside their teachers; and texts that they write.
+
+Models that share a teacher are read in one pass with it: whichever of their evaluations is made first makes all of
+them, each into its own artifact.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property, partial
-from typing import Any, ClassVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gemmule.base import artifact
 from gemmule.base.artifact import Settings
-from gemmule.base.progress import say
+from gemmule.base.progress import human, say
+from gemmule.evaluate.amounts import FEWEST_TOKENS, MODELS_AT_ONCE, SHARE_OF_TRAINING
 from gemmule.evaluate.table import evaluated
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.any_model import AnyModel, by_role
@@ -19,7 +25,12 @@ from gemmule.plan.steps.tokens import TokensStep, of_windows
 from gemmule.recipe import identity
 from gemmule.teach.teachers.shape import Sizes
 
+if TYPE_CHECKING:
+    from gemmule.evaluate.figures import Subject
+    from gemmule.teach.teachers.teacher import Teacher
+
 SIZES = tuple(field.name for field in fields(Sizes))
+LISTS = ("calibration", "agreement_by_entropy", "by_position", "samples")
 
 
 @dataclass(eq=False, kw_only=True)
@@ -31,14 +42,32 @@ class EvaluationStep(Step):
     teachers: Mapping[AnyModel, float]  # beside which it is measured
     text: TokensStep  # to validate on
     documents: DocumentsStep
+    peers: list[EvaluationStep] = field(default_factory=list)  # all of the plan, itself among them
 
     @property
     def name(self) -> str:
         return self.model.name
 
-    @cached_property
+    @property
     def settings(self) -> Settings:
-        return of_windows(self.recipe) | identity(self.recipe.evaluate, "evaluate")
+        settings = of_windows(self.recipe) | identity(self.recipe.evaluate, "evaluate")
+        most = self.most_tokens
+        if most is not None and self.text.path.exists() and most < len(self.text.shards):
+            settings["evaluate.tokens"] = most
+        return settings
+
+    @cached_property
+    def most_tokens(self) -> int | None:
+        """That are read of the validation text; None: all.
+
+        By default a tenth of what the least trained model of the recipe learns from, so that evaluation takes a small
+        part of the run: a token costs a model a third of what it costs in training, and a teacher as much as there.
+        """
+        asked = self.recipe.evaluate.tokens
+        if asked is not None:
+            return None if asked == "all" else asked
+        trained = [model.train.tokens for model in self.recipe.models.values() if model.train is not None]
+        return max(FEWEST_TOKENS, round(SHARE_OF_TRAINING * min(trained))) if trained else None
 
     @cached_property
     def inputs(self) -> Mapping[str, Step]:
@@ -46,12 +75,29 @@ class EvaluationStep(Step):
         return {**inputs, "documents": self.documents, **by_role(self.teachers)}
 
     @property
+    def tokens(self) -> int:
+        """That are read of the validation text, which is there."""
+        there = len(self.text.shards)
+        return there if self.most_tokens is None else min(there, self.most_tokens)
+
+    @property
     def read_by(self) -> Mapping[str, int]:
-        asked = [self.model, *self.teachers]
-        if any(model.top_k is not None for model in asked):
+        """A teacher is read once for all: in its own evaluation, or else in the first of those it stands beside."""
+        if any(model.top_k is not None for model in self.asked):
             return {}
-        tokens = len(self.text.shards)
-        return {model.name: tokens for model in asked}
+        unmade = [peer for peer in self.peers if not peer.path.exists()]
+        owners = {
+            teacher: next((peer for peer in unmade if peer.model is teacher and not teacher.unmeasured_by_recipe), None)
+            or next((peer for peer in unmade if teacher in peer.teachers), self)
+            for teacher in self.teachers
+        }
+        beside = [teacher for teacher, owner in owners.items() if owner is self]
+        return {model.name: self.tokens for model in (self.model, *beside)}
+
+    @property
+    def asked(self) -> tuple[AnyModel, ...]:
+        """The models that run in it: itself, and its teachers."""
+        return self.model, *(teacher for teacher in self.teachers if teacher is not self.model)
 
     def belongs_to(self, models: Collection[str]) -> bool:
         return self.name in models
@@ -62,27 +108,67 @@ class EvaluationStep(Step):
         figures: dict[str, Any] = json.loads((self.path / "evaluation.json").read_text(encoding="utf-8"))
         return figures
 
+    # --- its making ----------------------------------------------------------------------------------------------
+
     def make(self) -> None:
-        why = self.model.unmeasured
-        unknown = dict.fromkeys([*evaluated(), *SIZES]) | {"calibration": [], "samples": []}
-        figures = self._measure() if why is None else unknown
+        together = [self, *self.along]
+        measured = [step for step in together if step.model.unmeasured is None]
+        if measured:
+            self._measure(measured)
+        for step in together:
+            if (why := step.model.unmeasured) is not None:
+                step._publish(dict.fromkeys([*evaluated(), *SIZES]) | {name: [] for name in LISTS} | {"tasks": {}})
+                say(f"{step.name}: not evaluated: {why}")
+
+    @property
+    def sharing(self) -> list[EvaluationStep]:
+        """Those of models that it shares a teacher with, or that it is the teacher of: one pass can make them."""
+        return [peer for peer in self.peers if peer is not self and not {*peer.asked}.isdisjoint(self.asked)]
+
+    @property
+    def along(self) -> list[EvaluationStep]:
+        ready = (
+            peer
+            for peer in self.sharing
+            if not peer.path.exists() and all(source.is_made for source in peer.inputs.values())
+        )
+        return list(islice(ready, MODELS_AT_ONCE - 1))
+
+    def _measure(self, steps: list[EvaluationStep]) -> None:
+        """Runs the models of some evaluations over the text, each once, and publishes what was found."""
+        from gemmule.base.device import choose_device
+        from gemmule.evaluate.figures import Subject, measure
+        from gemmule.evaluate.passages import StreamPassages
+
+        device = choose_device(self.recipe.machine.device)
+        loaded = {model: model.load(device) for model in dict.fromkeys(model for step in steps for model in step.asked)}
+        teachers = _ensembles(steps, loaded)
+        subjects = [Subject(loaded[step.model], teachers[step]) for step in steps]
+        windows = self.text.windows()
+        names = ", ".join(step.name for step in steps)
+        passages = StreamPassages(windows, self.most_tokens)
+        if passages.total < len(windows) * windows.sequence_length:
+            say(f"evaluating on {human(passages.total)} of {human(len(windows.shards))} validation tokens: every token "
+                'is read where evaluate.tokens = "all"')  # fmt: skip
+        found = measure(subjects, passages, f"evaluating {names}")
+        for step, subject, figures in zip(steps, subjects, found, strict=True):
+            sizes = subject.model.sizes(windows.sequence_length)
+            figures |= asdict(sizes) if sizes is not None else dict.fromkeys(SIZES)
+            figures["samples"] = step._samples(subject.model)
+            figures["tasks"] = {}
+            step._publish(figures, subject)
+            say(f"{step.name}: perplexity {_with_interval(figures)}")
+
+    def _publish(self, figures: dict[str, Any], subject: Subject | None = None) -> None:
         with self.publish() as folder:
             artifact.write_json(folder / "evaluation.json", figures)
-        say(f"{self.name}: not evaluated: {why}" if why else f"{self.name}: perplexity {figures['perplexity']:.2f}")
+            if subject is not None and subject.units is not None:
+                subject.units.write(folder)
 
-    def _measure(self) -> dict[str, Any]:
-        from gemmule.base.device import choose_device
-        from gemmule.evaluate.figures import measure
-        from gemmule.plan.loading import load_teachers
+    def _samples(self, model: Teacher) -> list[dict[str, str]]:
         from gemmule.tokenize.tokenizer import load_tokenizer
 
-        settings, device = self.recipe.evaluate, choose_device(self.recipe.machine.device)
-        model = self.model.load(device)
-        teacher = load_teachers(self.teachers, device) if self.teachers else None
-        windows, text_bytes = self.text.windows(), self.text.shards.text_bytes
-        figures = measure(model, windows, text_bytes, teacher, f"evaluating {self.name}")
-        sizes = model.sizes(windows.sequence_length)
-        figures |= asdict(sizes) if sizes is not None else dict.fromkeys(SIZES)
+        settings = self.recipe.evaluate
         write = partial(
             model.write,
             load_tokenizer(self.model.tokenizer_folder),
@@ -91,7 +177,26 @@ class EvaluationStep(Step):
             seed=self.recipe.seed,
         )
         prompts = settings.prompts or self.documents.openings()
-        figures["samples"] = [
-            {"prompt": prompt, "text": text} for prompt in prompts if (text := write(prompt=prompt)) is not None
-        ]
-        return figures
+        return [{"prompt": prompt, "text": text} for prompt in prompts if (text := write(prompt=prompt)) is not None]
+
+
+def _ensembles(steps: list[EvaluationStep], loaded: Mapping[AnyModel, Teacher]) -> dict[EvaluationStep, Teacher | None]:
+    """Of each evaluation the teacher, or the ensemble of its teachers, which is one for all that have it."""
+    from gemmule.teach.teachers.teacher import Ensemble
+
+    made: dict[tuple[tuple[AnyModel, float], ...], Teacher] = {}
+    found: dict[EvaluationStep, Teacher | None] = {}
+    for step in steps:
+        shares = tuple(step.teachers.items())
+        if len(shares) == 1:
+            made.setdefault(shares, loaded[shares[0][0]])
+        elif shares:
+            made.setdefault(shares, Ensemble([(share, loaded[teacher]) for teacher, share in shares]))
+        found[step] = made.get(shares)
+    return found
+
+
+def _with_interval(figures: Mapping[str, Any]) -> str:
+    interval = figures["perplexity_interval"]
+    ends = "" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})"
+    return f"{figures['perplexity']:.2f}{ends}"

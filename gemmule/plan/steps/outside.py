@@ -147,11 +147,15 @@ class OutsideStep(AnyModel):
 
     @property
     def unmeasured(self) -> str | None:
-        if self.has_own_tokens or self.answers_by_bytes:
+        if self.unmeasured_by_recipe:
             return "it has a tokenizer of its own"
         if self.recorded_top_k is not None:
             return f"{named(self.record().kind).noun} provides only its top {self.recorded_top_k} at each token"
         return None
+
+    @property
+    def unmeasured_by_recipe(self) -> bool:
+        return self.has_own_tokens or self.answers_by_bytes
 
     def folder(self) -> Path:
         return Path(self._place())

@@ -43,6 +43,10 @@ class Gemma2Teacher(Teacher):
     def backbones(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
         yield self.model.model, list(self.model.model.layers)
 
+    @property
+    def context(self) -> int:
+        return self.model.config.context_length
+
     def sizes(self, sequence_length: int) -> Sizes:
         config = self.model.config
         return Sizes(config.parameters, config.embedding_parameters, config.flops_per_token(sequence_length))

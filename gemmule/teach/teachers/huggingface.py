@@ -90,6 +90,12 @@ class HuggingFaceTeacher(Teacher):
         backbone = self.model.base_model
         yield backbone, [module for module in backbone.modules() if type(module).__name__ in kinds]
 
+    @property
+    def context(self) -> int | None:
+        config = self.model.config.get_text_config()
+        longest = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+        return longest if isinstance(longest, int) else None
+
     def sizes(self, sequence_length: int) -> Sizes:
         """The FLOPs are 2 for each weight of a matrix and 2 · layers · width · T for attention over T / 2 tokens in the
         mean (Kaplan et al. 2020, arXiv 2001.08361, table 1).

@@ -71,6 +71,11 @@ class Teacher(LiveTeacher):
     def members(self) -> Sequence[tuple[float, Teacher]]:
         return ((1.0, self),)
 
+    @property
+    def context(self) -> int | None:
+        """The tokens that it reads at most, or was trained to read; None where nobody knows."""
+        return None
+
     def lost_mass(self, ids: Tensor, documents: Tensor | None = None) -> Tensor | None:
         """[B * T]: its probability, after each token of `ids`, on tokens that its student lacks; None if it lacks none.
 
@@ -135,6 +140,10 @@ class Wrapper(Teacher):
 
     def backbones(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
         return self.teacher.backbones()
+
+    @property
+    def context(self) -> int | None:
+        return self.teacher.context
 
     def sizes(self, sequence_length: int) -> Sizes | None:
         return self.teacher.sizes(sequence_length)

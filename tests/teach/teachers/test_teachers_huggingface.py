@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from gemmule import tokenize
 from gemmule.base.errors import RequestError
-from gemmule.evaluate.figures import measure
+from gemmule.evaluate.figures import measure_one
+from gemmule.evaluate.passages import StreamPassages
 from gemmule.teach.teachers import huggingface
 from gemmule.teach.teachers.huggingface import HuggingFaceTeacher, positions_in
 from gemmule.tokenize.shards import write_shards
@@ -127,7 +128,7 @@ def test_stored_targets_say_what_transformers_says(texts, tmp_path, bos, apart):
         torch.testing.assert_close(stored.entropy, -(log_p.exp() * log_p).sum(-1), rtol=2e-3, atol=2e-3)
         dense = torch.zeros_like(logits).index_put_((stored.rows, stored.ids), stored.probabilities, accumulate=True)
         assert (dense - log_p.exp()).abs().max() < 2 * store.coding.scheme.setting
-    figures = measure(teacher, windows, shards.text_bytes, None, "t")
+    figures = measure_one(teacher, StreamPassages(windows), None, "t")
     if not apart:
         losses = []
         for begin in range(0, len(stream), 16):
