@@ -103,7 +103,7 @@ class Subject:
     agreement: Agreement = field(default_factory=Agreement)
     places: Places = field(default_factory=Places)
     by_unit: NDArray[np.float64] = field(default_factory=lambda: np.zeros((2, 0)))  # tokens, loss
-    units: Units | None = None  # once all is read
+    units: Units = field(init=False)  # once all is read
 
     def add(self, looks: Looks, counted: Tensor, units: NDArray[np.int64], places: Tensor) -> None:
         """What was seen at N tokens, of which `counted` [N] bool count; the units [n] and places [n] of those."""
@@ -128,7 +128,7 @@ class Subject:
     def figures(self, passages: Passages) -> dict[str, Any]:
         """Once all is read. Raises RequestError if there was no token to predict."""
         if not self.tokens:
-            raise RequestError("the validation text has no token to evaluate: all of it is masked")
+            raise RequestError("the text has no token to evaluate: all of it is masked, or it is a single token")
         tokens, loss = self.by_unit
         self.units = Units.of(tokens.astype(np.int64), passages.bytes_of_units(tokens.astype(np.int64)), loss)
         taught = self.teacher is not None

@@ -28,6 +28,7 @@ from gemmule.teach.teachers.vocabulary import Restricted
 
 OWN = ("perplexity", "perplexity_interval", "bits_per_byte", "bits_per_byte_interval", "accuracy", "ece", "entropy",
        "tokens", "documents", "units", "calibration", "by_position")  # fmt: skip
+DIFFERENT = "kl, agreement, acceptance: the models have different tokenizers; their bits per byte are compared"
 EXPANDED = 4  # times, about, that a compressed text is larger than its file
 
 
@@ -94,81 +95,59 @@ def evaluate(source: str, text: Text, against: str | None = None, reading: Readi
 def measured(model: AnyModel, text: Text, other: AnyModel | None, reading: Reading) -> dict[str, Any]:
     """`evaluate` of models that are loaded."""
     if other is None:
-        subject = Subject(model.model)
-        figures = _measure([subject], [model], text, reading.context_of(model), reading)[0]
-        return _own(model, figures) | {"context": reading.context_of(model)}
+        context = reading.context_of(model)
+        figures = _measure([Subject(model.model)], [model], text, context, reading)[0]
+        return _own(model, figures) | {"context": context}
     context = reading.context_of(model, other)
     if context != reading.context_of(model):
         say(f"both are read in windows of {context} tokens, the most that {other.source} reads")
     same = model.tokenizer.content_hash == other.tokenizer.content_hash
-    one, two = _pair(model, other, text, context, reading, same)
-    assert one.units is not None and two.units is not None
-    ours, theirs = one.found, two.found
-    return _own(model, ours) | {"context": context, "against": _against(other, ours, theirs, one.units, two.units, same)}
-
-
-@dataclass(eq=False)
-class _Measured:
-    found: dict[str, Any]
-    units: Units | None
-
-
-def _pair(
-    model: AnyModel, other: AnyModel, text: Text, context: int, reading: Reading, same: bool
-) -> tuple[_Measured, _Measured]:
-    """Both models' figures, the first one's beside the other wherever their distributions can be compared."""
-    if same and model.model.vocabulary_size == other.model.vocabulary_size:
-        subjects = [Subject(model.model, other.model), Subject(other.model)]
-        found = _measure(subjects, [model, other], text, context, reading)
-        return _Measured(found[0], subjects[0].units), _Measured(found[1], subjects[1].units)
-    measured = []
-    for each in (model, other):
-        subject = Subject(each.model)
-        found = _measure([subject], [each], text, context, reading)
-        measured.append(_Measured(found[0], subject.units))
-    if same:  # but for rows of the table that stand for no token
-        shared = [_with_rows(each, model.tokenizer.vocabulary_size) for each in (model, other)]
-        beside = _measure([Subject(*shared)], [model, other], text, context, reading)[0]
-        measured[0].found |= {name: beside[name] for name in ("kl_to_teacher", "agreement", "acceptance")}
-    return measured[0], measured[1]
-
-
-def _with_rows(model: AnyModel, rows: int) -> Restricted:
-    return Restricted(model.model, torch.arange(rows))
-
-
-def _measure(
-    subjects: list[Subject], models: Sequence[AnyModel], text: Text, context: int, reading: Reading
-) -> list[dict[str, Any]]:
-    passages = DocumentPassages(
-        text.documents(), models[0].tokenizer, context, stride=reading.stride, total=text.size
-    )
-    return measure(subjects, passages, f"evaluating {' and '.join(model.source for model in models)}")
-
-
-def _own(model: AnyModel, figures: dict[str, Any]) -> dict[str, Any]:
-    return {"model": model.source, **{name: figures[name] for name in OWN}}
-
-
-def _against(
-    other: AnyModel, ours: dict[str, Any], theirs: dict[str, Any], units: Units, their_units: Units, same: bool
-) -> dict[str, Any]:
-    compared = ratio(units, their_units, same)
+    ours, theirs, figures, their_figures = _pair(model, other, text, context, reading, same)
+    compared = ratio(ours, theirs, same)
     assert compared is not None  # the same text
-    found = {
+    against = {
         "model": other.source,
         "ratio": compared.value,
         "ratio_of": compared.of,
         "ratio_interval": compared.interval,
         "p_value": compared.p_value,
-        "kl": ours["kl_to_teacher"],
-        "agreement": ours["agreement"],
-        "acceptance": ours["acceptance"],
-        **{name: theirs[name] for name in OWN},
+        "kl": figures["kl_to_teacher"],
+        "agreement": figures["agreement"],
+        "acceptance": figures["acceptance"],
+        "not_compared": None if same else DIFFERENT,
+        **{name: their_figures[name] for name in OWN},
     }
-    if not same:
-        found["not_compared"] = (
-            "kl, agreement and acceptance: the two have different tokenizers, so their distributions are over different "
-            "tokens; their bits per byte are compared"
-        )
-    return found
+    return _own(model, figures) | {"context": context, "against": against}
+
+
+def _pair(
+    model: AnyModel, other: AnyModel, text: Text, context: int, reading: Reading, same: bool
+) -> tuple[Units, Units, dict[str, Any], dict[str, Any]]:
+    """What was found of both; of the first one beside the other, wherever their distributions can be compared."""
+    if same and model.model.vocabulary_size == other.model.vocabulary_size:
+        one, two = Subject(model.model, other.model), Subject(other.model)
+        figures, their_figures = _measure([one, two], [model, other], text, context, reading)
+        return one.units, two.units, figures, their_figures
+    one, two = Subject(model.model), Subject(other.model)
+    (figures,) = _measure([one], [model], text, context, reading)
+    (their_figures,) = _measure([two], [other], text, context, reading)
+    if same:  # but for rows of a table that stand for no token
+        tokens = torch.arange(model.tokenizer.vocabulary_size)
+        beside = Subject(Restricted(model.model, tokens), Restricted(other.model, tokens))
+        (shared,) = _measure([beside], [model, other], text, context, reading)
+        figures |= {name: shared[name] for name in ("kl_to_teacher", "agreement", "acceptance")}
+    return one.units, two.units, figures, their_figures
+
+
+def _measure(
+    subjects: list[Subject], models: Sequence[AnyModel], text: Text, context: int, reading: Reading
+) -> list[dict[str, Any]]:
+    tokenizer = models[0].tokenizer
+    passages = DocumentPassages(text.documents(), tokenizer, context, stride=reading.stride, total=text.size)
+    if passages.empty:
+        raise RequestError(f"{', '.join(file.name for file in text.files)}: no text there but white space")
+    return measure(subjects, passages, f"evaluating {' and '.join(model.source for model in models)}")
+
+
+def _own(model: AnyModel, figures: dict[str, Any]) -> dict[str, Any]:
+    return {"model": model.source, **{name: figures[name] for name in OWN}}

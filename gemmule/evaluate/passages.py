@@ -142,6 +142,7 @@ class DocumentPassages(Passages):
         sizes = np.array([len(text.encode()) for text in first], np.int64)
         self._few = _stretches(sizes, len(first))
         self.over = "documents" if self._few is None else "stretches"
+        self.empty = not first
         self._bytes: list[NDArray[np.float64]] = []  # of units, in their order
         self._documents = 0
 

@@ -162,7 +162,7 @@ class EvaluationStep(Step):
     def _publish(self, figures: dict[str, Any], subject: Subject | None = None) -> None:
         with self.publish() as folder:
             artifact.write_json(folder / "evaluation.json", figures)
-            if subject is not None and subject.units is not None:
+            if subject is not None:
                 subject.units.write(folder)
 
     def _samples(self, model: Teacher) -> list[dict[str, str]]:
