@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,18 +64,25 @@ class Gemma2Teacher(Teacher):
         max_new_tokens: int,
         stop: Collection[int] = (),
         seeds: Sequence[int] | None = None,
+        ended: Callable[[list[int]], bool] | None = None,
     ) -> list[list[int]]:
         from gemmule.generate.sampling import generate_batch
         from gemmule.recipe.generation import Sampling
 
         written: list[list[int]] = [[] for _ in prompts]
+        over: set[int] = set()
         sampling = Sampling(temperature=0 if seeds is None else 1)
         steps = generate_batch(
             self.model, prompts, max_new_tokens=max_new_tokens, stop=stop, sampling=sampling, seeds=seeds
         )
         for step in steps:
-            for ids, number in zip(written, step, strict=True):
-                ids += [] if number is None else [number]
+            for row, (ids, number) in enumerate(zip(written, step, strict=True)):
+                if row not in over and number is not None:
+                    ids.append(number)
+                if row not in over and (number is None or (ended is not None and ended(ids))):
+                    over.add(row)
+            if len(over) == len(prompts):
+                break
         return written
 
 

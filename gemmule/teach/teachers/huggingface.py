@@ -149,13 +149,22 @@ class HuggingFaceTeacher(Teacher):
         max_new_tokens: int,
         stop: Collection[int] = (),
         seeds: Sequence[int] | None = None,
+        ended: Callable[[list[int]], bool] | None = None,
     ) -> list[list[int]]:
         """By transformers' own cache, but not by what the checkpoint's generation_config.json would change.
 
         Of a prompt that leaves no room within the longest text that the model reads, the last ids.
         """
         import torch
-        from transformers import GenerationConfig
+        from transformers import GenerationConfig, StoppingCriteriaList
+
+        over: dict[int, int] = {}  # of a row that has ended, how many ids it has written
+
+        def are_over(ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
+            for row, written in enumerate(ids[:, longest:].tolist()):
+                if ended is not None and row not in over and ended(written):
+                    over[row] = len(written)
+            return torch.tensor([row in over for row in range(len(ids))], device=ids.device)
 
         if not prompts:
             return []
@@ -175,10 +184,12 @@ class HuggingFaceTeacher(Teacher):
                     max_new_tokens=max_new_tokens,
                     do_sample=False,
                     logits_processor=[] if seeds is None else [_drawing(seeds)],
+                    stopping_criteria=StoppingCriteriaList([] if ended is None else [are_over]),
                 )
         finally:
             self.model.generation_config = own
-        return [list(takewhile(lambda number: number not in stop, row)) for row in whole[:, longest:].tolist()]
+        rows = [written[: over.get(row)] for row, written in enumerate(whole[:, longest:].tolist())]
+        return [list(takewhile(lambda number: number not in stop, row)) for row in rows]
 
 
 def _drawing(seeds: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:

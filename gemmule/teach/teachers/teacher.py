@@ -11,7 +11,7 @@ what they don't change. Torch is not imported, so that a kind's file can be read
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gemmule.base.errors import RequestError
@@ -99,12 +99,13 @@ class Teacher(LiveTeacher):
         max_new_tokens: int,
         stop: Collection[int] = (),
         seeds: Sequence[int] | None = None,
+        ended: Callable[[list[int]], bool] | None = None,
     ) -> list[list[int]]:
         """The ids that it writes after each prompt, as it would after that alone.
 
         Greedily, the likeliest at every token; by `seeds`, one for each prompt, drawn at temperature 1. The first id in
-        `stop` ends a continuation, and is not given. No prompt is empty. Here without a cache: every token reads all
-        before it again.
+        `stop` ends a continuation, and is not given; so does the first one with which `ended` is true of what was
+        written, and it is given. No prompt is empty. Here without a cache: every token reads all before it again.
         """
         import torch
 
@@ -126,7 +127,11 @@ class Teacher(LiveTeacher):
             drawn = draw(logits, sampling, uniform.to(self.device)).tolist()
             for row, number in zip(going, drawn, strict=True):
                 whole[row].append(number)
-            going = [row for row, number in zip(going, drawn, strict=True) if number not in stop]
+            going = [
+                row
+                for row, number in zip(going, drawn, strict=True)
+                if number not in stop and not (ended is not None and ended(whole[row][len(prompts[row]) :]))
+            ]
         written = [ids[len(prompt) :] for ids, prompt in zip(whole, prompts, strict=True)]
         return [ids[:-1] if ids and ids[-1] in stop else ids for ids in written]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import transformers
@@ -62,6 +64,9 @@ def test_a_cache_changes_nothing(teacher, seeds):
     assert teacher.continuations(PROMPTS, NEW, ends, seeds) == cut
     assert Teacher.continuations(teacher, PROMPTS, NEW, ends, seeds) == cut
     assert cut[0] == []
+    for one in (teacher.continuations, partial(Teacher.continuations, teacher)):
+        assert one(PROMPTS, NEW, seeds=seeds, ended=lambda ids: len(ids) % 7 == 0) == [ids[:7] for ids in written]
+        assert one(PROMPTS, NEW, ends, seeds, lambda ids: len(ids) == 5) == [ids[:5] for ids in cut]
     assert teacher.continuations([], NEW) == []
 
 
