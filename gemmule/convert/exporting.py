@@ -70,6 +70,11 @@ def _export_gguf(checkpoint: Checkpoint, tokenizer: Tokenizer, folder: Path, kin
 
     check_exportable(tokenizer)
     config = checkpoint.config
+    if config.attention != "alternating":
+        raise RequestError(
+            f"{folder.name}: attention = {config.attention!r}: llama.cpp's Gemma 2 always alternates local and global "
+            "layers, so a GGUF file can't hold this model; export it with --format hf"
+        )
     with _written_whole(out) as file:
         write_gguf(checkpoint, tokenizer, _chat_template(folder), folder.name, kind, file)
     spared = [tensor for tensor in plan_tensors(config, kind) if tensor.kind.name == "F16" != FILE_TYPES[kind].matrices]

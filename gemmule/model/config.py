@@ -64,6 +64,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (None, False),
     "add_cross_attention": (None, False),
 }
+SLIDING, FULL = "sliding_attention", "full_attention"  # in Hugging Face's layer_types
+LAYER_TYPES = {"alternating": (SLIDING, FULL), "local": (SLIDING,), "global": (FULL,)}  # of layers in turn
 ROPE_KEYS = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
 
 
@@ -85,6 +87,7 @@ class Gemma2Config:
     rope_base: float = 10000.0
     norm_epsilon: float = 1e-6
     context_length: int = 8192  # for other programs: nothing here stops at it
+    attention: str = "alternating"  # of the layers: local, global, local, ...; or all are "local", or "global"
 
     def __post_init__(self) -> None:
         for name in ("vocabulary_size", "layers", "width", "heads", "kv_heads", "head_dim", "ffn_width", "window",
@@ -103,6 +106,8 @@ class Gemma2Config:
                 raise RequestError(
                     f"{name} = {shown(repr(value), 60)}: must be a number above 0 and at most {most:,.0f}"
                 )
+        if self.attention not in LAYER_TYPES:
+            raise RequestError(f"attention = {shown(repr(self.attention), 60)}: must be {', '.join(LAYER_TYPES)}")
         if self.heads % self.kv_heads:
             raise RequestError(f"kv_heads = {self.kv_heads}: heads = {self.heads} must be a multiple of it")
         if self.head_dim % 2:
@@ -113,6 +118,8 @@ class Gemma2Config:
             raise RequestError(f"query_scale = {self.query_scale}: must be a whole number")
         if self.query_scale == self.head_dim:  # one way to say it, so that equal models have equal configurations
             object.__setattr__(self, "query_scale", None)
+        if self.layers == 1 and self.attention == "local":  # likewise
+            object.__setattr__(self, "attention", "alternating")
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Gemma2Config:
@@ -136,16 +143,8 @@ class Gemma2Config:
         if "hidden_activation" not in settings and other != FIXED["hidden_activation"]:
             raise RequestError(f"config.json: hidden_act = {other!r} is not Gemma 2")
         fields = {ours: settings.get(theirs, default) for ours, theirs, default in HUGGINGFACE_FIELDS}
-        config = cls(**fields, rope_base=_read_rope_base(settings))
-        pattern = settings.get("layer_types")
-        # the length first: a config.json may claim 2^40 layers
-        fits = isinstance(pattern, list) and len(pattern) == config.layers and pattern == config.layer_types
-        if pattern is not None and not fits:
-            raise RequestError(
-                f"config.json: layer_types = {pattern!r}: must alternate sliding_attention and full_attention over "
-                f"{config.layers} layers, sliding_attention first"
-            )
-        return config
+        attention = _read_attention(settings.get("layer_types"), fields["layers"])
+        return cls(**fields, rope_base=_read_rope_base(settings), attention=attention)
 
     def to_huggingface(self) -> dict[str, Any]:
         """The contents of a config.json that transformers 4 and 5, vLLM and llama.cpp's converter read."""
@@ -176,12 +175,19 @@ class Gemma2Config:
 
     @property
     def layer_types(self) -> list[str]:
-        """Hugging Face's names of the layers: local, global, local, ..."""
-        return ["sliding_attention" if self.is_local(layer) else "full_attention" for layer in range(self.layers)]
+        """Hugging Face's names of the layers: local, global, local, ..., or all the same."""
+        pattern = LAYER_TYPES[self.attention]
+        return [pattern[layer % len(pattern)] for layer in range(self.layers)]
 
     def is_local(self, layer: int) -> bool:
-        """Whether the layer, counted from 0, sees only its window: every other one does, the first included."""
-        return layer % 2 == 0
+        """Whether the layer, counted from 0, sees only its window."""
+        pattern = LAYER_TYPES[self.attention]
+        return pattern[layer % len(pattern)] == SLIDING
+
+    @property
+    def layers_together(self) -> int:
+        """How many layers leave at a time when a model is cut: a local and a global one where they alternate."""
+        return len(LAYER_TYPES[self.attention])
 
     @property
     def embedding_parameters(self) -> int:
@@ -259,11 +265,13 @@ def check_cut(source: Gemma2Config, wanted: Gemma2Config) -> None:
             name = "query_scale" if name == "score_scale" else name
             mine, theirs = getattr(wanted, name), getattr(source, name)
             raise RequestError(f"{name} is {mine} and there {theirs}: a cut can't change it")
+    if wanted.layer_types != source.layer_types[: wanted.layers] and wanted.layers <= source.layers:
+        raise RequestError(f"attention is {wanted.attention} and there {source.attention}: a cut can't change it")
     for name in ("layers", "width", "heads", "kv_heads", "ffn_width", "window"):
         mine, theirs = getattr(wanted, name), getattr(source, name)
         if mine > theirs:
             raise RequestError(f"{name} is {mine} and there {theirs}: a model can be cut down, and not grown")
-    if (source.layers - wanted.layers) % 2:
+    if (source.layers - wanted.layers) % source.layers_together:
         raise RequestError(
             f"layers is {wanted.layers} and there {source.layers}: pairs of a local and a global layer are dropped, so "
             f"it must be {'an odd' if source.layers % 2 else 'an even'} number"
@@ -289,6 +297,21 @@ def describe_cut(source: Gemma2Config, wanted: Gemma2Config) -> str:
 def _mean_visible_keys(sequence_length: int, window: int) -> float:
     growing = min(sequence_length, window)  # query i sees i + 1 keys until the window is full
     return (growing * (growing + 1) / 2 + (sequence_length - growing) * window) / sequence_length
+
+
+def _read_attention(pattern: Any, layers: Any) -> str:
+    """Which of LAYER_TYPES config.json's `layer_types` are; alternating where it has none."""
+    if pattern is None:
+        return "alternating"
+    # the length first: a config.json may claim 2^40 layers
+    if isinstance(pattern, list) and len(pattern) == layers:
+        for name, types in LAYER_TYPES.items():
+            if all(found == types[layer % len(types)] for layer, found in enumerate(pattern)):
+                return name
+    raise RequestError(
+        f"config.json: layer_types = {shown(repr(pattern), 200)}: over {layers} layers {SLIDING} and {FULL} must "
+        f"alternate, {SLIDING} first, or all must be the same"
+    )
 
 
 def _read_rope_base(settings: Mapping[str, Any]) -> Any:

@@ -3,8 +3,8 @@
 After Minitron (arXiv 2407.14679, section 2.2; arXiv 2408.11796), for the Gemma 2 architecture. What matters is measured
 by activations on a little text, in one pass without gradients:
 
-- Layers leave in pairs, a local and a global one, so that the two go on alternating. A pair matters as it turns what
-  passes through it: 1 - cosine of what enters and what leaves (arXiv 2403.03853).
+- Layers leave in pairs, a local and a global one, so that the two go on alternating; one by one where all are alike.
+  Such a group matters as it turns what passes through it: 1 - cosine of what enters and what leaves (arXiv 2403.03853).
 - Key and value heads leave with the query heads that share them; query heads leave alike from every group.
 - Neurons of the feed-forward and heads are chosen layer by layer, channels of the width for the whole model.
 - A norm over fewer channels divides by another mean square. How much of it lies in the channels that stay is measured
@@ -39,7 +39,7 @@ class Importance:
     channels: Tensor  # [D]: mean size of the inputs of attention, feed-forward and head
     neurons: Tensor  # [L, F]: root mean square of gelu(gate) * up
     heads: Tensor  # [L, H]: mean length of what a query head gathers
-    pairs: Tensor  # [L // 2]
+    groups: Tensor  # [L // 2], of pairs; [L] where layers leave one by one
     energy: dict[str, Tensor]  # norm -> [D]: each channel's square at its input, over the mean of all channels
 
 
@@ -64,7 +64,7 @@ def measure_importance(model: Gemma2, batches: Iterable[Mapping[str, Tensor]]) -
         channels=torch.stack([means[norm] for norm in energy if "post_" not in norm]).sum(0),
         neurons=torch.stack([means[f"{layer}.mlp.down_proj"] for layer in layers]).sqrt(),
         heads=torch.stack([means[f"{layer}.self_attn.o_proj"] for layer in layers]),
-        pairs=torch.tensor([float(means[layer]) for layer in layers[1::2]], dtype=torch.float64),
+        groups=torch.tensor([float(means[layer]) for layer in layers if layer in means], dtype=torch.float64),
         energy=energy,
     )
 
@@ -90,10 +90,9 @@ def _observe(model: Gemma2, sums: dict[str, Tensor]) -> Iterator[RemovableHandle
 
     def layer(module: Layer, inputs: tuple[Tensor], output: Tensor, name: str) -> None:
         entering.append(inputs[0])
-        if config.is_local(int(name.rpartition(".")[2])):
-            return
-        before, _ = entering[-2:]  # the local layer's input, then this one's
-        add(name, 1 - F.cosine_similarity(before.float(), output.float(), dim=-1))
+        if (int(name.rpartition(".")[2]) + 1) % config.layers_together:
+            return  # the first of a pair
+        add(name, 1 - F.cosine_similarity(entering[-config.layers_together].float(), output.float(), dim=-1))
         entering.clear()
 
     for name, module in model.named_modules():
@@ -119,7 +118,7 @@ def cut(model: Gemma2, config: Gemma2Config, importance: Importance, rows: Tenso
     source = model.config
     check_cut(source if rows is None else replace(source, vocabulary_size=len(rows)), config)
     channels = _best(importance.channels, config.width)
-    layers = _kept_layers(importance.pairs, source.layers, config.layers)
+    layers = _kept_layers(importance.groups, source, config.layers)
     kept = [_parts(importance, source, config, layer) for layer in layers]
     scale = (source.width / config.width) ** 0.5  # of the embedding, whose own factor is the width's root
 
@@ -151,10 +150,11 @@ def _is_of_the_width(norm: str) -> bool:
     return norm == "model.norm" or norm.endswith("layernorm")
 
 
-def _kept_layers(pairs: Tensor, layers: int, wanted: int) -> list[int]:
+def _kept_layers(groups: Tensor, source: Gemma2Config, wanted: int) -> list[int]:
     """The layers that stay, in order. The last of an odd number is in no pair and stays."""
-    best = _best(pairs, len(pairs) - (layers - wanted) // 2).tolist()
-    return [2 * pair + place for pair in best for place in (0, 1)] + list(range(layers - layers % 2, layers))
+    layers, size = source.layers, source.layers_together
+    best = _best(groups, len(groups) - (layers - wanted) // size).tolist()
+    return [size * group + place for group in best for place in range(size)] + list(range(size * len(groups), layers))
 
 
 def _parts(importance: Importance, source: Gemma2Config, config: Gemma2Config, layer: int) -> dict[str, Tensor]:

@@ -102,6 +102,8 @@ class Architecture(Section):
     query_scale: Annotated[int, Field(ge=1, le=LARGEST["query_scale"])] | None = None  # None: head_dim
     rope_base: Annotated[float, Field(gt=0, le=LARGEST_ROPE_BASE)] = 10000.0
     norm_epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-6
+    # local and global layers in turn, as in Gemma 2, or all of one kind
+    attention: Annotated[Literal["alternating", "local", "global"], omitted_at("alternating")] = "alternating"
 
     @model_validator(mode="after")
     def _possible(self) -> Architecture:

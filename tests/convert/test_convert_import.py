@@ -86,6 +86,18 @@ def test_exported_to_a_folder_and_imported(make_folder, words, tmp_path, dtype):
     assert tokenize.load_tokenizer(tmp_path / "back").content_hash == tokenize.load_tokenizer(folder).content_hash
 
 
+@pytest.mark.parametrize("attention", ["local", "global"])
+def test_layers_of_one_kind_go_to_huggingface_and_not_to_gguf(make_folder, tmp_path, attention):
+    folder = make_folder(attention=attention)
+    export_model(folder, tmp_path / "hf", "hf", "f32")
+    import_model(tmp_path / "hf", tmp_path / "back")
+    assert read_config(tmp_path / "back") == read_config(folder)
+    assert read_config(folder).attention == attention
+    with pytest.raises(RequestError, match=f"attention = '{attention}': llama.cpp's Gemma 2 always alternates"):
+        export_model(folder, tmp_path / "m.gguf", "gguf", "f32")
+    assert not (tmp_path / "m.gguf").exists()
+
+
 CHANGES = [
     {},
     {"query_scale": 64},  # a factor of 1/2

@@ -37,6 +37,8 @@ CASES = {  # changes to SMALL, and the number of tokens
     "other rope base": ({"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}, 21),
     "other epsilon": ({"rms_norm_eps": 0.1}, 21),
     "one layer": ({"num_hidden_layers": 1}, 21),
+    "all layers local": ({"layer_types": ["sliding_attention"] * 3}, 29),  # beyond what three windows reach
+    "all layers global": ({"layer_types": ["full_attention"] * 3}, 21),
 }
 TOLERANCE = 2e-5
 
@@ -113,8 +115,10 @@ def test_rope_base_wherever_config_json_has_it(tmp_path, fill, style):
         {},
         {"query_scale": 7, "rope_base": 77.0, "attention_cap": None, "norm_epsilon": 1e-3, "context_length": 99},
         {"final_cap": 3, "attention_cap": 2, "window": 1, "kv_heads": 1, "query_scale": 144.0, "layers": 3},
+        {"attention": "local", "layers": 3},
+        {"attention": "global", "layers": 3},
     ],
-    ids=["defaults", "unusual", "whole numbers where transformers wants fractions"],
+    ids=["defaults", "unusual", "whole numbers where transformers wants fractions", "local", "global"],
 )
 def test_transformers_opens_our_folder(tmp_path, make_model, changes):
     ours = make_model(**changes)

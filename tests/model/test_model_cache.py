@@ -41,6 +41,16 @@ def test_portions_give_what_reading_everything_gives(make_model, portions, windo
     assert cache.length == 32
 
 
+@pytest.mark.parametrize("attention", ["local", "global"])
+@pytest.mark.parametrize("portions", [[7] + [1] * 25, [5, 11, 1, 15], [20] + [1] * 12])
+def test_layers_of_one_kind_too(make_model, attention, portions):
+    model = make_model(layers=3, window=7, attention=attention)
+    ids, cache = some_ids(2, 32), Cache(model.config)
+    with torch.no_grad():
+        torch.testing.assert_close(read(model, ids, portions, cache), model(ids), rtol=0, atol=TOLERANCE)
+    assert cache.length == 32
+
+
 @pytest.mark.parametrize("window", [1, 5, 64])
 @pytest.mark.parametrize("portions", [[4] * 6, [24], [9] + [1] * 15])
 def test_padded_rows_equal_their_own_runs(make_model, window, portions):
@@ -77,8 +87,9 @@ def test_greedy_text_past_the_window_equals_transformers(make_model, fill, windo
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("context", [5, 8, 30])
-def test_it_takes_the_bytes_it_says(make_model, dtype, context):
-    model = make_model(layers=5, window=8).to(dtype)
+@pytest.mark.parametrize("attention", ["alternating", "local", "global"])
+def test_it_takes_the_bytes_it_says(make_model, dtype, context, attention):
+    model = make_model(layers=5, window=8, attention=attention).to(dtype)
     cache = Cache(model.config, capacity=context)
     read(model, some_ids(3, context), 4, cache)
     taken = sum(part.untyped_storage().nbytes() for kept in cache._buffers.values() for part in kept)

@@ -58,6 +58,8 @@ def test_presets_scale_queries_as_published_and_take_overrides():
         ({"query_scale": 12.5}, "query_scale = 12.5"),
         ({"query_scale": -1}, "query_scale = -1"),
         ({"rope_base": None}, "rope_base = None"),
+        ({"attention": "full"}, "attention = 'full': must be alternating, local, global"),
+        ({"attention": None}, "attention = None"),
         ({"norm_epsilon": float("inf")}, "norm_epsilon = inf"),
     ],
 )
@@ -72,6 +74,10 @@ def test_impossible_shapes_are_refused_by_name(changes, message):
         {},
         {"attention_cap": None, "final_cap": None, "query_scale": 13, "rope_base": 7.0},
         {"final_cap": 3, "layers": 5},
+        {"attention": "local"},
+        {"attention": "global", "layers": 3},
+        {"attention": "local", "layers": 1},
+        {"attention": "global", "layers": 1},
     ],
 )
 def test_config_json_comes_back_the_same(tmp_path, changes):
@@ -172,8 +178,11 @@ def test_every_key_of_transformers_is_read_fixed_or_changes_nothing():
         ({"hidden_activation": None}, "hidden_activation = None"),
         ({"num_key_value_heads": None}, "kv_heads = None"),
         ({"sliding_window": 0}, "window = 0"),
-        ({"layer_types": ["sliding_attention"] * 4}, "layer_types"),
-        ({"layer_types": ["full_attention"] * 4}, "layer_types"),
+        ({"layer_types": ["sliding_attention"] * 3}, "layer_types"),
+        ({"layer_types": ["sliding_attention"] * 3 + ["full_attention"]}, "layer_types"),
+        ({"layer_types": []}, "layer_types"),
+        ({"layer_types": "sliding_attention"}, "layer_types"),
+        ({"layer_types": ["chunked_attention"] * 4}, "layer_types"),
         ({"query_pre_attn_scalar": -1}, "query_scale = -1"),
         ({"attn_logit_softcapping": 0.0}, "attention_cap = 0.0"),
         ({"rms_norm_eps": None}, "norm_epsilon = None"),
@@ -209,6 +218,16 @@ def test_flops_of_attention_count_the_visible_keys(tokens, local, whole):
     seen = 2 * local + 2 * whole  # two layers of each kind
     per_key = 2 * 2 * config.heads * config.head_dim  # score and value, multiply and add
     assert config.flops_per_token(tokens) - config.flops_per_token(1) == pytest.approx(per_key * (seen - 4))
+
+
+@pytest.mark.parametrize(("attention", "local", "whole"), [("local", 4, 0), ("alternating", 2, 2), ("global", 0, 4)])
+def test_the_kind_of_each_layer_counts_in_costs(attention, local, whole):
+    config = Gemma2Config(**SHAPE, attention=attention)
+    assert config.layer_types.count("sliding_attention") == local
+    seen = local * (36 + 12 * 8) / 20 + whole * 10.5  # of 20 tokens, with a window of 8
+    per_key = 2 * 2 * config.heads * config.head_dim
+    assert config.flops_per_token(20) - config.flops_per_token(1) == pytest.approx(per_key * (seen - 4))
+    assert config.kv_cache_bytes(3, 20) == 3 * (local * 8 + whole * 20) * 2 * 2 * 10 * 4  # k and v, kv heads, channels
 
 
 def test_no_torch_is_needed():

@@ -94,7 +94,7 @@ def test_importance_is_what_its_definitions_say(make_model):
     _, left = hidden["model.layers.1"]
     turned = torch.stack([1 - F.cosine_similarity(a, b, dim=0) for a, b in zip(
         entered.flatten(0, 1), left.flatten(0, 1), strict=True)])  # fmt: skip
-    assert found.pairs.tolist() == pytest.approx([turned.mean().item()], rel=1e-5)
+    assert found.groups.tolist() == pytest.approx([turned.mean().item()], rel=1e-5)
     x = hidden["model.layers.1.pre_feedforward_layernorm"][1]
     activations = F.gelu(x @ layer.mlp.gate_proj.weight.T, approximate="tanh") * (x @ layer.mlp.up_proj.weight.T)
     torch.testing.assert_close(found.neurons[1].float(), activations.pow(2).mean((0, 1)).sqrt())
@@ -130,16 +130,32 @@ def test_another_vocabulary_starts_from_rows_of_the_larger(make_model):
 def test_an_odd_number_of_layers_keeps_alternating(make_model):
     model = make_model(layers=5)
     importance = measure_importance(model, [{"ids": IDS}])
-    assert len(importance.pairs) == 2
-    importance.pairs[:] = torch.tensor([1.0, 2.0])
+    assert len(importance.groups) == 2
+    importance.groups[:] = torch.tensor([1.0, 2.0])
     smaller = cut(model, replace(model.config, layers=3), importance)
     for layer, origin in enumerate((2, 3, 4)):
         assert torch.equal(weights_of(smaller, layer)["k_proj"], weights_of(model, origin)["k_proj"])
 
 
+@pytest.mark.parametrize("attention", ["local", "global"])
+def test_layers_of_one_kind_leave_one_by_one(make_model, attention):
+    model = make_model(layers=4, attention=attention)
+    with torch.no_grad():  # a scale of 0 after attention and feed-forward: the layer does nothing
+        weights_of(model, 2)["post_attention_layernorm"].fill_(-1)
+        weights_of(model, 2)["post_feedforward_layernorm"].fill_(-1)
+    smaller = cut_down(model, layers=3)
+    torch.testing.assert_close(smaller(IDS), model(IDS), atol=3e-5, rtol=1e-5)
+    importance = measure_importance(model, [{"ids": IDS}])
+    importance.groups[:] = torch.tensor([1.0, 4.0, 3.0, 2.0])
+    one = cut(model, replace(model.config, layers=1), importance)
+    assert torch.equal(weights_of(one, 0)["k_proj"], weights_of(model, 1)["k_proj"])
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"attention": "local"}, "attention is local and there alternating"),
+        ({"attention": "global", "layers": 2}, "attention is global and there alternating"),
         ({"layers": 3}, "layers is 3 and there 4: pairs .* an even number"),
         ({"layers": 6}, "layers is 6 and there 4"),
         ({"width": 40, "heads": 8}, "width is 40 and there 32"),

@@ -28,7 +28,7 @@ class Gemma2Teacher(Teacher):
     def __init__(self, model: Gemma2) -> None:
         self.model = model
         self.vocabulary_size = model.config.vocabulary_size
-        self.window = model.config.window
+        self.window = None if model.config.attention == "global" else model.config.window
         self.device = model.model.embed_tokens.weight.device
 
     def expect(self, ids: Tensor, documents: Tensor | None = None) -> DenseTeacher:

@@ -33,6 +33,14 @@ if TYPE_CHECKING:
 TRIED = 8  # tokens on which the head is tried out
 
 
+def sliding_window(config: Any) -> int | None:
+    """The keys that the local layers of a model see, by its configuration; None if it has no such layers."""
+    types = getattr(config, "layer_types", None)
+    local = types is None or "sliding_attention" in types
+    window: int | None = getattr(config, "sliding_window", None) if local else None
+    return window
+
+
 class HuggingFaceTeacher(Teacher):
     """Any causal language model of transformers."""
 
@@ -41,7 +49,7 @@ class HuggingFaceTeacher(Teacher):
         self.device: torch.device = model.device
         head = model.get_output_embeddings()
         self.vocabulary_size: int = len(head.weight) if head is not None else model.config.get_text_config().vocab_size
-        self.window: int | None = getattr(model.config.get_text_config(), "sliding_window", None)
+        self.window = sliding_window(model.config.get_text_config())
         self.has_plain_head = head is not None and self._plain_head_is_exact()
 
     def expect(self, ids: Tensor, documents: Tensor | None = None) -> DenseTeacher:
