@@ -6,39 +6,53 @@ the teacher was worth. The sentences are computed from the figures: they say as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from gemmule.base import units
+from gemmule.evaluate.intervals import over_trainings
 from gemmule.report.contents import ModelReport, ReportData
 
 Models = Mapping[str, ModelReport]
-Verdict = Literal["ahead", "behind", "level"]
+Verdict = Literal["ahead", "behind", "level", "no difference found"]
 PAID_BY = (
     "A student trained alone, with the teacher’s FLOPs added to its own, may well end ahead of this one. "
     "Distillation pays when the teacher exists already, when it serves many students, or when text or the student’s "
     "training time is short."
 )
+PAIRED = (
+    "An interval and a p-value paired by document compare these two checkpoints; another seed gives others. Whether "
+    "the method is ahead is told by several trainings: seeds = 3 in the recipe."
+)
+OVER_TRAININGS = (
+    "An interval over trainings, which differ in their seed, tells of the method. It is Student’s t, of the ratios of "
+    "student and control of the same seed."
+)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A student, its control, and their perplexities on validation text."""
+    """A student, its control, their perplexities on validation text, and how certain the ratio of these is.
+
+    Of several trainings the perplexities are means, and the interval is of the ratios of pairs of the same seed.
+    """
 
     student: str
     control: str
     student_perplexity: float
     control_perplexity: float
-
-    @property
-    def ratio(self) -> float:
-        """Below 1 when the student is ahead."""
-        return self.student_perplexity / self.control_perplexity
+    ratio: float  # of the two, below 1 when the student is ahead
+    interval: Sequence[float] | None = None  # of the ratio, 95%
+    p_value: float | None = None  # of there being no difference, of one training each
+    trainings: int = 1  # of each
 
     @property
     def verdict(self) -> Verdict:
-        """As the ratio shown says: 0.998 is shown as 1.00, and is level."""
+        """As the ratio shown says: 0.998 is shown as 1.00, and is level. An interval that holds 1 finds nothing."""
+        if self.interval is not None and self.interval[0] <= 1 <= self.interval[1]:
+            return "no difference found"
         shown = f"{self.ratio:.2f}"
         return "level" if shown == "1.00" else "ahead" if self.ratio < 1 else "behind"
 
@@ -48,8 +62,18 @@ class Comparison:
         return (
             f"{self.student} {units.perplexity(self.student_perplexity)} against "
             f"{self.control} {units.perplexity(self.control_perplexity)}: ratio {self.ratio:.2f}"
-            + (", behind" if self.verdict == "behind" else "")
+            + (f", {self.verdict}" if self.verdict in ("behind", "no difference found") else "")
         )
+
+    @property
+    def certainty(self) -> str:
+        """The ratio's interval, over what it is, and the p-value; empty where they are not known."""
+        if self.interval is None:
+            return ""
+        low, high = (f"{end:.3f}" for end in self.interval)
+        over = f"over {self.trainings} trainings" if self.trainings > 1 else "paired by document"
+        p_value = f"; p{units.SPACE}{_p_value(self.p_value)}" if self.p_value is not None else ""
+        return f"ratio {self.ratio:.3f}, 95% interval {low} to {high}, {over}{p_value}"
 
 
 def controls_of(student: str, models: Models) -> list[str]:
@@ -76,10 +100,30 @@ def comparisons(models: Models) -> list[Comparison]:
     found = []
     for student, report in models.items():
         for control in controls_of(student, models):
-            ours, theirs = report.figures.get("perplexity"), models[control].figures.get("perplexity")
+            ours, theirs = report.value("perplexity"), models[control].value("perplexity")
             if ours is not None and theirs is not None and units.is_number(ours) and units.is_number(theirs):
-                found.append(Comparison(student, control, ours, theirs))
+                found.append(_compared(student, control, ours, theirs, models))
     return found
+
+
+def _compared(student: str, control: str, ours: float, theirs: float, models: Models) -> Comparison:
+    report, other = models[student], models[control]
+    by_seed = [{each["seed"]: each.get("perplexity") for each in side.trainings} for side in (report, other)]
+    pairs = [(value, by_seed[1].get(seed)) for seed, value in by_seed[0].items()]
+    logarithms = [math.log(one / two) for one, two in pairs if one and two]
+    if len(logarithms) > 1:
+        ends = over_trainings(logarithms)
+        ratio = math.exp(sum(logarithms) / len(logarithms))
+        interval = None if ends is None else (math.exp(ends[0]), math.exp(ends[1]))
+        return Comparison(student, control, ours, theirs, ratio, interval, trainings=len(logarithms))
+    paired = report.paired.get(control)
+    if paired is None:
+        return Comparison(student, control, ours, theirs, ours / theirs)
+    return Comparison(student, control, ours, theirs, ours / theirs, paired.interval, paired.p_value)
+
+
+def _p_value(value: float) -> str:
+    return f"={units.SPACE}{value:.2g}" if value >= 0.001 else f"<{units.SPACE}0.001"
 
 
 def evaluated_teacher(student: str, models: Models) -> str | None:
@@ -111,7 +155,7 @@ def headline(data: ReportData) -> str:
         return f"{name} reaches perplexity {_perplexity(evaluated[name])}"
     if taught:
         return f"{name} reaches perplexity {_perplexity(evaluated[name])}, with no control to compare it to"
-    best = min(evaluated, key=lambda each: evaluated[each].figures["perplexity"] or 0)
+    best = min(evaluated, key=lambda each: evaluated[each].value("perplexity") or 0)
     return f"{best} has the lowest perplexity of {len(evaluated)} models: {_perplexity(evaluated[best])}"
 
 
@@ -126,15 +170,24 @@ def explain(pair: Comparison, models: Models) -> str:
         f"{distance:.0%} higher. In this run, learning from {student.learn_from} did not help.",
         "level": f"{pair.student} ends level with {pair.control}, the same model without a teacher. In this run, "
         f"learning from {student.learn_from} made no difference in two decimals.",
+        "no difference found": f"No difference was found between {pair.student} and {pair.control}, the same model "
+        f"without a teacher: the interval of their ratio holds 1.",
     }
     sentences = [verdict[pair.verdict]]
-    if pair.verdict != "level" and distance < 0.03:
+    if pair.verdict in ("ahead", "behind") and distance < 0.03 and pair.trainings == 1:
         sentences.append("That is close: another seed could reverse it.")
     sentences += _against_teacher(pair, models)
     if not _same(student, control, "train_tokens"):
         ours, theirs = (units.count(report.figures.get("train_tokens")) for report in (student, control))
         sentences.append(f"They did not train for equally long: {ours} tokens against {theirs}.")
     return " ".join(sentences)
+
+
+def notes(pairs: Sequence[Comparison]) -> list[str]:
+    """What the intervals of comparisons tell, and what not; each is said once."""
+    certain = [pair for pair in pairs if pair.interval is not None]
+    paired = [PAIRED] if any(pair.trainings == 1 for pair in certain) else []
+    return paired + ([OVER_TRAININGS] if any(pair.trainings > 1 for pair in certain) else [])
 
 
 def paid(data: ReportData) -> list[str]:
@@ -183,7 +236,7 @@ def _against_teacher(pair: Comparison, models: Models) -> list[str]:
     teacher = evaluated_teacher(pair.student, models)
     if teacher is None or teacher == pair.control:
         return []
-    theirs = models[teacher].figures["perplexity"] or 0
+    theirs = models[teacher].value("perplexity") or 0
     if pair.student_perplexity < theirs:
         return [f"It is ahead of {teacher}, which has {units.perplexity(theirs)}."]
     return [f"{teacher} itself has {units.perplexity(theirs)}."]
@@ -210,7 +263,7 @@ def _took(whom: str, students: list[str], teacher: str, models: Models) -> str:
 
 
 def _perplexity(report: ModelReport) -> str:
-    return units.perplexity(report.figures.get("perplexity"))
+    return units.perplexity(report.value("perplexity"))
 
 
 def _same(one: ModelReport, other: ModelReport, figure: str) -> bool:

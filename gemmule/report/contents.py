@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gemmule.base import units
+from gemmule.evaluate.intervals import over_trainings
+
 Role = Literal["teacher", "student", "control", "model"]
 Number = float | int
 
@@ -32,11 +35,19 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Paired:
+    """What pairs of the same documents say of two models, of one training each."""
+
+    interval: tuple[Number, Number] | None  # of the ratio of their perplexities, 95%
+    p_value: Number  # of there being no difference
+
+
+@dataclass(frozen=True)
 class ModelReport:
     """One model of the family.
 
-        `learn_from`, `start_from` and `like` name other models of the run, as the recipe does; the first two may name
-        something outside it. `origin` is where a model that was not trained here came from.
+    `learn_from`, `start_from` and `like` name other models of the run, as the recipe does; the first two may name
+    something outside it. `origin` is where a model that was not trained here came from.
 
     `figures` holds those of `evaluate/table.py`, and train_tokens_asked, for which the recipe asks (train_tokens were
     trained on); None or absent where a figure makes no sense.
@@ -53,6 +64,11 @@ class ModelReport:
     trainings: Sequence[
         Mapping[str, Number | None]
     ] = ()  # of several: each one's "seed" and figures, the first included
+    intervals: Mapping[str, Sequence[Number]] = field(default_factory=dict)  # of figures: [low, high], 95%
+    over: str = ""  # what those are over: "412 documents"
+    paired: Mapping[str, Paired] = field(default_factory=dict)  # by other models on the same documents
+    by_position: Sequence[Mapping[str, Number]] = ()  # {"from", "to", "loss", "count"}: places [from, to) in the window
+    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what it scored, by task
     curve: Sequence[Mapping[str, Number]] = ()  # {"tokens", "loss"}: validation next-token loss while training, nats
     training: Sequence[Mapping[str, Number]] = ()  # {"tokens", "loss"}: its objective's, nats
     objective: str = (
@@ -67,6 +83,22 @@ class ModelReport:
     settings: Mapping[str, Any] = field(default_factory=dict)  # flat dotted keys
     lineage: Sequence[Mapping[str, Any]] = ()  # {"kind", "hash", "settings"}: what it was made from
     warnings: Sequence[str] = ()
+
+    def value(self, figure: str) -> Number | None:
+        """A figure; of several trainings their mean."""
+        known = self._over_trainings(figure)
+        return sum(known) / len(known) if known else self.figures.get(figure)
+
+    def interval(self, figure: str) -> Sequence[Number] | None:
+        """Its interval of 95%: over trainings, where there are several, or else over documents."""
+        known = self._over_trainings(figure)
+        return over_trainings(known) if known else self.intervals.get(figure)
+
+    def _over_trainings(self, figure: str) -> list[Number]:
+        """The figure of each training; empty where there is one, or it is not known of all."""
+        values = [training.get(figure) for training in self.trainings]
+        known = [value for value in values if value is not None and units.is_number(value)]
+        return known if len(known) == len(values) > 1 else []
 
 
 @dataclass(frozen=True)

@@ -263,7 +263,7 @@ def _lines(name: str, report: ModelReport) -> list[str]:
     parameters = report.figures.get("parameters")
     size = f"{units.count(parameters)} parameters" if parameters is not None else ""
     what = ", ".join(part for part in ("" if report.role in ("model", name) else report.role, size) if part)
-    perplexity = report.figures.get("perplexity")
+    perplexity = report.value("perplexity")
     how = f"perplexity {units.perplexity(perplexity)}" if perplexity is not None else "not evaluated"
     how = report.progress.words if report.progress is not None else how
     return [line for line in (what, how) if line]

@@ -14,28 +14,31 @@ from typing import Any
 import jinja2
 
 from gemmule.base import artifact, units
-from gemmule.evaluate import table as figures
-from gemmule.evaluate.table import Figure
 from gemmule.report import comparison
 from gemmule.report.agreement_table import agreement_tables
 from gemmule.report.contents import ModelReport, ReportData
 from gemmule.report.family_picture import edges_of, family_narrow, family_wide
-from gemmule.report.plots import loss_curves, read_curve, reliability
+from gemmule.report.models_table import as_csv, as_markdown, models_table
+from gemmule.report.plots import loss_by_position, loss_curves, read_curve, reliability
 from gemmule.report.svg import COLOURS, shorten, swatch
+from gemmule.report.tasks_tables import tasks_tables
 
 __all__ = ["ModelReport", "ReportData", "render", "write_report"]
 
 WIDE, NARROW = 1040, 350  # widths of the pictures for a desk and for a phone
+DRAFTED = 4  # tokens
 Models = Mapping[str, ModelReport]
 
 
 def write_report(data: ReportData, path: Path) -> None:
-    """Writes the report of a run to `path`; a reader sees the old file or the new one, never half of either.
+    """Writes the report of a run to `path`, and its table of models beside it as .csv and .md.
 
-    Raises WorkError naming the path if it can't be written.
+    A reader sees the old file or the new one, never half of either. Raises WorkError naming the path that can't be
+    written.
     """
-    page = render(data).encode("utf-8", errors="replace")
-    artifact.replace_file(path, page)
+    written = {"": render(data), ".csv": as_csv(data.models), ".md": as_markdown(data)}
+    for suffix, text in written.items():
+        artifact.replace_file(path.with_suffix(suffix or path.suffix), text.encode("utf-8", errors="replace"))
 
 
 def render(data: ReportData) -> str:
@@ -49,12 +52,13 @@ def render(data: ReportData) -> str:
     )
     environment.filters |= {"visible": visible, "count": units.count, "size": units.size, "value": _show_setting}
     environment.filters |= {"decimals": units.decimals, "perplexity": units.perplexity, "short": _short}
-    environment.filters["duration"] = units.duration
+    environment.filters |= {"duration": units.duration, "capital": lambda text: text[:1].upper() + text[1:]}
     models = data.models
     return environment.get_template("template.html.jinja").render(
         data=data,
         headline=comparison.headline(data),
         verdicts=_verdicts(models),
+        notes=comparison.notes(comparison.comparisons(models)),
         progress=data.progress,
         taught=any(report.learn_from is not None for report in models.values()),
         made=any(report.settings or report.lineage for report in models.values()),
@@ -62,13 +66,17 @@ def render(data: ReportData) -> str:
         paid_by=comparison.PAID_BY,
         index={name: number for number, name in enumerate(models)},
         descriptions={name: _description(name, report) for name, report in models.items()},
-        table=_table(models),
+        table=models_table(models),
+        embedding={name: report.figures.get("embedding_parameters") for name, report in models.items()},
+        drafted=_drafted(models),
         family=(family_wide(models), family_narrow(models, width=NARROW)) if models else None,
         kinds={edge.kind for edge in edges_of(models)},
         losses=_curves({name: report.curve for name, report in models.items()}, "validation loss, nats per token"),
         objectives=_objectives(models),
         calibration=_calibration(models),
         agreements=agreement_tables(models),
+        positions=_positions(models),
+        tasks=tasks_tables(models),
         samples=_samples(models),
         swatch=swatch,
         dash=units.DASH,
@@ -93,7 +101,7 @@ def _verdicts(models: Models) -> list[dict[str, Any]]:
         teacher = comparison.evaluated_teacher(pair.student, models)
         if teacher is not None and teacher not in names:
             names.append(teacher)
-        values = {name: models[name].figures["perplexity"] or 0 for name in names}
+        values = {name: models[name].value("perplexity") or 0 for name in names}
         longest = max(values.values())
         bars = [(name, _short(name), units.perplexity(value), 100 * value / longest) for name, value in values.items()]
         found.append(
@@ -124,38 +132,22 @@ def _description(name: str, report: ModelReport) -> str:
         )
     if report.origin is not None:
         parts.append(f"from {report.origin}")
+    if len(report.trainings) > 1:
+        parts.append(f"mean of {len(report.trainings)} trainings")
     return ", ".join(parts)
 
 
-def _table(models: Models) -> dict[str, Any]:
-    """Columns that anything is known of, and for each model its cells: text, whether it is the best of its group."""
-    known = [
-        figure
-        for figure in figures.FIGURES
-        if figure.title and any(report.figures.get(figure.name) is not None for report in models.values())
-    ]
-    best = {(name, column.name) for column in known for name in _winners(models, column)}
-    rows = {
-        name: [(column.show(report.figures.get(column.name)), (name, column.name) in best) for column in known]
-        for name, report in models.items()
+def _drafted(models: Models) -> dict[str, str]:
+    """For each model the tokens that a step of its teacher gives with it as the draft model, at DRAFTED tokens.
+
+    Leviathan et al. 2023 (arXiv 2211.17192), equation 1: the sum of acceptance^i, i from 0 to the drafted tokens.
+    """
+    accepted = {name: report.value("acceptance") for name, report in models.items()}
+    return {
+        name: units.decimals(sum(rate**number for number in range(DRAFTED + 1)), 2)
+        for name, rate in accepted.items()
+        if rate is not None
     }
-    spans = [(group, sum(column.group == group for column in known)) for group in ("size", "quality", "cost")]
-    embedding = {name: report.figures.get("embedding_parameters") for name, report in models.items()}
-    return {"columns": known, "rows": rows, "embedding": embedding, "spans": spans, "marks": bool(best)}
-
-
-def _winners(models: Models, column: Figure) -> list[str]:
-    """In each group of students and controls, whoever has the best figure as shown, if anyone has a worse one."""
-    winners: list[str] = []
-    if column.best is None:
-        return winners
-    for group in comparison.groups(models):
-        values = {name: models[name].figures.get(column.name) for name in group}
-        known = {name: value for name, value in values.items() if value is not None and units.is_number(value)}
-        if len({column.show(value) for value in known.values()}) > 1:
-            top = column.show(column.best(known.values()))
-            winners += [name for name, value in known.items() if column.show(value) == top]
-    return winners
 
 
 def _curves(recorded: Mapping[str, Any], y_title: str) -> tuple[str, str, list[str]] | None:
@@ -178,14 +170,37 @@ def _objectives(models: Models) -> list[tuple[str, tuple[str, str, list[str]]]]:
     return found
 
 
-def _calibration(models: Models) -> tuple[str, str, list[tuple[str, str]]] | None:
-    """The reliability diagram, wide and narrow, and each model in it with its error; None if nothing was recorded."""
+def _positions(models: Models) -> tuple[str, str, list[str]] | None:
+    """The loss by position, wide and narrow, and the models in it; None if it was not measured."""
+    ranges = {name: [each for each in report.by_position if each["count"]] for name, report in models.items()}
+    drawn = [name for name, each in ranges.items() if each]
+    if not drawn:
+        return None
+    wide = loss_by_position(ranges, width=WIDE, height=340)
+    return wide, loss_by_position(ranges, width=NARROW, height=300), drawn
+
+
+def _calibration(models: Models) -> dict[str, Any] | None:
+    """The reliability diagram, wide and narrow, and for each model in it its error and entropy, and its teacher's.
+
+    None if nothing was recorded.
+    """
     bins = {name: report.calibration for name, report in models.items()}
     drawn = [name for name, each in bins.items() if any(entry.get("count") for entry in each)]
     if not drawn:
         return None
-    errors = [(name, units.percent(models[name].figures.get("ece"))) for name in drawn]
-    return reliability(bins, side=440), reliability(bins, side=NARROW), errors
+    columns = [("ece", "Calibration error", units.percent), ("entropy", "Entropy", _nats)]
+    columns += [("teacher_entropy", "Teacher’s", _nats)]
+    known = [each for each in columns if any(models[name].value(each[0]) is not None for name in drawn)]
+    return {
+        "pictures": (reliability(bins, side=440), reliability(bins, side=NARROW)),
+        "columns": [title for _, title, _ in known],
+        "rows": {name: [show(models[name].value(figure)) for figure, _, show in known] for name in drawn},
+    }
+
+
+def _nats(value: float | None) -> str:
+    return units.decimals(value, 3)
 
 
 def _samples(models: Models) -> dict[str, dict[str, list[str]]]:

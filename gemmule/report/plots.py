@@ -1,4 +1,4 @@
-"""The plots of a report: loss curves and the reliability diagram, as SVG.
+"""The plots of a report: loss curves, the loss by position and the reliability diagram, as SVG.
 
 Each is drawn twice, wide for a desk and narrow for a phone, as text in a picture that shrinks can't be read.
 """
@@ -139,7 +139,42 @@ def reliability(bins: Mapping[str, Sequence[Mapping[str, Number | None]]], *, si
     return picture(side, side, f"Reliability diagram of {', '.join(bins)}", *parts, class_="plot")
 
 
-def _axes(frame: Frame, *, x_title: str, y_title: str, x_ticks: int, share: bool = False) -> Markup:
+def loss_by_position(ranges: Mapping[str, Sequence[Mapping[str, Number]]], *, width: float, height: float) -> Markup:
+    """The loss at places in the window, each range of them twice as wide as the one before: a logarithmic axis.
+
+    The position in `ranges` is the model's style. Models without ranges are left out.
+    """
+    losses = [float(each["loss"]) for model_ranges in ranges.values() for each in model_ranges]
+    starts = sorted({int(each["from"]) for model_ranges in ranges.values() for each in model_ranges})
+    low, high = min(losses), max(losses)
+    pad = 0.06 * (high - low) or 0.5
+    frame = Frame(48, 30, width - 24, height - 44, 0, max(1, len(starts) - 1), low - pad, high + pad)
+    apart = 1 + int(len(starts) * 46 / (frame.right - frame.left))  # ticks, where not all have room
+    ticks = [(place, units.count(start)) for place, start in enumerate(starts) if place % apart == 0]
+    parts = [_axes(frame, x_title="place in the window", y_title="loss, nats per token", x_at=ticks)]
+    for index, (name, model_ranges) in enumerate(ranges.items()):
+        points = [(float(starts.index(int(each["from"]))), float(each["loss"])) for each in model_ranges]
+        if not points:
+            continue
+        style, placed = line_class(index), [(frame.x(x), frame.y(y)) for x, y in points]
+        parts.append(element("path", d=path_through(placed), stroke_dasharray=dashes(index), class_=f"curve {style}"))
+        for (x, y), each in zip(placed, model_ranges, strict=True):
+            title = element("title", f"{name}: {each['loss']:.3f} at places {each['from']} to {int(each['to']) - 1}")
+            parts.append(element("circle", title, cx=x, cy=y, r=3, class_=f"dot {style}"))
+    ends = ", ".join(f"{name} ends at {each[-1]['loss']:.2f}" for name, each in ranges.items() if each)
+    return picture(width, height, f"Loss by place in the window: {ends}", *parts, class_="plot")
+
+
+def _axes(
+    frame: Frame,
+    *,
+    x_title: str,
+    y_title: str,
+    x_ticks: int = 0,
+    x_at: Sequence[tuple[float, str]] | None = None,
+    share: bool = False,
+) -> Markup:
+    """About `x_ticks` round numbers on the x axis, or labels where `x_at` says."""
     parts = []
     y_values = nice_ticks(frame.y_low, frame.y_high, 6)
     places = max(len(f"{value:g}".partition(".")[2]) for value in y_values)
@@ -148,10 +183,12 @@ def _axes(frame: Frame, *, x_title: str, y_title: str, x_ticks: int, share: bool
         parts.append(element("line", x1=frame.left, x2=frame.right, y1=y, y2=y, class_="grid"))
         label = f"{value:.0%}" if share else f"{value:.{places}f}"
         parts.append(element("text", label, x=frame.left - 8, y=y + 4.5, text_anchor="end", class_="tick"))
-    for value in nice_ticks(frame.x_low, frame.x_high, x_ticks):
+    if x_at is None:
+        round_ones = nice_ticks(frame.x_low, frame.x_high, x_ticks)
+        x_at = [(value, f"{value:.0%}" if share else units.count(value)) for value in round_ones]
+    for value, label in x_at:
         x = frame.x(value)
         parts.append(element("line", x1=x, x2=x, y1=frame.bottom, y2=frame.bottom + 5, class_="axis"))
-        label = f"{value:.0%}" if share else units.count(value)
         parts.append(element("text", label, x=x, y=frame.bottom + 20, text_anchor="middle", class_="tick"))
     parts.append(element("line", x1=frame.left, x2=frame.right, y1=frame.bottom, y2=frame.bottom, class_="axis"))
     parts.append(element("text", y_title, x=0, y=13, class_="axis-title"))

@@ -114,6 +114,12 @@ def _model(name: str, plan: Plan, running: bool) -> ModelReport:
         origin=model.from_,
         figures=figures,
         trainings=trainings,
+        intervals={
+            figure: interval for figure in table.evaluated() if (interval := evaluation.get(f"{figure}_interval"))
+        },
+        over=_over(evaluation),
+        by_position=evaluation.get("by_position", []),
+        tasks=evaluation.get("tasks", {}),
         curve=[
             {"tokens": r["tokens"], "loss": r["validation_loss"]}
             for r in records
@@ -138,6 +144,15 @@ def _evaluation(name: str, training: Training) -> dict[str, Any]:
     """What a model's evaluation found; empty while there is none."""
     step = training.evaluations.get(name)
     return step.figures if step is not None and step.path.exists() else {}
+
+
+def _over(evaluation: dict[str, Any]) -> str:
+    """What the intervals of an evaluation are over; empty for those of before there were any."""
+    documents = evaluation.get("documents")
+    if documents is None:
+        return ""
+    said = f"{documents:,} document{'' if documents == 1 else 's'}"
+    return said if evaluation.get("units") == "documents" else f"equal parts of {said}"
 
 
 def _steps(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

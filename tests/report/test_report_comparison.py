@@ -1,10 +1,25 @@
 """Who is whose control, and whether the sentences say what the figures say."""
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from gemmule.base import units
 from gemmule.report import ModelReport, ReportData
-from gemmule.report.comparison import comparisons, controls_of, different_settings, explain, groups, headline, paid
+from gemmule.report.comparison import (
+    OVER_TRAININGS,
+    PAIRED,
+    comparisons,
+    controls_of,
+    different_settings,
+    explain,
+    groups,
+    headline,
+    notes,
+    paid,
+)
+from gemmule.report.contents import Paired
 
 
 def family(student: float, control: float, **others: ModelReport) -> dict[str, ModelReport]:
@@ -150,3 +165,64 @@ def test_settings_that_differ():
     }
     [pair] = comparisons(models)
     assert different_settings(pair, models) == [("b", 2, None), ("c", None, 3)]
+
+
+def paired(student: float, control: float, interval: tuple[float, float] | None, p_value: float):
+    models = family(student, control)
+    models["student"] = replace(models["student"], paired={"control": Paired(interval, p_value)})
+    [pair] = comparisons(models)
+    return pair, explain(pair, models)
+
+
+def test_a_paired_comparison_says_how_certain_it_is():
+    pair, text = paired(60.3, 75.2, (0.78, 0.824), 0.0002)
+    assert pair.verdict == "ahead"
+    assert pair.certainty.replace(units.SPACE, " ") == (
+        "ratio 0.802, 95% interval 0.780 to 0.824, paired by document; p < 0.001"
+    )
+    assert "20% lower" in text
+    assert notes([pair]) == [PAIRED]
+
+
+def test_an_interval_that_holds_1_finds_no_difference():
+    """4% ahead by the ratio alone; said neither as ahead nor as close."""
+    pair, text = paired(72.0, 75.0, (0.9, 1.01), 0.07)
+    assert pair.verdict == "no difference found"
+    assert pair.sentence == "student 72.0 against control 75.0: ratio 0.96, no difference found"
+    assert "No difference was found between student and control" in text
+    assert "ahead" not in text
+    assert "reverse it" not in text
+    assert "p = 0.07" in pair.certainty.replace(units.SPACE, " ")
+
+
+def test_a_certain_but_narrow_lead_could_still_be_reversed_by_a_seed():
+    _, text = paired(73.5, 75.0, (0.97, 0.99), 0.001)
+    assert "another seed could reverse it" in text
+
+
+def test_one_document_has_no_interval_and_is_judged_by_the_ratio():
+    pair, _ = paired(60.0, 75.0, None, 1.0)
+    assert (pair.verdict, pair.certainty, notes([pair])) == ("ahead", "", [])
+
+
+def trained(perplexities: dict[int, float]) -> list[dict[str, float]]:
+    return [{"seed": seed, "perplexity": value} for seed, value in perplexities.items()]
+
+
+def test_several_trainings_are_compared_by_seed():
+    """Ratios 0.8, 0.9 and 1.0 by seed, whatever the order: Student's t of their logarithms, 4.303 on two degrees."""
+    models = family(40, 50)
+    models["student"] = replace(models["student"], trainings=trained({0: 40, 1: 54, 2: 70}))
+    models["control"] = replace(models["control"], trainings=trained({2: 70, 0: 50, 1: 60, 3: 10}))
+    models["student"] = replace(models["student"], paired={"control": Paired((0.79, 0.81), 0.0002)})
+    [pair] = comparisons(models)
+    logarithms = [math.log(0.8), math.log(0.9), 0.0]
+    mean = sum(logarithms) / 3
+    half = 4.3027 * math.sqrt(sum((each - mean) ** 2 for each in logarithms) / 2 / 3)
+    assert pair.ratio == pytest.approx(math.exp(mean))
+    assert pair.interval == pytest.approx((math.exp(mean - half), math.exp(mean + half)), rel=1e-4)
+    assert (pair.trainings, pair.p_value) == (3, None)
+    assert pair.student_perplexity == pytest.approx(164 / 3)
+    assert pair.verdict == "no difference found"
+    assert pair.certainty.endswith("over 3 trainings")
+    assert notes([pair]) == [OVER_TRAININGS]

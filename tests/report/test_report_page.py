@@ -1,9 +1,11 @@
 """The page as a reader's browser sees it: parsed with html.parser, not searched as text where structure counts."""
 
+import csv
 import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 import gemmule.report
 from gemmule.base.errors import WorkError
 from gemmule.report import ModelReport, ReportData, write_report
+from gemmule.report.contents import Paired
 from gemmule.report.page import render
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -348,3 +351,111 @@ def test_a_kl_and_a_next_token_loss_have_pictures_of_their_own(html):
     of_kl = [label for label in described if label.startswith("forward KL, nats per token against")]
     assert of_kl
     assert all("student" in label and "control" not in label for label in of_kl)
+
+
+def measured() -> ReportData:
+    """The same family with intervals, acceptance, entropies, losses by position and tasks; trained three times."""
+    data = run()
+    models = dict(data.models)
+    grid = [{"length": length, "depth": depth, "accuracy": depth * 512 / length} for length in (1024, 512)
+            for depth in (0.5, 1.0)]  # fmt: skip
+    for name, acceptance in (("teacher", None), ("student", 0.5), ("control", 0.25)):
+        figures = models[name].figures
+        more = {"acceptance": acceptance, "entropy": 3.25, "teacher_entropy": 3.5 if acceptance else None}
+        models[name] = replace(
+            models[name],
+            figures={**figures, **more},
+            intervals={"perplexity": [figures["perplexity"] - 2, figures["perplexity"] + 2.5]},
+            over="412 documents",
+            by_position=[
+                {"from": start, "to": max(1, 2 * start), "loss": 5 - place, "count": 9}
+                for place, start in enumerate((0, 1, 2))
+            ],
+            tasks={"gemmule:passkey": {"accuracy": 0.375, "by_length_and_depth": grid, "too_short": []}, "plain": {
+                "acc,none": 0.5, "n": 1234, "deep": {"is": "<i>"}, "list": [{"subject": "law", "acc": 0.25}]}},
+        )  # fmt: skip
+    models["student"] = replace(models["student"], paired={"control": Paired((0.78, 0.82), 0.004)})
+    return replace(data, models=models)
+
+
+def words(html: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html.split("<body>")[1])).replace("\u00a0", " ")
+
+
+def test_intervals_stand_beneath_their_figures():
+    page = Page(render(measured()))
+    assert page.cells("student")["Perplexity"] == "◆60.358.3 to 62.8"
+    assert page.cells("student")["Accuracy"] == "◆27.4%"
+    assert page.cells("control")["Acceptance"] == "25.0%"
+    said = words(render(measured()))
+    assert "intervals of 95%, over 412 documents." in said
+    assert "1.94 with student, 1.33 with control." in said  # 1 + 1/2 + 1/4 + 1/8 + 1/16, and of a quarter
+    assert "Ratio 0.802, 95% interval 0.780 to 0.820, paired by document; p = 0.004." in said
+    assert said.count("compare these two checkpoints") == 1
+    assert "compare these two checkpoints" not in words(render(run()))
+
+
+def test_of_several_trainings_the_mean_is_shown_and_how_far_it_is_certain():
+    """60, 62 and 64: their mean is 62, and Student's t gives 4.303 * 2 / sqrt(3) = 4.97 to either side."""
+    data = measured()
+    trainings = [{"seed": seed, "perplexity": 60.0 + 2 * seed, "accuracy": None} for seed in range(3)]
+    models = {**data.models, "student": replace(data.models["student"], trainings=trainings)}
+    html = render(replace(data, models=models))
+    assert Page(html).cells("student")["Perplexity"] == "◆62.0±\u00a04.97"
+    assert Page(html).cells("student")["Accuracy"] == "◆27.4%"  # not known of all: the first one's
+    assert "learned from teacher, mean of 3 trainings" in words(html)
+    assert "over 412 documents or 3 trainings" in words(html)
+
+
+def test_entropies_stand_beside_the_calibration_error():
+    legend = next(
+        "".join(text) for tag, each, text in Page(render(measured())).elements if each.get("class") == "legend"
+    )
+    assert re.sub(r"\s+", " ", legend).strip() == (
+        "ModelCalibration errorEntropyTeacher’s teacher1.2%3.250– student1.2%3.2503.500 control1.2%3.2503.500"
+    )
+
+
+def test_the_loss_by_position_is_drawn():
+    labels = [each.get("aria-label", "") for tag, each, _ in Page(render(measured())).elements if tag == "svg"]
+    assert labels.count(
+        "Loss by place in the window: teacher ends at 3.00, student ends at 3.00, control ends at 3.00"
+    ) == 2  # fmt: skip
+    assert "student: 4.000 at places 1 to 1" in Page(render(measured())).texts("title")
+
+
+def test_tasks_are_shown_whatever_they_report():
+    page = Page(render(measured()))
+    assert {"gemmule:passkey", "plain"} <= set(page.texts("h3"))
+    rows = [re.sub(r"\s+", " ", text).strip() for text in page.texts("tr")]
+    assert "accuracy0.3750.3750.375" in rows
+    assert "acc,none0.5000.5000.500" in rows
+    assert "n1,2341,2341,234" in rows
+    assert "deep.is<i><i><i>" in rows
+    assert rows.count("Lengthdepth 50%100%") == 3
+    assert rows.count("51250.0%100.0%") == 3  # the shorter text first
+    assert rows.count("1,02425.0%50.0%") == 3
+    assert rows.count("law0.250") == 3
+    assert not any("too_short" in row for row in rows)
+
+
+def test_the_table_is_written_as_csv_and_markdown(tmp_path):
+    write_report(measured(), tmp_path / "report.html")
+    assert sorted(os.listdir(tmp_path)) == ["report.csv", "report.html", "report.md"]
+    rows = list(csv.DictReader((tmp_path / "report.csv").open()))
+    assert [row["model"] for row in rows] == ["teacher", "student", "control"]
+    student = rows[1]
+    assert (student["role"], student["parameters"]) == ("student", "852992")
+    assert [float(student[key]) for key in ("perplexity", "perplexity_low", "perplexity_high")] == [60.3, 58.3, 62.8]
+    assert (rows[0]["acceptance"], student["acceptance"]) == ("", "0.5")
+    assert "bits_per_byte_low" not in student  # no model has one
+    written = (tmp_path / "report.md").read_text()
+    assert written.startswith("# demo: student 60.3 against control 75.2: ratio 0.80\n")
+    assert re.search(r"\| student \| 853k \| 60\.3 \(58\.3 to 62\.8\) \| 2\.010 \|", written)
+    assert "In brackets: intervals of 95%, over 412 documents." in written
+
+
+def test_markdown_shows_names_to_the_letter(tmp_path):
+    models = {"a_b*c|d": ModelReport(figures={"perplexity": 9.0})}
+    write_report(ReportData("run", models=models), tmp_path / "r.html")
+    assert "| a\\_b\\*c\\|d | 9.00 |" in (tmp_path / "r.md").read_text()

@@ -34,7 +34,7 @@ def half(copy):
     shutil.rmtree(out / "models" / "student" / "final")
     log = out / "models" / "student" / "metrics.jsonl"
     log.write_text("".join(line for line in log.open() if int(re.search(r'"step": (\d+)', line)[1]) <= 4) + '{"st')
-    for path in (out / "report.html", out / "summary.json"):
+    for path in (*out.glob("report.*"), out / "summary.json"):
         path.unlink()
     return copy
 
@@ -44,7 +44,7 @@ def test_a_run_half_done(run, half, contents):
     before = contents(out)
     assert run("report", out) == 0
     after = contents(out)
-    assert after.pop("report.html")
+    assert all(after.pop(f"report.{kind}") for kind in ("html", "csv", "md"))
     assert after == before  # nothing else is written: no lock, no summary
     page = page_of(out)
     assert "student is not finished: step 4 of 8" in page
