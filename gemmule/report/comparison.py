@@ -47,6 +47,7 @@ class Comparison:
     interval: Sequence[float] | None = None  # of the ratio, 95%
     p_value: float | None = None  # of there being no difference, of one training each
     trainings: int = 1  # of each
+    over: str = "documents"  # what one training each is paired over
 
     @property
     def verdict(self) -> Verdict:
@@ -71,7 +72,7 @@ class Comparison:
         if self.interval is None:
             return ""
         low, high = (f"{end:.3f}" for end in self.interval)
-        over = f"over {self.trainings} trainings" if self.trainings > 1 else "paired by document"
+        over = f"over {self.trainings} trainings" if self.trainings > 1 else f"paired over {self.over}"
         p_value = f"; p{units.SPACE}{_p_value(self.p_value)}" if self.p_value is not None else ""
         return f"ratio {self.ratio:.3f}, 95% interval {low} to {high}, {over}{p_value}"
 
@@ -119,7 +120,8 @@ def _compared(student: str, control: str, ours: float, theirs: float, models: Mo
     paired = report.paired.get(control)
     if paired is None:
         return Comparison(student, control, ours, theirs, ours / theirs)
-    return Comparison(student, control, ours, theirs, ours / theirs, paired.interval, paired.p_value)
+    over = report.over or "documents"
+    return Comparison(student, control, ours, theirs, ours / theirs, paired.interval, paired.p_value, over=over)
 
 
 def _p_value(value: float) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from gemmule.base import units
 from gemmule.evaluate.intervals import over_trainings
+from gemmule.evaluate.units import Ratio
 
 Role = Literal["teacher", "student", "control", "model"]
 Number = float | int
@@ -32,14 +33,6 @@ class Progress:
     @property
     def words(self) -> str:
         return f"{self.step / self.steps:.0%} trained" if self.step else "not started"
-
-
-@dataclass(frozen=True)
-class Paired:
-    """What pairs of the same documents say of two models, of one training each."""
-
-    interval: tuple[Number, Number] | None  # of the ratio of their perplexities, 95%
-    p_value: Number  # of there being no difference
 
 
 @dataclass(frozen=True)
@@ -66,7 +59,7 @@ class ModelReport:
     ] = ()  # of several: each one's "seed" and figures, the first included
     intervals: Mapping[str, Sequence[Number]] = field(default_factory=dict)  # of figures: [low, high], 95%
     over: str = ""  # what those are over: "412 documents"
-    paired: Mapping[str, Paired] = field(default_factory=dict)  # by other models on the same documents
+    paired: Mapping[str, Ratio] = field(default_factory=dict)  # by its controls, on the same documents
     by_position: Sequence[Mapping[str, Number]] = ()  # {"from", "to", "loss", "count"}: places [from, to) in the window
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what it scored, by task
     curve: Sequence[Mapping[str, Number]] = ()  # {"tokens", "loss"}: validation next-token loss while training, nats

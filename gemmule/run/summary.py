@@ -11,16 +11,19 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from gemmule import recipe as recipes
 from gemmule.base import artifact
 from gemmule.base.run_folder import RECIPE
 from gemmule.evaluate import table
+from gemmule.evaluate.units import Ratio, ratio
 from gemmule.model.config import TRAINING_PASSES
 from gemmule.plan.plan import Plan, Training
 from gemmule.plan.steps.model import ModelStep
 from gemmule.report import write_report
+from gemmule.report.comparison import controls_of
 from gemmule.report.contents import ModelReport, Progress, ReportData, Role
 from gemmule.run import status
 from gemmule.train import metrics, pace
@@ -90,7 +93,8 @@ def _machine(plan: Plan) -> str:
 
 
 def _models(plan: Plan, running: bool = False) -> dict[str, ModelReport]:
-    return {name: _model(name, plan, running) for name in plan.recipe.models}
+    models = {name: _model(name, plan, running) for name in plan.recipe.models}
+    return {name: replace(report, paired=_paired(name, models, plan)) for name, report in models.items()}
 
 
 def _model(name: str, plan: Plan, running: bool) -> ModelReport:
@@ -138,6 +142,16 @@ def _model(name: str, plan: Plan, running: bool) -> ModelReport:
             *([f"{len(trainings)} of its {count} trainings are finished"] if len(trainings) < count > 1 else []),
         ],
     )
+
+
+def _paired(name: str, models: dict[str, ModelReport], plan: Plan) -> dict[str, Ratio]:
+    """A student against each of its controls, of the first training of both, as far as both are evaluated."""
+    found = {}
+    for control in controls_of(name, models):
+        ours, theirs = (plan.trainings[0].evaluations[each].units for each in (name, control))
+        if ours is not None and theirs is not None and (compared := ratio(ours, theirs, same_tokens=True)) is not None:
+            found[control] = compared
+    return found
 
 
 def _evaluation(name: str, training: Training) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gemmule.base import units
+from gemmule.evaluate.units import Ratio
 from gemmule.report import ModelReport, ReportData
 from gemmule.report.comparison import (
     OVER_TRAININGS,
@@ -19,7 +20,6 @@ from gemmule.report.comparison import (
     notes,
     paid,
 )
-from gemmule.report.contents import Paired
 
 
 def family(student: float, control: float, **others: ModelReport) -> dict[str, ModelReport]:
@@ -169,7 +169,7 @@ def test_settings_that_differ():
 
 def paired(student: float, control: float, interval: tuple[float, float] | None, p_value: float):
     models = family(student, control)
-    models["student"] = replace(models["student"], paired={"control": Paired(interval, p_value)})
+    models["student"] = replace(models["student"], paired={"control": Ratio("perplexity", 0.8, interval, p_value)})
     [pair] = comparisons(models)
     return pair, explain(pair, models)
 
@@ -178,7 +178,7 @@ def test_a_paired_comparison_says_how_certain_it_is():
     pair, text = paired(60.3, 75.2, (0.78, 0.824), 0.0002)
     assert pair.verdict == "ahead"
     assert pair.certainty.replace(units.SPACE, " ") == (
-        "ratio 0.802, 95% interval 0.780 to 0.824, paired by document; p < 0.001"
+        "ratio 0.802, 95% interval 0.780 to 0.824, paired over documents; p < 0.001"
     )
     assert "20% lower" in text
     assert notes([pair]) == [PAIRED]
@@ -214,7 +214,7 @@ def test_several_trainings_are_compared_by_seed():
     models = family(40, 50)
     models["student"] = replace(models["student"], trainings=trained({0: 40, 1: 54, 2: 70}))
     models["control"] = replace(models["control"], trainings=trained({2: 70, 0: 50, 1: 60, 3: 10}))
-    models["student"] = replace(models["student"], paired={"control": Paired((0.79, 0.81), 0.0002)})
+    models["student"] = replace(models["student"], paired={"control": Ratio("perplexity", 0.8, (0.79, 0.81), 0.0002)})
     [pair] = comparisons(models)
     logarithms = [math.log(0.8), math.log(0.9), 0.0]
     mean = sum(logarithms) / 3

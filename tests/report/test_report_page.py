@@ -13,8 +13,8 @@ import pytest
 
 import gemmule.report
 from gemmule.base.errors import WorkError
+from gemmule.evaluate.units import Ratio
 from gemmule.report import ModelReport, ReportData, write_report
-from gemmule.report.contents import Paired
 from gemmule.report.page import render
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -374,7 +374,7 @@ def measured() -> ReportData:
             tasks={"gemmule:passkey": {"accuracy": 0.375, "by_length_and_depth": grid, "too_short": []}, "plain": {
                 "acc,none": 0.5, "n": 1234, "deep": {"is": "<i>"}, "list": [{"subject": "law", "acc": 0.25}]}},
         )  # fmt: skip
-    models["student"] = replace(models["student"], paired={"control": Paired((0.78, 0.82), 0.004)})
+    models["student"] = replace(models["student"], paired={"control": Ratio("perplexity", 0.8, (0.78, 0.82), 0.004)})
     return replace(data, models=models)
 
 
@@ -390,7 +390,7 @@ def test_intervals_stand_beneath_their_figures():
     said = words(render(measured()))
     assert "intervals of 95%, over 412 documents." in said
     assert "1.94 with student, 1.33 with control." in said  # 1 + 1/2 + 1/4 + 1/8 + 1/16, and of a quarter
-    assert "Ratio 0.802, 95% interval 0.780 to 0.820, paired by document; p = 0.004." in said
+    assert "Ratio 0.802, 95% interval 0.780 to 0.820, paired over 412 documents; p = 0.004." in said
     assert said.count("compare these two checkpoints") == 1
     assert "compare these two checkpoints" not in words(render(run()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import signal
@@ -11,9 +12,11 @@ import sys
 import time
 
 import pytest
+from pyarrow import parquet
 
 from gemmule.base import units
 from gemmule.evaluate import figures, table
+from gemmule.evaluate.intervals import compare
 
 
 def page_of(out):
@@ -122,3 +125,38 @@ def test_while_the_run_goes_on(run, recipe, capsys):
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     assert re.search(r"teacher is in training: step \d+ of 156,250", page_of(out))
+
+
+def test_students_are_paired_with_their_control_by_document(finished):
+    """By the losses of each document that both evaluations kept, computed here anew."""
+    models = finished / "run" / "models"
+    ours, theirs = (
+        parquet.read_table(models / name / "evaluation" / "units.parquet") for name in ("student", "control")
+    )
+    columns = [each[name].to_numpy() for each in (ours, theirs) for name in ("loss", "tokens")]
+    expected = compare(*columns)
+    low, high = (math.exp(end) for end in expected.interval)
+    page = page_of(finished / "run").replace(units.SPACE, " ")
+    figures = json.loads((models / "student" / "evaluation" / "evaluation.json").read_text())
+    over = ("" if figures["units"] == "documents" else "equal parts of ") + f"{figures['documents']} documents"
+    assert f"95% interval {low:.3f} to {high:.3f}, paired over {over}; p" in page
+    assert page.count("compare these two checkpoints") == 1
+    assert "Loss by position" in page
+    low, high = (units.perplexity(end) for end in figures["perplexity_interval"])
+    assert f"{units.perplexity(figures['perplexity'])} {low} to {high}" in page
+    summary = json.loads((finished / "run" / "summary.json").read_text())["models"]["student"]
+    assert summary["acceptance"] == figures["acceptance"]
+
+
+def test_evaluations_of_before_there_were_intervals_are_still_reported(run, copy):
+    for folder in (copy / "run" / "models").glob("*/evaluation"):
+        figures = json.loads((folder / "evaluation.json").read_text())
+        new = ("perplexity_interval", "bits_per_byte_interval", "acceptance", "entropy", "teacher_entropy", "tokens",
+               "documents", "units", "by_position", "tasks")  # fmt: skip
+        (folder / "evaluation.json").write_text(json.dumps({k: v for k, v in figures.items() if k not in new}))
+        (folder / "units.parquet").unlink()
+    assert run("report", copy / "run") == 0
+    page = page_of(copy / "run")
+    assert "ratio" in page
+    assert "95%" not in page
+    assert "Acceptance" not in page

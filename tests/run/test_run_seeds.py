@@ -84,7 +84,7 @@ def test_more_seeds_add_trainings_and_leave_the_rest(run, copy, contents, capsys
     assert "control: resuming from step" in capsys.readouterr().err
     after = contents(out)
     changed = {name for name in before if after[name] != before[name]}
-    assert changed == {"recipe.toml", "report.html", "summary.json", "status.json"}
+    assert changed == {"recipe.toml", "report.html", "report.csv", "report.md", "summary.json", "status.json"}
     assert all(name.startswith(str(CONTROL)) for name in after.keys() - before.keys())
     trainings = json.loads((out / "summary.json").read_text())["models"]["control"]["trainings"]
     assert [entry["seed"] for entry in trainings] == [1, 2]

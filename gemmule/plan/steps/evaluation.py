@@ -18,6 +18,7 @@ from gemmule.base.artifact import Settings
 from gemmule.base.progress import human, say
 from gemmule.evaluate.amounts import FEWEST_TOKENS, MODELS_AT_ONCE, SHARE_OF_TRAINING
 from gemmule.evaluate.table import evaluated
+from gemmule.evaluate.units import Units
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.any_model import AnyModel, by_role
 from gemmule.plan.steps.documents import DocumentsStep
@@ -107,6 +108,11 @@ class EvaluationStep(Step):
         """What it found."""
         figures: dict[str, Any] = json.loads((self.path / "evaluation.json").read_text(encoding="utf-8"))
         return figures
+
+    @property
+    def units(self) -> Units | None:
+        """Its loss in each unit of the text; None while there is none, or where it was made before they were kept."""
+        return Units.read(self.path)
 
     # --- its making ----------------------------------------------------------------------------------------------
 
