@@ -6,7 +6,7 @@ A task is one file beside this one with `run`, which is asked of a model and ans
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,10 @@ OWN: dict[str, str] = {  # the file that has `run`, by the task's name
     "passkey": "passkey",
     "needle": "needle",
     "evidence": "evidence",
+    "memorisation": "memorisation",
+    "diversity": "diversity",
+    "arithmetic": "arithmetic",
+    "answers": "answers",
 }
 
 
@@ -29,6 +33,7 @@ class Asked:
     tokenizer: Tokenizer  # whose ids it reads
     context: int  # tokens that it reads at most, <bos> among them
     texts: Sequence[str] = ()  # documents, where the user gave any
+    records: Sequence[Mapping[str, str]] = ()  # with "question" and "answer" (`records.py`)
     seed: int = 0
 
 

@@ -19,6 +19,7 @@ Read = Callable[[Iterable[bytes], str, str], Texts]  # of a file's bytes in bloc
 LONGEST_RECORD = 2**28  # bytes
 TOO_LONG = f"longer than {LONGEST_RECORD // 10**6} MB, too long for a record: put long texts into txt files"
 LONG = 2**22  # bytes of a text that is better kept as such: one emoji in it makes four of each character in a str
+SAY_WHICH = "; say which one holds the text by data.field"
 DECODER, OF_LONG_NUMBERS = json.JSONDecoder(strict=False), json.JSONDecoder(strict=False, parse_int=float)
 
 
@@ -82,7 +83,7 @@ def checked_text(value: Any, where: str) -> str:
 
 def no_field(field: str, names: Iterable[str]) -> str:
     there = ", ".join(sorted(names)) or "none"
-    return f"has no field {field!r} (its fields: {there}); say which one holds the text by data.field"
+    return f"has no field {field!r} (its fields: {there}){SAY_WHICH}"
 
 
 def kind(value: Any) -> str:
