@@ -176,6 +176,8 @@ class Family:
                 self._report(force=bool(missing or stale))
             elif not (missing or stale):
                 say(f"{verb}: nothing to do; it is made in {self.out}")
+            elif (self.out / SUMMARY).exists() and all(step.path.exists() for step in self.plan.steps):
+                self._report(force=True)  # what is there tells of less
 
     def _check_machine(self, steps: list[Step], remake: bool = False, force: bool = False) -> None:
         """Raises RequestError where what is still to be made needs what this machine lacks: an extra, a device, room.
