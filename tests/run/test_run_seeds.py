@@ -94,6 +94,15 @@ def test_more_seeds_add_trainings_and_leave_the_rest(run, copy, contents, capsys
     assert weights(copy / "alone" / "models" / "control") == weights(out / CONTROL)
 
 
+def test_a_verb_that_makes_the_last_of_them_renews_the_summary(run, copy, capsys):
+    recipe, out = copy / "tiny.toml", copy / "run"
+    assert run("train", recipe, "--out", out, *TWICE, "--model", "control") == 0
+    assert "done" not in capsys.readouterr().err  # it is not evaluated yet
+    assert run("evaluate", recipe, "--out", out, *TWICE, "--model", "control") == 0
+    assert f"done. Open {out / 'report.html'}" in capsys.readouterr().err
+    assert len(json.loads((out / "summary.json").read_text())["models"]["control"]["trainings"]) == 2
+
+
 def test_all_trainings_of_a_model_go_on_with_more_tokens(run, copy, capsys):
     train, more = ("train", copy / "tiny.toml", "--model", "control"), ("--set", "models.control.train.tokens=4096")
     out, whole = copy / "run", copy / "whole"
