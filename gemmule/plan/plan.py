@@ -99,8 +99,9 @@ class Plan:
                 training.models[name] = self._add(self._model(training, name, train))
         for name in names:
             training.evaluations[name] = self._add(self._evaluation(training, name))
-        for evaluation in training.evaluations.values():
-            evaluation.peers = list(training.evaluations.values())
+        peers = list(training.evaluations.values())
+        for evaluation in peers:
+            evaluation.peers = peers
 
     def _add(self, step: AnyStep) -> AnyStep:
         self.steps.append(step)
