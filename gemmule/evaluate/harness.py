@@ -122,7 +122,7 @@ def _find(tasks: Sequence[str], include: Path | None, allow_code: bool) -> tuple
         state = tuple((file, file.stat().st_mtime_ns) for file in files)
         own = _manager(include, state, defaults=False)
         if all(own.match_tasks([name]) for name in tasks) and _is_closed(own.task_index):
-            return own, own.match_tasks(list(tasks))
+            return own, _matching(own, tasks, allow_code)
     else:
         state = ()
     manager = _manager(include, state, defaults=True)
@@ -134,7 +134,19 @@ def _find(tasks: Sequence[str], include: Path | None, allow_code: bool) -> tuple
                 f"{'; near: ' + ', '.join(near) if near else ''}. `lm-eval ls tasks` lists its own; "
                 "--include DIR adds yours"
             )
-    return manager, manager.match_tasks(list(tasks))
+    return manager, _matching(manager, tasks, allow_code)
+
+
+def _matching(manager: Any, tasks: Sequence[str], allow_code: bool) -> list[str]:
+    names: list[str] = manager.match_tasks(list(tasks))
+    for name in names:
+        _refuse_unsafe(name, (manager.task_index[name].cfg or {}).get("unsafe_code", False), allow_code)
+    return names
+
+
+def _refuse_unsafe(name: str, unsafe: bool, allow_code: bool) -> None:
+    if unsafe and not allow_code:
+        raise RequestError(f"{name}: runs code that the model writes: allow it with --allow-code")
 
 
 @functools.lru_cache(maxsize=2)
@@ -161,8 +173,7 @@ def _is_closed(index: Mapping[str, Any]) -> bool:
 def _check(name: str, task: Any, allow_code: bool) -> None:
     from gemmule.evaluate.harness_lm import writing
 
-    if getattr(task, "UNSAFE_CODE", False) and not allow_code:
-        raise RequestError(f"{name}: runs code that the model writes: allow it with --allow-code")
+    _refuse_unsafe(name, getattr(task, "UNSAFE_CODE", False), allow_code)
     if getattr(task, "MULTIMODAL", False):
         raise RequestError(f"{name}: asks about pictures or sound; gemmule's models read text")
     if task.OUTPUT_TYPE == "generate_until":

@@ -410,6 +410,16 @@ def test_no_code_of_a_folder_runs(kind, tasks, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.usefixtures("few")
+def test_what_the_model_writes_is_not_run(tasks, tmp_path):
+    (tmp_path / "it.yaml").write_text((tasks / "made_written.yaml").read_text() + "unsafe_code: true\n")
+    (tmp_path / "all.yaml").write_text("group: both\ntask: [made_written]\n")
+    with pytest.raises(RequestError, match="made_written: runs code that the model writes"):
+        harness.check_tasks(["made_written"], tmp_path)
+    with pytest.raises(RequestError, match="made_written: runs code that the model writes"):
+        harness.run_tasks(None, None, ROOM, ["both"], tmp_path)
+
+
 def test_code_runs_where_it_is_allowed(model, tokenizer, tasks, tmp_path):
     (tmp_path / "code.py").write_text("def run(docs): return docs.select([0, 1, 2])")
     (tmp_path / "it.yaml").write_text((tasks / "made_choice.yaml").read_text() + "process_docs: !function code.run\n")
