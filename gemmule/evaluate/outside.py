@@ -42,9 +42,10 @@ class Text:
     @classmethod
     def find(cls, patterns: Sequence[str], field: str = "text") -> Text:
         """Raises RequestError for what is not there, is empty, or is of no known format."""
-        files = sources.resolve(patterns, Path.cwd(), tell=say)
-        if not files:
-            raise RequestError(f"{', '.join(patterns)}: no files of text there")
+        files = sources.resolve(patterns, Path.cwd(), skip_empty=True, tell=say)
+        for file in files:
+            if file.path.stat().st_size == 0:
+                raise RequestError(f"{file.name}: an empty file (0 bytes): there is nothing to evaluate on")
         return cls(files, field)
 
     def documents(self) -> Iterator[str]:

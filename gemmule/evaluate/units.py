@@ -43,9 +43,9 @@ class Units:
         over_tokens, over_bytes = interval(self.loss, self.tokens), interval(self.loss, self.bytes)
         return {
             "perplexity": perplexity(loss / tokens),
-            "perplexity_interval": None if over_tokens is None else [perplexity(end) for end in over_tokens],
+            "perplexity_interval": None if over_tokens is None else [perplexity(max(0.0, end)) for end in over_tokens],
             "bits_per_byte": loss / math.log(2) / size,
-            "bits_per_byte_interval": None if over_bytes is None else [end / math.log(2) for end in over_bytes],
+            "bits_per_byte_interval": None if over_bytes is None else [max(0.0, end) / math.log(2) for end in over_bytes],
             "tokens": int(tokens),
         }
 
