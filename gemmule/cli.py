@@ -135,9 +135,10 @@ def _say_stopped(leaving: SystemExit, arguments: list[str]) -> None:
     if ranks.rank():
         return
     how = {Terminated: "terminated", HungUp: "hung up"}.get(type(leaving), "interrupted")
-    verb = next((argument for argument in arguments if not argument.startswith("-")), "")
+    verb, *named = [argument for argument in arguments if not argument.startswith("-")] or [""]
+    resumes = verb in RESUMABLE and (verb != "evaluate" or not named or any(map(_is_recipe, named)))
     with signals.ignored():
-        _print_error(how + (f". Resume with: {shlex.join(['gemmule', *arguments])}" if verb in RESUMABLE else ""))
+        _print_error(how + (f". Resume with: {shlex.join(['gemmule', *arguments])}" if resumes else ""))
 
 
 def _print_error(text: str) -> None:
@@ -258,7 +259,88 @@ def teach(
 
 
 train = _verb("train", "models, trained")
-evaluate = _verb("evaluate", "metrics of its models")
+
+
+def _target(named: str) -> str:
+    """A recipe, which must be there if it is the default, or a model."""
+    return str(_recipe(Path(named))) if _is_recipe(named) else named
+
+
+def _is_recipe(named: str) -> bool:
+    """Whether this names a recipe and no model: a file that is no GGUF, or one that gemmule brings."""
+    if named.endswith(".toml") or named.startswith("gemmule:"):
+        return True
+    path = Path(named)
+    if not path.is_file() or path.suffix.lower() == ".gguf":
+        return False
+    with path.open("rb") as file:
+        return file.read(4) != b"GGUF"
+
+
+@app.command()
+def evaluate(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|RECIPE", callback=_target, help="a model folder, hub id or GGUF file; or a recipe (TOML)"
+        ),
+    ] = str(DEFAULT_RECIPE),
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="files, folders or globs")] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="another model, to compare with on the same text")
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="tasks: of lm-evaluation-harness, or gemmule:NAME for one of gemmule's"),
+    ] = None,
+    include: Annotated[
+        Path | None, typer.Option(parser=_named, metavar="DIR", help="a folder of lm-evaluation-harness tasks")
+    ] = None,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help="run code that files in --include name")] = False,
+    context: Annotated[
+        int | None, typer.Option(parser=_whole, metavar="N", help="tokens of a window; default: the model's context")
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(parser=_whole, metavar="N", help="tokens from one window to the next; default: no overlap"),
+    ] = None,
+    field: Annotated[str | None, typer.Option(help="for jsonl, csv, json, parquet: the field with the text")] = None,
+    as_json: AsJson = False,
+    overrides: Overrides = None,
+    out: Out = None,
+    remake: Remake = False,
+    force: Force = False,
+    models: Models = None,
+) -> None:
+    """Measures any model on any text; of a recipe, all of its models."""
+    of_a_model = {"TEXT": texts, "--against": against, "--tasks": tasks, "--include": include, "--context": context,
+                  "--allow-code": allow_code, "--stride": stride, "--field": field, "--json": as_json}  # fmt: skip
+    of_a_recipe = {"--set": overrides, "--out": out, "--remake": remake, "--force": force, "--model": models}
+    is_recipe = _is_recipe(target)
+    for option, value in (of_a_model if is_recipe else of_a_recipe).items():
+        if value not in (None, [], False):
+            belongs = "a model, and this is a recipe" if is_recipe else "a recipe, and this is a model"
+            raise RequestError(f"{option}: for {belongs}: {target}")
+    if is_recipe:
+        from gemmule.run.runner import Family
+
+        Family.from_file(Path(target), overrides or (), out).run("evaluate", models or (), remake, force)
+        return
+    with signals.deferred():
+        from gemmule.evaluate import outside  # imports torch
+
+    names = [name for name in (tasks or "").split(",") if name.strip()]
+    if tasks is not None and not names:
+        raise RequestError("--tasks: names no task")
+    asked = outside.Request(target, texts or (), against, names, include, allow_code, context, stride, field or "text")
+    found = outside.evaluate(asked)
+    if as_json:
+        show_json(found)
+    else:
+        outside.show(found)
+
+
+RESUMABLE.add("evaluate")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`gemmule evaluate MODEL TEXT...`: the figures of any model on any text, and how it compares with another.
+"""`gemmule evaluate MODEL [TEXT...]`: the figures of any model on any text, against another, and what it can do.
 
 Each document is read by itself, in windows as long as the model's context. Two models are compared on the same
 documents: by their perplexities where they have the same tokens, else by their bits per byte.
@@ -16,7 +16,7 @@ import torch
 from gemmule.base.device import choose_device
 from gemmule.base.errors import RequestError
 from gemmule.base.progress import say
-from gemmule.evaluate import any_model
+from gemmule.evaluate import any_model, tasks
 from gemmule.evaluate.any_model import LONGEST, AnyModel
 from gemmule.evaluate.figures import Subject, measure
 from gemmule.evaluate.passages import DocumentPassages
@@ -61,11 +61,18 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How documents are read."""
+class Request:
+    """What is to be measured of a model."""
 
+    source: str  # the model: a folder, hub id or GGUF file
+    texts: Sequence[str] = ()  # files, folders or globs
+    against: str | None = None  # another model
+    tasks: Sequence[str] = ()
+    include: Path | None = None  # a folder of lm-evaluation-harness tasks
+    allow_code: bool = False  # that their files name
     context: int | None = None  # tokens of a window; None: what the models read, 8,192 at most
     stride: int | None = None  # tokens from one window to the next; None: they don't overlap
+    field: str = "text"
 
     def context_of(self, *models: AnyModel) -> int:
         """Raises RequestError for one that a model can't read."""
@@ -78,34 +85,63 @@ class Reading:
         return self.context
 
 
-def evaluate(source: str, text: Text, against: str | None = None, reading: Reading | None = None) -> dict[str, Any]:
-    """The figures of a model, and, where it is compared with another, of both: strict JSON.
+def evaluate(asked: Request) -> dict[str, Any]:
+    """The figures of a model, beside another's if it is compared with one, and its tasks' numbers: strict JSON.
 
     Raises RequestError for what can't be measured, naming it, where possible before a model is loaded.
     """
-    reading = reading or Reading()
-    for named in (source, against):
+    text = _check(asked)
+    device = choose_device()
+    model = any_model.load(asked.source, device)
+    other = any_model.load(asked.against, device) if asked.against is not None else None
+    found: dict[str, Any] = {"model": asked.source}
+    if text is not None:
+        found |= _figures(model, other, text, asked)
+    if asked.tasks:
+        found["tasks"] = tasks.run(asked.tasks, _asked(model, text, asked), asked.include, allow_code=asked.allow_code)
+    return found
+
+
+def _check(asked: Request) -> Text | None:
+    """The text, if there is one. Raises RequestError for what is wrong with the request, before anything is loaded."""
+    if not asked.texts and not asked.tasks:
+        raise RequestError("nothing to measure: name a text (files, folders, globs), or --tasks")
+    if asked.against is not None and not asked.texts:
+        raise RequestError("--against: two models are compared on a text: name one")
+    for option, value in (("--include", asked.include), ("--allow-code", asked.allow_code)):
+        if value and not asked.tasks:
+            raise RequestError(f"{option}: goes with --tasks")
+    for option, number in (("--context", asked.context), ("--stride", asked.stride)):
+        if number is not None and number < 1:
+            raise RequestError(f"{option} {number}: must be at least 1")
+    text = Text.find(asked.texts, asked.field) if asked.texts else None
+    tasks.check(asked.tasks, asked.include, allow_code=asked.allow_code)
+    for named in (asked.source, asked.against):
         if named is not None:
             any_model.find(named)
-    device = choose_device()
-    model = any_model.load(source, device)
-    other = any_model.load(against, device) if against is not None else None
-    return measured(model, text, other, reading)
+    return text
 
 
-def measured(model: AnyModel, text: Text, other: AnyModel | None, reading: Reading) -> dict[str, Any]:
-    """`evaluate` of models that are loaded."""
+def _asked(model: AnyModel, text: Text | None, asked: Request) -> tasks.Asked:
+    """What tasks are asked about: the documents of the text, and its files' records where there are any."""
+    documents = list(text.documents()) if text is not None else []
+    return tasks.Asked(model.model, model.tokenizer, asked.context_of(model), documents)
+
+
+def _figures(model: AnyModel, other: AnyModel | None, text: Text, asked: Request) -> dict[str, Any]:
     if other is None:
-        context = reading.context_of(model)
-        figures = _measure([Subject(model.model)], [model], text, context, reading)[0]
-        return _own(model, figures) | {"context": context}
-    context = reading.context_of(model, other)
-    if context != reading.context_of(model):
+        context = asked.context_of(model)
+        figures = _measure([Subject(model.model)], [model], text, context, asked.stride)[0]
+        return _own(figures) | {"context": context}
+    context = asked.context_of(model, other)
+    if context != asked.context_of(model):
         say(f"both are read in windows of {context} tokens, the most that {other.source} reads")
     same = model.tokenizer.content_hash == other.tokenizer.content_hash
-    ours, theirs, figures, their_figures = _pair(model, other, text, context, reading, same)
+    ours, theirs, figures, their_figures = _pair(model, other, text, context, asked.stride, same)
     compared = ratio(ours, theirs, same)
     assert compared is not None  # the same text
+    if not same:
+        say(f"not compared: {DIFFERENT}")
     against = {
         "model": other.source,
         "ratio": compared.value,
@@ -116,39 +152,39 @@ def measured(model: AnyModel, text: Text, other: AnyModel | None, reading: Readi
         "agreement": figures["agreement"],
         "acceptance": figures["acceptance"],
         "not_compared": None if same else DIFFERENT,
-        **{name: their_figures[name] for name in OWN},
+        **_own(their_figures),
     }
-    return _own(model, figures) | {"context": context, "against": against}
+    return _own(figures) | {"context": context, "against": against}
 
 
 def _pair(
-    model: AnyModel, other: AnyModel, text: Text, context: int, reading: Reading, same: bool
+    model: AnyModel, other: AnyModel, text: Text, context: int, stride: int | None, same: bool
 ) -> tuple[Units, Units, dict[str, Any], dict[str, Any]]:
     """What was found of both; of the first one beside the other, wherever their distributions can be compared."""
     if same and model.model.vocabulary_size == other.model.vocabulary_size:
         one, two = Subject(model.model, other.model), Subject(other.model)
-        figures, their_figures = _measure([one, two], [model, other], text, context, reading)
+        figures, their_figures = _measure([one, two], [model, other], text, context, stride)
         return one.units, two.units, figures, their_figures
     one, two = Subject(model.model), Subject(other.model)
-    (figures,) = _measure([one], [model], text, context, reading)
-    (their_figures,) = _measure([two], [other], text, context, reading)
+    (figures,) = _measure([one], [model], text, context, stride)
+    (their_figures,) = _measure([two], [other], text, context, stride)
     if same:  # but for rows of a table that stand for no token
         tokens = torch.arange(model.tokenizer.vocabulary_size)
         beside = Subject(Restricted(model.model, tokens), Restricted(other.model, tokens))
-        (shared,) = _measure([beside], [model, other], text, context, reading)
+        (shared,) = _measure([beside], [model, other], text, context, stride)
         figures |= {name: shared[name] for name in ("kl_to_teacher", "agreement", "acceptance")}
     return one.units, two.units, figures, their_figures
 
 
 def _measure(
-    subjects: list[Subject], models: Sequence[AnyModel], text: Text, context: int, reading: Reading
+    subjects: list[Subject], models: Sequence[AnyModel], text: Text, context: int, stride: int | None
 ) -> list[dict[str, Any]]:
     tokenizer = models[0].tokenizer
-    passages = DocumentPassages(text.documents(), tokenizer, context, stride=reading.stride, total=text.size)
+    passages = DocumentPassages(text.documents(), tokenizer, context, stride=stride, total=text.size)
     if passages.empty:
         raise RequestError(f"{', '.join(file.name for file in text.files)}: no text there but white space")
     return measure(subjects, passages, f"evaluating {' and '.join(model.source for model in models)}")
 
 
-def _own(model: AnyModel, figures: dict[str, Any]) -> dict[str, Any]:
-    return {"model": model.source, **{name: figures[name] for name in OWN}}
+def _own(figures: dict[str, Any]) -> dict[str, Any]:
+    return {name: figures[name] for name in OWN}

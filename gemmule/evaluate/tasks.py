@@ -8,8 +8,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from gemmule.base.errors import RequestError
+from gemmule.recipe.errors import unknown_name
 from gemmule.teach.teachers.teacher import Teacher
 from gemmule.tokenize.tokenizer import Tokenizer
 
@@ -44,3 +47,37 @@ def task(name: str) -> Run:
     """The `run` of a task named without the prefix."""
     run: Run = importlib.import_module(f"{__package__}.{OWN[name]}").run
     return run
+
+
+def check(names: Sequence[str], include: Path | None = None, *, allow_code: bool = False) -> None:
+    """Raises RequestError naming a task that is not there, before any work."""
+    ours, theirs = _sorted(names)
+    for name in ours:
+        if name not in OWN:
+            raise RequestError(unknown_name(PREFIX + name, [PREFIX + each for each in OWN], "task"))
+    if theirs:
+        from gemmule.evaluate.harness import check_tasks
+
+        check_tasks(theirs, include, allow_code=allow_code)
+    elif include is not None:
+        raise RequestError(f"--include {include}: none of the tasks is lm-evaluation-harness's")
+
+
+def run(names: Sequence[str], asked: Asked, include: Path | None = None, *, allow_code: bool = False) -> dict[str, Any]:
+    """The numbers of each task, by its name; of a group of lm-evaluation-harness by those in it."""
+    ours, theirs = _sorted(names)
+    found = {PREFIX + name: task(name)(asked) for name in ours}
+    if theirs:
+        from gemmule.evaluate.harness import run_tasks
+
+        found |= run_tasks(
+            asked.model, asked.tokenizer, asked.context, theirs, include, allow_code=allow_code
+        )
+    return found
+
+
+def _sorted(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those of our own, without the prefix, and lm-evaluation-harness's."""
+    names = list(dict.fromkeys(name.strip() for name in names))
+    ours = [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
+    return ours, [name for name in names if not name.startswith(PREFIX)]
