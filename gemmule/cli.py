@@ -337,7 +337,9 @@ def evaluate(
     if as_json:
         show_json(found)
     else:
-        outside.show(found)
+        from gemmule.evaluate.showing import show as show_figures
+
+        show_figures(found)
 
 
 RESUMABLE.add("evaluate")

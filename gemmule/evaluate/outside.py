@@ -99,6 +99,9 @@ def evaluate(asked: Request) -> dict[str, Any]:
         found |= _figures(model, other, text, asked)
     if asked.tasks:
         found["tasks"] = tasks.run(asked.tasks, _asked(model, text, asked), asked.include, allow_code=asked.allow_code)
+        refused = [task["not_measured"] for task in found["tasks"].values() if "not_measured" in task]
+        if text is None and len(refused) == len(found["tasks"]):
+            raise RequestError(refused[0])
     return found
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gemmule.base.errors import RequestError
+from gemmule.base.progress import say
 from gemmule.recipe.errors import unknown_name
 from gemmule.teach.teachers.teacher import Teacher
 from gemmule.tokenize.tokenizer import Tokenizer
@@ -66,13 +67,17 @@ def check(names: Sequence[str], include: Path | None = None, *, allow_code: bool
 def run(names: Sequence[str], asked: Asked, include: Path | None = None, *, allow_code: bool = False) -> dict[str, Any]:
     """The numbers of each task, by its name; of a group of lm-evaluation-harness by those in it."""
     ours, theirs = _sorted(names)
-    found = {PREFIX + name: task(name)(asked) for name in ours}
+    found: dict[str, Any] = {}
+    for name in ours:
+        try:
+            found[PREFIX + name] = task(name)(asked)
+        except RequestError as error:  # of this model or text: what else was asked for is worth having
+            say(f"{PREFIX}{name}: not measured: {error}")
+            found[PREFIX + name] = {"not_measured": str(error)}
     if theirs:
         from gemmule.evaluate.harness import run_tasks
 
-        found |= run_tasks(
-            asked.model, asked.tokenizer, asked.context, theirs, include, allow_code=allow_code
-        )
+        found |= run_tasks(asked.model, asked.tokenizer, asked.context, theirs, include, allow_code=allow_code)
     return found
 
 

@@ -40,12 +40,12 @@ class Units:
     def figures(self) -> dict[str, Any]:
         """Perplexity and bits per byte, with their intervals; the tokens."""
         loss, tokens, size = (float(column.sum()) for column in (self.loss, self.tokens, self.bytes))
-        over_tokens, over_bytes = interval(self.loss, self.tokens), interval(self.loss, self.bytes)
+        over_tokens, over_bytes = _interval(self.loss, self.tokens), _interval(self.loss, self.bytes)
         return {
             "perplexity": perplexity(loss / tokens),
-            "perplexity_interval": None if over_tokens is None else [perplexity(max(0.0, end)) for end in over_tokens],
+            "perplexity_interval": None if over_tokens is None else [perplexity(end) for end in over_tokens],
             "bits_per_byte": loss / math.log(2) / size,
-            "bits_per_byte_interval": None if over_bytes is None else [max(0.0, end) / math.log(2) for end in over_bytes],
+            "bits_per_byte_interval": None if over_bytes is None else [end / math.log(2) for end in over_bytes],
             "tokens": int(tokens),
         }
 
@@ -110,6 +110,12 @@ def _ratio(of: str, found: Comparison, by: Callable[[float], float]) -> Ratio:
     """What a comparison says, each difference in it as a ratio."""
     ends = None if found.interval is None else (by(found.interval[0]), by(found.interval[1]))
     return Ratio(of, by(found.difference), ends, found.p_value)
+
+
+def _interval(loss: NDArray[np.float64], counts: NDArray[Any]) -> list[float] | None:
+    """Of a mean loss, which is never below 0."""
+    ends = interval(loss, counts)
+    return None if ends is None else [max(0.0, end) for end in ends]
 
 
 def perplexity(loss: float) -> float:
