@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 from pathlib import Path
 
 import pytest
+from made_text import make_text
 
 from gemmule.base import host
 
@@ -16,21 +16,6 @@ host.settle()  # as the command line does
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores Ctrl-C
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads only get in each other's way over models this small
-
-WORDS = (
-    "the", "a", "king", "queen", "fool", "said", "went", "saw", "loved", "and", "or", "not", "to", "of", "in", "under",
-    "castle", "river", "night", "day", "sweet", "old",
-)  # fmt: skip
-
-
-def make_text(seed: int, words: int) -> str:
-    """Text with something to learn: a few words, some far likelier than others, in lines."""
-    generator = random.Random(seed)
-    lines = [
-        " ".join(generator.choices(WORDS, weights=range(len(WORDS), 0, -1), k=generator.randint(4, 9)))
-        for _ in range(words // 6)
-    ]
-    return "\n".join(lines) + "\n"
 
 
 @pytest.fixture(scope="session")

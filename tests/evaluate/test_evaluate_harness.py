@@ -13,11 +13,11 @@ import lm_eval.utils
 import numpy as np
 import pytest
 import torch
-from conftest import make_text
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from made_text import make_text
 from random_models import perturb, small_config
 from transformers import AutoModelForCausalLM
 
