@@ -37,8 +37,8 @@ class Asked:
     tokenizer: Tokenizer  # whose ids it reads
     context: int  # tokens that it reads at most, <bos> among them
     texts: Sequence[str] = ()  # documents, where the user gave any
-    records: Sequence[Mapping[str, str]] = ()  # with "question" and "answer" (`records.py`)
     seed: int = 0
+    records: Sequence[Mapping[str, str]] = ()  # with "question" and "answer" (`records.py`)
 
 
 Run = Callable[[Asked], dict[str, Any]]
