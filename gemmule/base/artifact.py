@@ -29,6 +29,7 @@ from typing import Any
 from gemmule.base.errors import RequestError, WorkError, reason
 
 MANIFEST = "manifest.json"
+CARD = "README.md"  # tells of the artifact and is no part of it: it may change
 FORMAT_VERSIONS = {"targets": 3, "tokens": 2}  # of each kind of artifact; 1 where it is not named
 LIBRARIES = ("gemmule", "torch", "transformers", "tokenizers")
 Settings = dict[str, Any]
@@ -236,7 +237,7 @@ def _make_manifest(folder: Path, kind: str, settings: Settings, inputs: Mapping[
     files = {
         file.relative_to(folder).as_posix(): {"sha256": sha256_file(file), "size": file.stat().st_size}
         for file in sorted(folder.rglob("*"))
-        if file.is_file()
+        if file.is_file() and file != folder / CARD
     }
     roles = {role: artifact.hash for role, artifact in inputs.items()}
     return Manifest(kind, FORMAT_VERSIONS.get(kind, 1), settings, roles, files, ancestry, library_versions())

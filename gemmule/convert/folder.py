@@ -13,7 +13,7 @@ import torch
 
 from gemmule import tokenize
 from gemmule.base import artifact, hub
-from gemmule.base.artifact import MANIFEST, Artifact, write_json
+from gemmule.base.artifact import CARD, MANIFEST, Artifact, write_json
 from gemmule.base.errors import RequestError, WorkError
 from gemmule.convert.card import imported_card
 from gemmule.convert.file_types import DTYPES
@@ -80,11 +80,11 @@ def publish_folder(
                     f"{rows - tokenizer.vocabulary_size} rows are beyond its tokenizer: these ids are never sampled"
                 )
         write_json(folder / GENERATION_CONFIG, generation)
-        if (origin / "README.md").is_file():
-            shutil.copyfile(origin / "README.md", folder / "README.md")
+        if (origin / CARD).is_file():
+            shutil.copyfile(origin / CARD, folder / CARD)
         else:
             card = imported_card(out.name, checkpoint.config, str(source))
-            (folder / "README.md").write_text(card, encoding="utf-8")
+            (folder / CARD).write_text(card, encoding="utf-8")
     size = sum(file.stat().st_size for file in out.iterdir())
     return Written(str(out), checkpoint.config.parameters, type_of(checkpoint), size, notes)
 

@@ -6,9 +6,9 @@ where they are not known, as of a served model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from gemmule.base import units
 
@@ -81,3 +81,12 @@ FIGURES = (
 def evaluated() -> list[str]:
     """The figures that an evaluation gives."""
     return [figure.name for figure in FIGURES if figure.group != "cost"]
+
+
+def over(evaluation: Mapping[str, Any]) -> str:
+    """What the intervals of an evaluation are over; empty for those of before there were any."""
+    documents = evaluation.get("documents")
+    if documents is None:
+        return ""
+    said = f"{documents:,} document{'' if documents == 1 else 's'}"
+    return said if evaluation.get("units") == "documents" else f"equal parts of {said}"

@@ -6,7 +6,6 @@ While a run is in progress nothing here imports torch: looking at it takes no ti
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import shlex
 import sys
@@ -26,11 +25,13 @@ from gemmule.report import write_report
 from gemmule.report.comparison import controls_of
 from gemmule.report.contents import ModelReport, Progress, ReportData, Role
 from gemmule.run import status
+from gemmule.run.cards import write_cards
 from gemmule.train import metrics, pace
 
 
 def write_summary_and_report(plan: Plan) -> None:
-    """summary.json and report.html of a run whose steps are all finished."""
+    """summary.json, report.html and the models' cards of a run whose steps are all finished."""
+    write_cards(plan)
     models = _models(plan)
     figures = {name: {**model.figures, **_trainings(model)} for name, model in models.items()}
     artifact.write_json(plan.out / "summary.json", {"models": figures})
@@ -121,7 +122,7 @@ def _model(name: str, plan: Plan, running: bool) -> ModelReport:
         intervals={
             figure: interval for figure in table.evaluated() if (interval := evaluation.get(f"{figure}_interval"))
         },
-        over=_over(evaluation),
+        over=table.over(evaluation),
         by_position=evaluation.get("by_position", []),
         tasks=evaluation.get("tasks", {}),
         curve=[
@@ -158,15 +159,6 @@ def _evaluation(name: str, training: Training) -> dict[str, Any]:
     """What a model's evaluation found; empty while there is none."""
     step = training.evaluations.get(name)
     return step.figures if step is not None and step.path.exists() else {}
-
-
-def _over(evaluation: dict[str, Any]) -> str:
-    """What the intervals of an evaluation are over; empty for those of before there were any."""
-    documents = evaluation.get("documents")
-    if documents is None:
-        return ""
-    said = f"{documents:,} document{'' if documents == 1 else 's'}"
-    return said if evaluation.get("units") == "documents" else f"equal parts of {said}"
 
 
 def _steps(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -220,7 +212,7 @@ def _text(plan: Plan) -> dict[str, Any]:
     """What the report says of the text, as far as it is made."""
     text: dict[str, Any] = {"sources": [file.name for file in plan.documents.files]}
     if plan.documents.path.exists():
-        documents = json.loads((plan.documents.path / "summary.json").read_text(encoding="utf-8"))
+        documents = plan.documents.summary
         text["documents"] = documents["train_documents"] + documents["validation_documents"]
     if plan.train_tokens.path.exists() and plan.validation_tokens.path.exists():
         train, validation = plan.train_tokens.shards, plan.validation_tokens.shards

@@ -35,6 +35,18 @@ def test_the_hash_is_of_the_contents_alone(tmp_path):
     assert first.hash == same.hash != other.hash
 
 
+def test_a_card_tells_of_an_artifact_and_is_no_part_of_it(tmp_path):
+    made = make(tmp_path / "a")
+    with artifact.publish(tmp_path / "b", "thing") as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "a.txt").write_text("hello")
+        (folder / "README.md").write_text("a card")
+    carded = artifact.read(tmp_path / "b")
+    assert carded.hash == made.hash
+    (tmp_path / "b" / "README.md").write_text("another")
+    artifact.verify(carded)
+
+
 def test_ancestry_travels_along(tmp_path):
     grandparent = make(tmp_path / "a", settings={"seed": 1})
     parent = make(tmp_path / "b", "parent", inputs={"text": grandparent})

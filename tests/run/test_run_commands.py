@@ -63,10 +63,12 @@ def test_inspect_tells_the_ancestry_and_finds_damage(run, copy, capsys):
     assert run("inspect", copy / "run", "--json") == 0
     kinds = {entry["kind"] for entry in json.loads(capsys.readouterr().out)}
     assert kinds == {"documents", "tokenizer", "tokens", "targets", "model", "checkpoint", "evaluation"}
-    card = final / "README.md"
-    card.write_bytes(card.read_bytes().replace(b"Gemma", b"gemma"))
+    (final / "README.md").write_text("a card tells of a model and is no part of it")
+    assert run("inspect", final) == 0
+    config = final / "config.json"
+    config.write_bytes(config.read_bytes().replace(b"gemma2", b"Gemma2"))
     assert run("inspect", final) == 1
-    assert "README.md" in capsys.readouterr().err
+    assert "config.json" in capsys.readouterr().err
     assert run("inspect", copy / "texts") == 2
 
 

@@ -16,6 +16,7 @@ from gemmule.recipe import Model
 if TYPE_CHECKING:
     import torch
 
+    from gemmule.convert.card import Outside
     from gemmule.model.config import Gemma2Config
     from gemmule.teach.teachers.shape import Shape
     from gemmule.teach.teachers.teacher import LiveTeacher, Teacher
@@ -56,6 +57,11 @@ class AnyModel(Step):
     def tokenizer_folder(self) -> Path:
         """Of the tokenizer whose ids it reads."""
         return self.tokenizer.path
+
+    @property
+    def outside(self) -> list[Outside]:
+        """The models from outside that its weights go back to: itself, or whom it learned from and started with."""
+        return []
 
     @abstractmethod
     def known_config(self, key: str) -> Gemma2Config | None:

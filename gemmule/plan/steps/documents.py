@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gemmule.base.artifact import Settings
 from gemmule.base.progress import human, say
@@ -55,6 +56,12 @@ class DocumentsStep(Step):
 
         data, skip_bad = self.recipe.data, self.recipe.data.bad_records == "skip"
         return write_documents(files, data.field, data.validation_fraction, folder, skip_bad=skip_bad)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Its counts, as `DocumentsSummary` names them."""
+        summary: dict[str, Any] = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+        return summary
 
     def openings(self) -> list[str]:
         """The opening words of two validation documents, as prompts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, ClassVar
 
 from gemmule.base import artifact, ranks
@@ -25,6 +25,7 @@ from gemmule.train.schedule import SCHEDULE, same_until
 if TYPE_CHECKING:
     import torch
 
+    from gemmule.convert.card import Evaluated, Outside
     from gemmule.plan.steps.targets import TargetsStep
     from gemmule.teach.teachers.gemma2 import Gemma2Teacher
     from gemmule.teach.teachers.teacher import LiveTeacher
@@ -200,11 +201,15 @@ class ModelStep(AnyModel):
 
         return describe_cut(weights.read_config(self.start.folder()), config or weights.read_config(self.path))
 
+    @property
+    def outside(self) -> list[Outside]:
+        sources = [self.start, *self.teachers] if self.start is not None else [*self.teachers]
+        return list(dict.fromkeys(each for source in sources for each in source.outside))
+
     # --- its making ----------------------------------------------------------------------------------------------
 
     def make(self) -> None:
         from gemmule import tokenize
-        from gemmule.convert.card import model_card
         from gemmule.model import weights
         from gemmule.train.loop import train
 
@@ -221,8 +226,36 @@ class ModelStep(AnyModel):
         with self.publish() as folder:
             weights.save(trained, folder, tokenizer.control_ids)
             tokenize.save(tokenizer, folder)
-            card = model_card(self.name, job.config, self.settings, self.artifacts, cut)
-            (folder / "README.md").write_text(card, encoding="utf-8")
+        self.write_card()
+
+    def write_card(self, evaluated: Evaluated | None = None) -> None:
+        """Its README.md, anew; not one that somebody changed, or that is a part of an older artifact."""
+        from gemmule.convert.card import TrainingText, is_own, model_card, sealed
+        from gemmule.model import weights
+
+        path, manifest, documents = self.path / artifact.CARD, self.artifact.manifest, self.text.documents
+        if artifact.CARD in manifest.files:
+            return
+        if path.exists() and not is_own(path.read_text(encoding="utf-8", errors="replace")):
+            return
+        summary = documents.summary
+        text = TrainingText(
+            sources=[PurePath(file.name).name for file in documents.files],
+            documents=summary["train_documents"],
+            held_out=summary["validation_documents"],
+            tokens=len(self.text.shards),
+            read=self.tokens,
+        )
+        card = model_card(
+            self.name,
+            weights.read_config(self.path),
+            manifest,
+            text,
+            cut=self.describe_cut(),
+            sources=self.outside,
+            evaluated=evaluated,
+        )
+        artifact.replace_file(path, sealed(card).encode("utf-8", "replace"))
 
     def take_part(self) -> None:
         """What another process than the first does while that one makes it: its share of the training."""

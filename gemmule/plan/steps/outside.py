@@ -23,6 +23,7 @@ from gemmule.teach.teachers.kinds import IMPORTED, Record, Source, kind_of, name
 if TYPE_CHECKING:
     import torch
 
+    from gemmule.convert.card import Outside
     from gemmule.teach.teachers.shape import Shape
     from gemmule.teach.teachers.teacher import LiveTeacher, Teacher
 
@@ -68,6 +69,12 @@ class OutsideStep(AnyModel):
     def answers_by_bytes(self) -> bool:
         """Whether it answers in the run's tokens by their bytes."""
         return not self.is_start and self.model.by_bytes
+
+    @property
+    def outside(self) -> list[Outside]:
+        from gemmule.convert.card import outside
+
+        return [outside(self.name, self.origin.place)]
 
     def check(self, origin: str) -> None:
         """Raises RequestError for what can't be used as the recipe has it; `origin` is what it says there."""
