@@ -1,4 +1,4 @@
-"""What benchmarks/long_range.py measures: all of it for who copies from anywhere, nothing beyond his reach for others."""
+"""What benchmarks/long_range.py measures: all of it for who copies from anywhere, nothing out of his reach for others."""
 
 from __future__ import annotations
 
