@@ -1,4 +1,4 @@
-"""What benchmarks/long_range.py measures: all of it for who copies from anywhere, nothing out of his reach for others."""
+"""What benchmarks/long_range.py measures: all is right of who copies from anywhere, nothing of who looks less far."""
 
 from __future__ import annotations
 
