@@ -39,12 +39,12 @@ LENGTH, WINDOW = 2048, 32
 WORDS = ["".join(word) for word in product("bdfkmnprst", "ao", "ln", "iu")] + [
     "".join(word) for word in product("gvz", "ei", "ms", "ao")
 ]
-VOCABULARY = 453  # as many as this text supports: every word is one token, every digit another
+VOCABULARY = 456  # nearly as many as this text supports: every word is one token
 DIGITS = 3
-LINE = 5  # tokens: a word, its number's digits, the line's end
+PAIR = 1 + DIGITS  # tokens: a word and its number's digits
 FEWEST, MOST = 3, len(WORDS)  # words of a document
 SHORTEST = 100  # tokens of a document, about; the longest are windows
-HIDING = 0.2  # of the documents: those that hide one number in filler text
+KINDS = {"naming": 0.4, "listing": 0.4, "hiding": 0.2}  # of documents, by their share
 DISTANCES = (0, 1, 2, 4, 10, 12, 20, math.inf)  # windows
 
 
@@ -79,22 +79,34 @@ def main() -> None:
 
 def documents(random: Random, tokens: int) -> Iterator[str]:
     """About so many tokens of them, of lengths from SHORTEST to a whole window: short ones are learned first."""
+    write = {"naming": naming, "listing": listing, "hiding": hiding}
     while tokens > 0:
         length = int(math.exp(random.uniform(math.log(SHORTEST), math.log(LENGTH))))
+        (kind,) = random.choices(list(KINDS), weights=list(KINDS.values()))
         tokens -= length
-        yield hiding(random, length) if random.random() < HIDING else "".join(naming(random, length))
+        yield "".join(write[kind](random, length))
 
 
 def naming(random: Random, length: int, fewest: int = FEWEST) -> list[str]:
-    """Lines of a word and its number, `length` tokens in all: some words, each in many places, in any order."""
-    lines = length // LINE
-    most = max(fewest + 1, min(MOST, lines // 2))
-    count = round(math.exp(random.uniform(math.log(fewest), math.log(most))))
-    numbers = {word: f"{random.randrange(10**DIGITS):0{DIGITS}}" for word in random.sample(WORDS, count)}
-    return [f"{word}{number}\n" for word, number in random.choices(list(numbers.items()), k=lines)]
+    """Words with their numbers, `length` tokens in all: some words, each in many places, in any order."""
+    count = length // PAIR
+    numbers = {word: f"{random.randrange(10**DIGITS):0{DIGITS}}" for word in _some(random, count, fewest)}
+    return [f" {word}{number}" for word, number in random.choices(list(numbers.items()), k=count)]
 
 
-def hiding(random: Random, length: int) -> str:
+def listing(random: Random, length: int) -> list[str]:
+    """Words alone, the same ones in the same order again and again: the quickest way to learn to look back."""
+    words = _some(random, length, FEWEST)
+    return [f" {word}" for word in words * (length // len(words))]
+
+
+def _some(random: Random, places: int, fewest: int) -> list[str]:
+    """Few words rather than many, of which each has two places or more."""
+    most = max(fewest + 1, min(MOST, places // 2))
+    return random.sample(WORDS, round(math.exp(random.uniform(math.log(fewest), math.log(most)))))
+
+
+def hiding(random: Random, length: int) -> list[str]:
     """Filler text with a number in it, and the question with its answer, as the task `passkey` has them."""
     sentences = max(1, length // 6 - 10)
     before = random.randrange(sentences + 1)
@@ -102,11 +114,11 @@ def hiding(random: Random, length: int) -> str:
     first = random.randrange(len(passkey.FILLER))
     filler = [passkey.FILLER[(first + place) % len(passkey.FILLER)] for place in range(sentences)]
     filler.insert(before, passkey.NEEDLE.sentence.format(number))
-    return " ".join(["", *filler, passkey.NEEDLE.question, number])
+    return [f" {sentence}" for sentence in [*filler, passkey.NEEDLE.question, number]]
 
 
 class Found(NamedTuple):
-    """At a line that names a word again."""
+    """Where a word is named again."""
 
     distance: int  # tokens since the last time
     right: bool  # all of the number
@@ -114,42 +126,40 @@ class Found(NamedTuple):
 
 @torch.no_grad()
 def recall(model: Callable[[Tensor], Tensor], tokenizer: Tokenizer, count: int) -> list[Found]:
-    """Reads `count` new documents, each as long as a window and of many words, and says at each line what it expects.
+    """Reads `count` new documents, each as long as a window and of many words, and says at each word what it expects.
 
     All digits are the likeliest tokens after the right ones before them: then they are what it would write, greedily.
     """
     random, found = Random(1), []
     for _ in range(count):
-        lines = [tokenizer.encode(line) for line in naming(random, LENGTH - LINE, fewest=MOST // 3)]
-        ids = tokenizer.opening + [number for line in lines for number in line]
+        pairs = [tokenizer.encode(pair) for pair in naming(random, LENGTH - PAIR, fewest=MOST // 3)]
+        ids = tokenizer.opening + [number for pair in pairs for number in pair]
         expected = model(torch.tensor([ids[:-1]]))[0].argmax(-1).tolist()
         last: dict[int, int] = {}
         place = len(tokenizer.opening)
-        for line in lines:
-            digits = range(place + len(line) - 1 - DIGITS, place + len(line) - 1)
-            word = tuple(line[: -1 - DIGITS])
+        for word, *digits in pairs:
             if word in last:
-                right = all(expected[digit - 1] == ids[digit] for digit in digits)
+                right = expected[place : place + DIGITS] == digits  # what it expects after the word, and so on
                 found.append(Found(place - last[word], right))
             last[word] = place
-            place += len(line)
+            place += PAIR
     return found
 
 
-def show(family: Family, count: int) -> None:
+def show(family: Family, documents: int) -> None:
     names = list(family.plan.recipe.models)
     tokenizer = load_tokenizer(family.out / "tokenizer")
     models = {name: weights.load(family.out / "models" / name / "final") for name in names}
-    table = Table("whole number right", *names, "lines")
-    recalled = {name: recall(model, tokenizer, count) for name, model in models.items()}
+    table = Table("whole number right", *names, "count")
+    recalled = {name: recall(model, tokenizer, documents) for name, model in models.items()}
     for low, high in pairwise(DISTANCES):
         cells = {
             name: [one.right for one in found if low * WINDOW <= one.distance < high * WINDOW]
             for name, found in recalled.items()
         }
         title = f"{low} to {high} windows back" if high < math.inf else f"{low} windows back and more"
-        lines = len(cells[names[0]])
-        table.add_row(title, *(f"{sum(cell) / max(1, lines):.1%}" for cell in cells.values()), f"{lines:,}")
+        count = len(cells[names[0]])
+        table.add_row(title, *(f"{sum(cell) / max(1, count):.1%}" for cell in cells.values()), f"{count:,}")
     asked = {name: passkey.run(Asked(Gemma2Teacher(model), tokenizer, LENGTH)) for name, model in models.items()}
     for key, title in (("accuracy", "passkey, the likeliest of ten"), ("exact", "passkey, written")):
         far = {name: mean_of_far(result, key) for name, result in asked.items()}

@@ -29,15 +29,15 @@ def test_numbers_count_by_how_far_back_they_stood(benchmark, tokenizer, sees):
     model = Copying(tokenizer.vocabulary_size, sees)
     found = benchmark.recall(lambda ids: model.expect(ids).logits()[None], tokenizer, 2)
     assert len(found) > 2 * 200
-    assert all(one.right for one in found if sees is None or one.distance < sees - benchmark.LINE)
+    assert all(one.right for one in found if sees is None or one.distance < sees - benchmark.PAIR)
     far = [one.right for one in found if one.distance >= 64]
     assert len(far) > 100
     assert sum(far) / len(far) == (1 if sees is None else pytest.approx(0, abs=0.02))
 
 
 def test_documents_are_made_of_whole_tokens(benchmark, tokenizer):
-    lines = benchmark.naming(Random(0), benchmark.LENGTH)
-    assert {len(tokenizer.encode(line)) for line in lines} == {benchmark.LINE}
+    pairs = benchmark.naming(Random(0), benchmark.LENGTH)
+    assert {len(tokenizer.encode(pair)) for pair in pairs} == {benchmark.PAIR}
     texts = list(benchmark.documents(Random(1), 100_000))
     lengths = [len(tokenizer.encode(text)) for text in texts]
     assert 80_000 < sum(lengths) < 120_000
