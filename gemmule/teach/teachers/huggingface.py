@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from gemmule.base.errors import RequestError, WorkError, first_line
 from gemmule.teach.teachers.folders import InFolder, longest_window, text_config
 from gemmule.teach.teachers.kinds import Needs, Record, Source
 from gemmule.teach.teachers.shape import Shape, Sizes, of_tensors, safetensors_shapes
-from gemmule.teach.teachers.teacher import Teacher
+from gemmule.teach.teachers.teacher import Teacher, logits_of
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +91,12 @@ class HuggingFaceTeacher(Teacher):
                 ours = self._plain_head(hidden).logits()
             except (AttributeError, RuntimeError):  # a backbone of another kind
                 return False
+        return self._are_close(ours, own)
+
+    def _are_close(self, ours: Tensor, own: Tensor) -> bool:
+        """Whether logits are the same but for rounding."""
+        import torch
+
         tolerance = 1e-4 if self.model.dtype == torch.float32 else 2e-2
         return ours.shape == own.shape and bool((ours - own).abs().max() <= tolerance * own.abs().max())
 
@@ -161,7 +168,8 @@ class HuggingFaceTeacher(Teacher):
     ) -> list[list[int]]:
         """By transformers' own cache, but not by what the checkpoint's generation_config.json would change.
 
-        Of a prompt that leaves no room within the longest text that the model reads, the last ids.
+        Of a prompt that leaves no room within the longest text that the model reads, the last ids. Without a cache
+        where padding would change what is written.
         """
         import torch
         from transformers import GenerationConfig, StoppingCriteriaList
@@ -177,9 +185,10 @@ class HuggingFaceTeacher(Teacher):
         if not prompts:
             return []
         read = [self._with_room(list(prompt), max_new_tokens) for prompt in prompts]
-        longest = max(map(len, read))
-        ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in read], device=self.device)
-        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in read], device=self.device)
+        if not self._pads_exactly:
+            return super().continuations(read, max_new_tokens, stop, seeds, ended)
+        ids, mask = _left_padded(read, self.device)
+        longest = ids.shape[1]
         own, self.model.generation_config = (
             self.model.generation_config,
             GenerationConfig(eos_token_id=sorted(stop) or None, pad_token_id=0),
@@ -198,6 +207,31 @@ class HuggingFaceTeacher(Teacher):
             self.model.generation_config = own
         rows = [written[: over.get(row)] for row, written in enumerate(whole[:, longest:].tolist())]
         return [list(takewhile(lambda number: number not in stop, row)) for row in rows]
+
+    @cached_property
+    def _pads_exactly(self) -> bool:
+        """Whether padding at the left changes nothing: it does in models whose state takes it in (RWKV)."""
+        import torch
+
+        rows = [[place % self.vocabulary_size for place in range(1, 1 + length)] for length in (TRIED, 2)]
+        ids, mask = _left_padded(rows, self.device)
+        with torch.no_grad():
+            steps = self.model.generate(
+                ids, attention_mask=mask, max_new_tokens=1, do_sample=False, output_logits=True,
+                return_dict_in_generate=True,
+            )  # fmt: skip
+        alone = [logits_of(self.expect(torch.tensor([row], device=self.device)), torch.tensor([-1])) for row in rows]
+        return self._are_close(torch.cat(alone), steps.logits[0].float())
+
+
+def _left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids [B, T], and a mask [B, T] that is 0 where they are padding."""
+    import torch
+
+    longest = max(map(len, rows))
+    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
 
 
 def _drawing(seeds: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:

@@ -24,6 +24,7 @@ SHAPES = {
     "gemma3_text": LLAMA | {"head_dim": 8, "sliding_window": 8, "query_pre_attn_scalar": 8},
     "llama": LLAMA | {"tie_word_embeddings": False},
     "gpt2": {"vocab_size": V, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+    "rwkv": {"vocab_size": V, "hidden_size": 32, "num_hidden_layers": 2},  # its state takes in what is padding
     "bloom": {"vocab_size": V, "hidden_size": 32, "n_layer": 2, "n_head": 4},  # places by ALiBi
 }
 
