@@ -332,7 +332,7 @@ def evaluate(
     names = [name for name in (tasks or "").split(",") if name.strip()]
     if tasks is not None and not names:
         raise RequestError("--tasks: names no task")
-    asked = outside.Request(target, texts or (), against, names, include, allow_code, context, stride, field or "text")
+    asked = outside.Request(target, texts or (), against, names, include, allow_code, context, stride, field)
     found = outside.evaluate(asked)
     if as_json:
         show_json(found)

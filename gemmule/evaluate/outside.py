@@ -20,6 +20,7 @@ from gemmule.evaluate import any_model, tasks
 from gemmule.evaluate.any_model import LONGEST, AnyModel
 from gemmule.evaluate.figures import Subject, measure
 from gemmule.evaluate.passages import DocumentPassages
+from gemmule.evaluate.records import read_records
 from gemmule.evaluate.units import Units, ratio
 from gemmule.refine import sources
 from gemmule.refine.compressed import SUFFIXES
@@ -29,6 +30,7 @@ from gemmule.teach.teachers.vocabulary import Restricted
 OWN = ("perplexity", "perplexity_interval", "bits_per_byte", "bits_per_byte_interval", "accuracy", "ece", "entropy",
        "tokens", "documents", "units", "calibration", "by_position")  # fmt: skip
 DIFFERENT = "kl, agreement, acceptance: the models have different tokenizers; their bits per byte are compared"
+ANSWERS = f"{tasks.PREFIX}answers"  # whose TEXT are questions and answers
 EXPANDED = 4  # times, about, that a compressed text is larger than its file
 
 
@@ -72,7 +74,7 @@ class Request:
     allow_code: bool = False  # that their files name
     context: int | None = None  # tokens of a window; None: what the models read, 8,192 at most
     stride: int | None = None  # tokens from one window to the next; None: they don't overlap
-    field: str = "text"
+    field: str | None = None  # of records, with the text; None: "text", or none if they are questions and answers
 
     def context_of(self, *models: AnyModel) -> int:
         """Raises RequestError for one that a model can't read."""
@@ -90,7 +92,7 @@ def evaluate(asked: Request) -> dict[str, Any]:
 
     Raises RequestError for what can't be measured, naming it, where possible before a model is loaded.
     """
-    text = _check(asked)
+    text, records = _check(asked)
     device = choose_device()
     model = any_model.load(asked.source, device)
     other = any_model.load(asked.against, device) if asked.against is not None else None
@@ -98,37 +100,40 @@ def evaluate(asked: Request) -> dict[str, Any]:
     if text is not None:
         found |= _figures(model, other, text, asked)
     if asked.tasks:
-        found["tasks"] = tasks.run(asked.tasks, _asked(model, text, asked), asked.include, allow_code=asked.allow_code)
+        documents = tasks.some(text.documents()) if text is not None else []
+        about = tasks.Asked(model.model, model.tokenizer, asked.context_of(model), documents, records=records)
+        found["tasks"] = tasks.run(asked.tasks, about, asked.include, allow_code=asked.allow_code)
         refused = [task["not_measured"] for task in found["tasks"].values() if "not_measured" in task]
         if text is None and len(refused) == len(found["tasks"]):
             raise RequestError(refused[0])
     return found
 
 
-def _check(asked: Request) -> Text | None:
-    """The text, if there is one. Raises RequestError for what is wrong with the request, before anything is loaded."""
+def _check(asked: Request) -> tuple[Text | None, list[dict[str, str]]]:
+    """The text, if there is one, and the questions and answers in its files, if they are asked.
+
+    Raises RequestError for what is wrong with the request, before anything is loaded.
+    """
     if not asked.texts and not asked.tasks:
         raise RequestError("nothing to measure: name a text (files, folders, globs), or --tasks")
-    if asked.against is not None and not asked.texts:
-        raise RequestError("--against: two models are compared on a text: name one")
     for option, value in (("--include", asked.include), ("--allow-code", asked.allow_code)):
         if value and not asked.tasks:
             raise RequestError(f"{option}: goes with --tasks")
     for option, number in (("--context", asked.context), ("--stride", asked.stride)):
         if number is not None and number < 1:
             raise RequestError(f"{option} {number}: must be at least 1")
-    text = Text.find(asked.texts, asked.field) if asked.texts else None
+    text = Text.find(asked.texts, asked.field or "text") if asked.texts else None
+    records: list[dict[str, str]] = []
     tasks.check(asked.tasks, asked.include, allow_code=asked.allow_code)
     for named in (asked.source, asked.against):
         if named is not None:
             any_model.find(named)
-    return text
-
-
-def _asked(model: AnyModel, text: Text | None, asked: Request) -> tasks.Asked:
-    """What tasks are asked about: the documents of the text, and its files' records where there are any."""
-    documents = list(text.documents()) if text is not None else []
-    return tasks.Asked(model.model, model.tokenizer, asked.context_of(model), documents)
+    if text is not None and ANSWERS in asked.tasks:
+        records = [record for file in text.files for record in read_records(file.path)]
+        text = text if asked.field is not None else None
+    if text is None and asked.against is not None:
+        raise RequestError("--against: two models are compared on a text: name one, of records with --field")
+    return text, records
 
 
 def _figures(model: AnyModel, other: AnyModel | None, text: Text, asked: Request) -> dict[str, Any]:

@@ -6,7 +6,7 @@ A task is one file beside this one with `run`, which is asked of a model and ans
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ OWN: dict[str, str] = {  # the file that has `run`, by the task's name
     "arithmetic": "arithmetic",
     "answers": "answers",
 }
+MOST_TEXT = 2**26  # characters of documents that tasks are given
+OF_TRAINING_TEXT = {f"{PREFIX}memorisation"}  # in a run
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,18 @@ class Asked:
     texts: Sequence[str] = ()  # documents, where the user gave any
     seed: int = 0
     records: Sequence[Mapping[str, str]] = ()  # with "question" and "answer" (`records.py`)
+
+
+def some(documents: Iterable[str]) -> list[str]:
+    """The first documents, as many as a task may want to draw from; in memory."""
+    kept: list[str] = []
+    size = 0
+    for document in documents:
+        kept.append(document)
+        size += len(document)
+        if size >= MOST_TEXT:
+            break
+    return kept
 
 
 Run = Callable[[Asked], dict[str, Any]]

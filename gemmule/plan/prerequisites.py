@@ -13,6 +13,7 @@ from gemmule.base import signals
 from gemmule.base.errors import GemmuleError, RequestError
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps import Step
+from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.plan.steps.outside import OutsideStep
 from gemmule.teach.teachers.kinds import Kind, kind_of, named, place_of
 
@@ -27,6 +28,14 @@ def check(steps: Iterable[Step], plan: Plan) -> None:
     for step in plan.of(OutsideStep):
         if step in asked and (kind := _kind(step)) is not None:
             kind.check_installed(step.origin.place)
+    if plan.recipe.evaluate.tasks and any(isinstance(step, EvaluationStep) for step in steps):
+        with signals.deferred():
+            from gemmule.evaluate import tasks  # imports torch
+
+        try:
+            tasks.check(plan.recipe.evaluate.tasks)
+        except RequestError as error:
+            raise RequestError(f"evaluate.tasks: {error}") from None
     if plan.recipe.machine.device != "auto" and any(step.computes for step in steps):
         with signals.deferred():
             from gemmule.base.device import choose_device  # imports torch

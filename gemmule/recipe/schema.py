@@ -306,6 +306,8 @@ class Evaluate(Section):
     prompts: Annotated[list[Prompt], Field(max_length=1000)] = []  # empty: the opening words of two documents
     sample_tokens: Annotated[int, Field(ge=1, le=65536)] = 80
     temperature: Temperature = 0.8
+    # gemmule's own, as "gemmule:passkey", or lm-evaluation-harness's; on the validation text where they need any
+    tasks: Annotated[list[Place], Field(max_length=1000), omitted_at([])] = []
     # of the validation text, that models are measured on; None: a tenth of what the least trained one learns from
     tokens: Annotated[
         Count | Literal["all"] | None, RESOLVED, Field(description='a count such as "100k", or "all"')

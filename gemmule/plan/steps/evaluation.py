@@ -161,7 +161,7 @@ class EvaluationStep(Step):
             sizes = subject.model.sizes(windows.sequence_length)
             figures |= asdict(sizes) if sizes is not None else dict.fromkeys(SIZES)
             figures["samples"] = step._samples(subject.model)
-            figures["tasks"] = {}
+            figures["tasks"] = step._tasks(subject.model)
             step._publish(figures, subject)
             say(f"{step.name}: perplexity {_with_interval(figures)}")
 
@@ -170,6 +170,24 @@ class EvaluationStep(Step):
             artifact.write_json(folder / "evaluation.json", figures)
             if subject is not None:
                 subject.units.write(folder)
+
+    def _tasks(self, model: Teacher) -> dict[str, Any]:
+        """The numbers of the recipe's tasks. What a model was trained on is asked of the training text."""
+        from gemmule.evaluate import tasks
+        from gemmule.refine.documents import read_split
+        from gemmule.tokenize.tokenizer import load_tokenizer
+
+        if not (names := self.recipe.evaluate.tasks):
+            return {}
+        tokenizer = load_tokenizer(self.model.tokenizer_folder)
+        context = model.context or self.recipe.data.sequence_length
+        found: dict[str, Any] = {}
+        for split in ("train", "validation"):
+            of_split = [name for name in names if (name in tasks.OF_TRAINING_TEXT) == (split == "train")]
+            if of_split:
+                texts = tasks.some(read_split(self.documents.path, split))
+                found |= tasks.run(of_split, tasks.Asked(model, tokenizer, context, texts, self.recipe.seed))
+        return found
 
     def _samples(self, model: Teacher) -> list[dict[str, str]]:
         from gemmule.tokenize.tokenizer import load_tokenizer
