@@ -14,6 +14,7 @@ from gemmule.report import comparison
 from gemmule.report.contents import ModelReport, Number, ReportData
 
 Models = Mapping[str, ModelReport]
+COMPARED = ("perplexity", "bits_per_byte")  # the figures that a comparison is of
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,18 @@ def _cell(report: ModelReport, column: Figure, best: bool) -> Cell:
 
 
 def _winners(models: Models, column: Figure) -> list[str]:
-    """In each group of students and controls, whoever has the best figure as shown, if anyone has a worse one."""
+    """In each group of students and controls, whoever has the best figure as shown, if anyone has a worse one.
+
+    Of perplexities none, where no comparison of the group finds a difference.
+    """
     winners: list[str] = []
     if column.best is None:
         return winners
+    pairs = comparison.comparisons(models)
     for group in comparison.groups(models):
+        verdicts = {pair.verdict for pair in pairs if pair.student in group}
+        if column.name in COMPARED and verdicts == {"no difference found"}:
+            continue
         values = {name: models[name].value(column.name) for name in group}
         known = {name: value for name, value in values.items() if value is not None and units.is_number(value)}
         if len({column.show(value) for value in known.values()}) > 1:

@@ -395,6 +395,16 @@ def test_intervals_stand_beneath_their_figures():
     assert "compare these two checkpoints" not in words(render(run()))
 
 
+def test_no_mark_where_no_difference_was_found():
+    data = measured()
+    pairs = {"control": Ratio("perplexity", 0.8, (0.6, 1.1), 0.2)}
+    models = {**data.models, "student": replace(data.models["student"], paired=pairs)}
+    page = Page(render(replace(data, models=models)))
+    assert page.cells("student")["Perplexity"] == "60.358.3 to 62.8"
+    assert page.cells("student")["Bits per byte"] == "2.010"
+    assert page.texts("h1") == ["student 60.3 against control 75.2: ratio 0.80, no difference found"]
+
+
 def test_of_several_trainings_the_mean_is_shown_and_how_far_it_is_certain():
     """60, 62 and 64: their mean is 62, and Student's t gives 4.303 * 2 / sqrt(3) = 4.97 to either side."""
     data = measured()
