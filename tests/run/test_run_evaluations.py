@@ -1,15 +1,19 @@
 """The evaluations of a run: in one pass, on a part of the text, made again without asking, compared by their units."""
 
 import json
+import math
 import shutil
 
 import pytest
+import torch
 
+import gemmule
 from gemmule.evaluate.units import Units, ratio
 from gemmule.plan.plan import Plan
 from gemmule.recipe import read
 from gemmule.run.runner import Family
 from gemmule.teach.teachers.gemma2 import Gemma2Teacher
+from gemmule.train import metrics
 
 
 def evaluation(base, name, folder="run"):
@@ -102,3 +106,26 @@ def test_tasks_of_a_recipe(run, copy, capsys):
     assert found["gemmule:diversity"]["text"] is not None  # that of the validation text, beside
     assert found["gemmule:memorisation"]["count"] > 0
     assert evaluation(copy, "control")["tasks"].keys() == found.keys()
+
+
+@pytest.mark.parametrize("name", ["teacher", "student", "cached"], ids=["hard", "live", "stored"])
+def test_a_trainings_validation_loss_is_a_mean_over_the_same_tokens(run, copy, monkeypatch, name):
+    """As `evaluate` gives it of them, and a sum by hand: not a sum, nor the distillation's own (axolotl PR 3271)."""
+    monkeypatch.setattr("gemmule.train.loop.validation_windows", lambda *_: 10**6)  # all of the text
+    recipe, out = copy / "tiny.toml", copy / "three"
+    overrides = [f"models.{model}.train.tokens=768" for model in ("teacher", "student", "cached", "control")]
+    asked = [argument for override in overrides for argument in ("--set", override)]
+    assert run("evaluate", recipe, "--out", out, "--model", name, *asked) == 0
+    records = metrics.read(out / "models" / name)
+    assert [record["step"] for record in records if "loss" in record] == [1, 2, 3]
+    validation = [record["validation_loss"] for record in records if "validation_loss" in record][-1]
+    found = evaluation(copy, name, "three")
+    assert math.log(found["perplexity"]) == pytest.approx(validation, rel=1e-6)
+    plan = Plan(read(recipe, overrides), recipe, out)
+    windows, model = plan.validation_tokens.windows(), gemmule.load(out / "models" / name / "final").double()
+    batch = windows.window_batch(range(len(windows)))
+    with torch.no_grad():
+        logs = model(torch.from_numpy(batch.inputs)).double().log_softmax(-1)
+    losses = -logs.gather(-1, torch.from_numpy(batch.targets)[..., None])[..., 0][torch.from_numpy(batch.mask)]
+    assert len(losses) == found["tokens"] == len(plan.validation_tokens.shards)
+    assert float(losses.mean()) == pytest.approx(validation, rel=1e-6)
