@@ -27,8 +27,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from gemmule.evaluate import passkey
-from gemmule.evaluate.tasks import Asked
+from gemmule.evaluate.tasks import Asked, passkey
 from gemmule.model import weights
 from gemmule.recipe import parse_count
 from gemmule.run.runner import Family

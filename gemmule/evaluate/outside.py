@@ -20,7 +20,7 @@ from gemmule.evaluate import any_model, tasks
 from gemmule.evaluate.any_model import LONGEST, AnyModel
 from gemmule.evaluate.figures import Subject, measure
 from gemmule.evaluate.passages import DocumentPassages
-from gemmule.evaluate.records import read_records
+from gemmule.evaluate.tasks.records import read_records
 from gemmule.evaluate.units import Units, ratio
 from gemmule.refine import sources
 from gemmule.refine.compressed import SUFFIXES

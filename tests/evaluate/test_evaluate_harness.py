@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM
 from gemmule.base import chunks
 from gemmule.base.errors import RequestError, WorkError
 from gemmule.evaluate import harness
-from gemmule.evaluate.harness_lm import TeacherLM, Writing, writing
+from gemmule.evaluate.harness.lm import TeacherLM, Writing, writing
 from gemmule.losses.targets import DenseTeacher, SparseDistributions
 from gemmule.model import weights
 from gemmule.model.transformer import Gemma2

@@ -10,9 +10,9 @@ import pytest
 from oracles import BOS, Oracle, asked, byte_tokenizer
 
 from gemmule.base.errors import RequestError
-from gemmule.evaluate.continuing import spread
-from gemmule.evaluate.memorisation import edit_distance, run
-from gemmule.evaluate.rates import wilson
+from gemmule.evaluate.tasks.continuing import spread
+from gemmule.evaluate.tasks.memorisation import edit_distance, run
+from gemmule.evaluate.tasks.rates import wilson
 
 ALPHABET = byte_tokenizer().encode("".join(map(chr, range(33, 127))))  # 94 ids: each follows the one before
 PLACE = {number: place for place, number in enumerate(ALPHABET)}

@@ -11,9 +11,9 @@ from random import Random
 from typing import Any
 
 from gemmule.base.errors import RequestError
-from gemmule.evaluate.continuing import continuations
-from gemmule.evaluate.rates import wilson
 from gemmule.evaluate.tasks import Asked
+from gemmule.evaluate.tasks.continuing import continuations
+from gemmule.evaluate.tasks.rates import wilson
 
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 DIGITS = (1, 2, 3)  # of both numbers

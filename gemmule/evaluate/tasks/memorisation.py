@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from gemmule.base.errors import RequestError
-from gemmule.evaluate.continuing import continuations, documents, spread
-from gemmule.evaluate.rates import wilson
 from gemmule.evaluate.tasks import Asked
+from gemmule.evaluate.tasks.continuing import continuations, documents, spread
+from gemmule.evaluate.tasks.rates import wilson
 
 TOKENS = 50  # of a prompt, and of its continuation
 PLACES = 500

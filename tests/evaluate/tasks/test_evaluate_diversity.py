@@ -9,7 +9,7 @@ import torch
 from oracles import BOS, EOS, Oracle, asked, byte_tokenizer
 
 from gemmule.base.errors import RequestError
-from gemmule.evaluate.diversity import measures, run
+from gemmule.evaluate.tasks.diversity import measures, run
 from gemmule.losses.targets import DenseTeacher
 
 A, B, C, D = byte_tokenizer().encode("abcd")

@@ -11,8 +11,8 @@ from random import Random
 from typing import Any
 
 from gemmule.base.errors import RequestError
-from gemmule.evaluate.haystack import Needle, Piece, ask
 from gemmule.evaluate.tasks import Asked
+from gemmule.evaluate.tasks.haystack import Needle, Piece, ask
 
 NEEDLE = Needle("The special magic number is {0}.", "What is the special magic number? The special magic number is")
 SENTENCE = re.compile(r"[^.!?\n]*[.!?\n]+[^\S\n]*|[^.!?\n]+")

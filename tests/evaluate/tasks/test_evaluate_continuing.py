@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from oracles import EOS, Oracle, asked, byte_tokenizer
 
-from gemmule.evaluate import continuing
-from gemmule.evaluate.continuing import continuations, documents
+from gemmule.evaluate.tasks import continuing
+from gemmule.evaluate.tasks.continuing import continuations, documents
 
 A = byte_tokenizer().encode("a")[0]
 

@@ -9,7 +9,7 @@ import pytest
 from oracles import asked, byte_tokenizer, writer
 
 from gemmule.base.errors import RequestError
-from gemmule.evaluate.arithmetic import DIGITS, OPERATIONS, _problems, run
+from gemmule.evaluate.tasks.arithmetic import DIGITS, OPERATIONS, _problems, run
 
 
 def calculated(prompt: str) -> int:

@@ -12,9 +12,9 @@ import re
 from typing import Any
 
 from gemmule.base.errors import RequestError
-from gemmule.evaluate.continuing import continuations
-from gemmule.evaluate.rates import wilson
 from gemmule.evaluate.tasks import Asked
+from gemmule.evaluate.tasks.continuing import continuations
+from gemmule.evaluate.tasks.rates import wilson
 
 NEW = 200  # tokens, or as many as the model's context has room for
 MARK, EMPTY_LINE = "####", "\n\n"

@@ -9,8 +9,8 @@ import pytest
 from oracles import asked, writer
 
 from gemmule.base.errors import RequestError
-from gemmule.evaluate.answers import answer_in, run
-from gemmule.evaluate.records import read_records
+from gemmule.evaluate.tasks.answers import answer_in, run
+from gemmule.evaluate.tasks.records import read_records
 
 GSM8K = [
     {"question": "How many eggs?", "answer": "She sells 9.\nThat is $<<9*2=18>>18 a day.\n#### 18"},

@@ -1,6 +1,6 @@
 """Tasks of EleutherAI's lm-evaluation-harness (`gemmule[eval]`): its own, and those of a folder of one's own.
 
-The numbers are lm-eval's, under its keys, for any model that gives whole distributions (`harness_lm.py` is how it is
+The numbers are lm-eval's, under its keys, for any model that gives whole distributions (`lm.py` is how it is
 asked). What lm-eval runs on the way is held to what gemmule holds itself to:
 
 - Nothing from a folder of tasks runs as code, Jinja templates included, unless that is allowed.
@@ -83,7 +83,7 @@ def run_tasks(
             task.set_fewshot_seed(seed=FEWSHOT_SEED)
         from lm_eval.evaluator import evaluate
 
-        from gemmule.evaluate.harness_lm import TeacherLM
+        from gemmule.evaluate.harness.lm import TeacherLM
 
         asked = TeacherLM(model, tokenizer, context)
         try:
@@ -111,7 +111,7 @@ def _find(tasks: Sequence[str], include: Path | None, allow_code: bool) -> tuple
         from lm_eval.api.metrics import mean  # noqa: F401  # fills the registry
         from lm_eval.api.registry import METRIC_REGISTRY
 
-        from gemmule.evaluate.harness_files import refuse_code, task_files
+        from gemmule.evaluate.harness.files import refuse_code, task_files
 
         files = task_files(include)
         if not allow_code:
@@ -171,7 +171,7 @@ def _is_closed(index: Mapping[str, Any]) -> bool:
 
 
 def _check(name: str, task: Any, allow_code: bool) -> None:
-    from gemmule.evaluate.harness_lm import writing
+    from gemmule.evaluate.harness.lm import writing
 
     _refuse_unsafe(name, getattr(task, "UNSAFE_CODE", False), allow_code)
     if getattr(task, "MULTIMODAL", False):

@@ -8,9 +8,8 @@ import pytest
 from copying import Copying
 
 from gemmule.base.errors import RequestError
-from gemmule.evaluate import evidence
-from gemmule.evaluate.evidence import Stretch, far_evidence
-from gemmule.evaluate.tasks import Asked
+from gemmule.evaluate.tasks import Asked, evidence
+from gemmule.evaluate.tasks.evidence import Stretch, far_evidence
 from gemmule.tokenize.training import train
 
 A, B, C, D = [11, 12, 13], [21, 22, 23], [31, 32, 33], [41, 42, 43]

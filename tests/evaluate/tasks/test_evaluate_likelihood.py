@@ -7,8 +7,8 @@ import torch
 from random_models import make_model
 
 from gemmule.base.errors import RequestError
-from gemmule.evaluate import likelihood
-from gemmule.evaluate.likelihood import losses
+from gemmule.evaluate.tasks import likelihood
+from gemmule.evaluate.tasks.likelihood import losses
 from gemmule.losses.targets import SparseDistributions
 from gemmule.teach.teachers.gemma2 import Gemma2Teacher
 

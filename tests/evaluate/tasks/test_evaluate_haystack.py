@@ -9,8 +9,7 @@ import pytest
 from copying import Copying
 
 from gemmule.base.errors import RequestError
-from gemmule.evaluate import haystack, needle, passkey
-from gemmule.evaluate.tasks import Asked, task
+from gemmule.evaluate.tasks import Asked, haystack, needle, passkey, task
 from gemmule.tokenize.training import train
 
 CONTEXT, SEES = 512, 64

@@ -1,4 +1,4 @@
-"""What a model can do: the tasks that gemmule brings, by name. Others are lm-evaluation-harness's (`harness.py`).
+"""What a model can do: the tasks that gemmule brings, by name. Others are lm-evaluation-harness's (`harness/`).
 
 A task is one file beside this one with `run`, which is asked of a model and answers with its numbers, strict JSON.
 """

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gemmule.evaluate.haystack import Needle, ask
 from gemmule.evaluate.tasks import Asked
+from gemmule.evaluate.tasks.haystack import Needle, ask
 
 FILLER = (
     "The grass is green.", "The sky is blue.", "The sun is yellow.", "Here we go.", "There and back again.",

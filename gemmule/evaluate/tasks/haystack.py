@@ -19,8 +19,8 @@ from typing import Any
 
 from gemmule.base.errors import RequestError
 from gemmule.evaluate.amounts import tokens_at_once
-from gemmule.evaluate.likelihood import losses
 from gemmule.evaluate.tasks import Asked
+from gemmule.evaluate.tasks.likelihood import losses
 from gemmule.tokenize.tokenizer import Tokenizer
 
 PARTS = (8, 4, 2, 1)  # of the context, that a prompt is long

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemmule.base.errors import RequestError
-from gemmule.evaluate.likelihood import losses
 from gemmule.evaluate.tasks import Asked
+from gemmule.evaluate.tasks.likelihood import losses
 
 GRAM = 3  # tokens in a row
 WINDOWS_BACK = 2

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from gemmule.base.errors import RequestError
-from gemmule.evaluate.continuing import continuations, documents, spread
 from gemmule.evaluate.intervals import interval
-from gemmule.evaluate.rates import wilson
 from gemmule.evaluate.tasks import Asked
+from gemmule.evaluate.tasks.continuing import continuations, documents, spread
+from gemmule.evaluate.tasks.rates import wilson
 
 SAMPLES = 200
 OPENING, NEW = 16, 128  # tokens
