@@ -21,7 +21,7 @@ def benchmark():
 
 @pytest.fixture(scope="module")
 def tokenizer(benchmark):
-    return train(benchmark.documents(Random(0), 300_000), benchmark.VOCABULARY)
+    return train(benchmark.documents(Random(0), 600_000, benchmark.SHORT), benchmark.VOCABULARY)
 
 
 @pytest.mark.parametrize("sees", [None, 64])
@@ -38,7 +38,7 @@ def test_numbers_count_by_how_far_back_they_stood(benchmark, tokenizer, sees):
 def test_documents_are_made_of_whole_tokens(benchmark, tokenizer):
     pairs = benchmark.naming(Random(0), benchmark.LENGTH)
     assert {len(tokenizer.encode(pair)) for pair in pairs} == {benchmark.PAIR}
-    texts = list(benchmark.documents(Random(1), 100_000))
+    texts = list(benchmark.documents(Random(1), 100_000, benchmark.LENGTH))
     lengths = [len(tokenizer.encode(text)) for text in texts]
     assert 80_000 < sum(lengths) < 120_000
     assert max(lengths) <= benchmark.LENGTH
