@@ -15,8 +15,8 @@ help:  ## list what can be made
 demo: $(PACKAGE)  ## a teacher makes a student, on Shakespeare: five to ten minutes on two cores
 	$(BIN)/gemmule demo
 
-test: $(DEVELOPMENT)  ## the whole test suite
-	$(BIN)/python -m pytest
+test: $(DEVELOPMENT)  ## the whole test suite, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(DEVELOPMENT)  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .

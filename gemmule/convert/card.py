@@ -223,7 +223,7 @@ def _training_data(text: TrainingText) -> str:
     listed = f"{names}{f' and {more:,} more files' if more > 0 else ''}:\n" if names else ""
     return (
         f"{listed}{text.documents:,} documents of {human(text.tokens)} tokens, and {text.held_out:,} held out "
-        f"to validate on.\nIt was trained on {human(text.read)} tokens ({text.read / max(1, text.tokens):.1f} epochs)."
+        f"to validate on.\nIt was trained on {human(text.read)} tokens ({text.read / max(1, text.tokens):.2g} epochs)."
     )
 
 

@@ -308,7 +308,7 @@ class Evaluate(Section):
     temperature: Temperature = 0.8
     # gemmule's own, as "gemmule:passkey", or lm-evaluation-harness's; on the validation text where they need any
     tasks: Annotated[list[Place], Field(max_length=1000), omitted_at([])] = []
-    # of the validation text, that models are measured on; None: a tenth of what the least trained one learns from
+    # of the validation text, that models are measured on; None: so much that it takes a tenth of the run
     tokens: Annotated[
         Count | Literal["all"] | None, RESOLVED, Field(description='a count such as "100k", or "all"')
     ] = None

@@ -11,6 +11,7 @@ from gemmule.base import units
 from gemmule.report.contents import ModelReport
 
 ACROSS = ("depth", "distance")  # what a grid has to the right, by lengths downwards
+INTERVAL = "_interval"  # after a metric's name, the key of its interval
 LONGEST = 60  # characters of anything else that is shown
 
 
@@ -38,10 +39,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class TaskTable:
-    """Of one task: metric -> what each of the models has there; grids and other lists."""
+    """Of one task: metric -> what each model has there, its interval behind it; grids, other lists, sentences."""
 
     models: list[str]
     metrics: dict[str, list[str]]
+    notes: list[str]
     grids: list[Grid] = field(default_factory=list)
     lists: list[Rows] = field(default_factory=list)
 
@@ -51,9 +53,16 @@ def tasks_tables(models: Mapping[str, ModelReport]) -> dict[str, TaskTable]:
     tables = {}
     for task in dict.fromkeys(task for report in models.values() for task in report.tasks):
         asked = {name: dict(_flat(report.tasks[task])) for name, report in models.items() if task in report.tasks}
-        metrics = dict.fromkeys(key for found in asked.values() for key, value in found.items() if not _is_rows(value))
+        values = [(key, value) for found in asked.values() for key, value in found.items() if not _is_rows(value)]
+        notes = dict.fromkeys(value for _, value in values if isinstance(value, str))
+        known = {key for key, _ in values}
+        metrics = dict.fromkeys(
+            key
+            for key, value in values
+            if not isinstance(value, str) and key.removesuffix(INTERVAL) not in known - {key}
+        )
         tables[task] = table = TaskTable(
-            list(asked), {key: [_show(found.get(key)) for found in asked.values()] for key in metrics}
+            list(asked), {key: [_with_interval(found, key) for found in asked.values()] for key in metrics}, list(notes)
         )
         for name, found in asked.items():
             for key, value in found.items():
@@ -66,6 +75,11 @@ def tasks_tables(models: Mapping[str, ModelReport]) -> dict[str, TaskTable]:
                     cells = [[_show(row.get(column)) for column in columns] for row in value]
                     table.lists.append(Rows(name, key, columns, cells))
     return tables
+
+
+def _with_interval(found: Mapping[str, Any], metric: str) -> str:
+    ends = found.get(f"{metric}{INTERVAL}")
+    return _show(found.get(metric)) + (f" ({_show(ends)})" if ends is not None else "")
 
 
 def _flat(found: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
@@ -104,5 +118,7 @@ def _show(value: Any) -> str:
         return units.decimals(value, 0)
     if isinstance(value, float):
         return units.decimals(value, 3)
+    if isinstance(value, list) and len(value) == 2 and all(map(units.is_number, value)):
+        return " to ".join(map(_show, value))
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -372,7 +372,7 @@ def measured() -> ReportData:
                 for place, start in enumerate((0, 1, 2))
             ],
             tasks={"gemmule:passkey": {"accuracy": 0.375, "by_length_and_depth": grid, "too_short": []}, "plain": {
-                "acc,none": 0.5, "n": 1234, "deep": {"is": "<i>"}, "list": [{"subject": "law", "acc": 0.25}]}},
+                "acc,none": 0.5, "n": 1234, "deep": {"is": "<i>"}, "score": 0.25, "score_interval": [0.1, 0.5], "list": [{"subject": "law", "acc": 0.25}]}},
         )  # fmt: skip
     models["student"] = replace(models["student"], paired={"control": Ratio("perplexity", 0.8, (0.78, 0.82), 0.004)})
     return replace(data, models=models)
@@ -441,7 +441,9 @@ def test_tasks_are_shown_whatever_they_report():
     assert "accuracy0.3750.3750.375" in rows
     assert "acc,none0.5000.5000.500" in rows
     assert "n1,2341,2341,234" in rows
-    assert "deep.is<i><i><i>" in rows
+    assert "score" + 3 * "0.250 (0.100 to 0.500)" in rows
+    assert not any("deep" in row or "interval" in row for row in rows)
+    assert page.texts("p").count("<i>") == 1  # a sentence, once for all
     assert rows.count("Lengthdepth 50%100%") == 3
     assert rows.count("51250.0%100.0%") == 3  # the shorter text first
     assert rows.count("1,02425.0%50.0%") == 3

@@ -85,14 +85,14 @@ def test_a_part_of_the_text_is_read_if_the_recipe_or_the_training_says_so(run, c
     assert "evaluate.tokens" in capsys.readouterr().err
 
 
-def test_by_default_it_is_a_tenth_of_what_the_least_trained_model_learns_from(copy):
+def test_by_default_it_is_a_share_of_what_the_least_trained_model_learns_from(copy):
     def most(*overrides):
         plan = Plan(read(copy / "tiny.toml", overrides), copy / "tiny.toml", copy / "run")
         return plan.evaluations["student"].most_tokens
 
     assert most() == 2**14  # in any case
     overrides = [f'models.{name}.train.tokens="{tokens}"' for name, tokens in (("teacher", "9M"), ("student", "4M"))]
-    assert most(*overrides) == 400_000
+    assert most(*overrides) == 1_000_000
     assert most(*overrides, 'evaluate.tokens="all"') is None
 
 

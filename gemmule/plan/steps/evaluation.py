@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from gemmule.base import artifact
 from gemmule.base.artifact import Settings
 from gemmule.base.progress import human, say
-from gemmule.evaluate.amounts import FEWEST_TOKENS, MODELS_AT_ONCE, SHARE_OF_TRAINING
+from gemmule.evaluate.amounts import FEWEST_TOKENS, MODELS_AT_ONCE, SHARE_OF_TEACHING, SHARE_OF_TRAINING
 from gemmule.evaluate.table import evaluated
 from gemmule.evaluate.units import Units
 from gemmule.plan.steps import Step
@@ -61,14 +61,18 @@ class EvaluationStep(Step):
     def most_tokens(self) -> int | None:
         """That are read of the validation text; None: all.
 
-        By default a tenth of what the least trained model of the recipe learns from, so that evaluation takes a small
-        part of the run: a token costs a model a third of what it costs in training, and a teacher as much as there.
+        By default a share of what the least trained model of the recipe learns from, so that evaluation takes a tenth
+        of the run at most.
         """
         asked = self.recipe.evaluate.tokens
         if asked is not None:
             return None if asked == "all" else asked
         trained = [model.train.tokens for model in self.recipe.models.values() if model.train is not None]
-        return max(FEWEST_TOKENS, round(SHARE_OF_TRAINING * min(trained))) if trained else None
+        if not trained:
+            return None
+        is_outside = any(model.from_ is not None for model in self.recipe.models.values())
+        share = SHARE_OF_TEACHING if is_outside else SHARE_OF_TRAINING
+        return max(FEWEST_TOKENS, round(share * min(trained)))
 
     @cached_property
     def inputs(self) -> Mapping[str, Step]:
