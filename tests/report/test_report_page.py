@@ -372,7 +372,8 @@ def measured() -> ReportData:
                 for place, start in enumerate((0, 1, 2))
             ],
             tasks={"gemmule:passkey": {"accuracy": 0.375, "by_length_and_depth": grid, "too_short": []}, "plain": {
-                "acc,none": 0.5, "n": 1234, "deep": {"is": "<i>"}, "score": 0.25, "score_interval": [0.1, 0.5], "list": [{"subject": "law", "acc": 0.25}]}},
+                "acc,none": 0.5, "n": 1234, "deep": {"is": "<i>"}, "score": 0.25, "score_interval": [0.1, 0.5],
+                "list": [{"subject": "law", "acc": 0.25}]}},
         )  # fmt: skip
     models["student"] = replace(models["student"], paired={"control": Ratio("perplexity", 0.8, (0.78, 0.82), 0.004)})
     return replace(data, models=models)
