@@ -267,14 +267,8 @@ def _target(named: str) -> str:
 
 
 def _is_recipe(named: str) -> bool:
-    """Whether this names a recipe and no model: a file that is no GGUF, or one that gemmule brings."""
-    if named.endswith(".toml") or named.startswith("gemmule:"):
-        return True
-    path = Path(named)
-    if not path.is_file() or path.suffix.lower() == ".gguf":
-        return False
-    with path.open("rb") as file:
-        return file.read(4) != b"GGUF"
+    """Whether this names a recipe and no model."""
+    return named.endswith(".toml") or named.startswith("gemmule:")
 
 
 @app.command()

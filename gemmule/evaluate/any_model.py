@@ -45,7 +45,7 @@ def find(source: str) -> Path:
     place = place_of(named if named.exists() else source)
     kind = kind_of(place)
     if kind is None or not isinstance(place, Path):
-        raise RequestError(f"{source}: not a model folder, hub id or GGUF file")
+        raise RequestError(f"{source}: not a model folder, hub id or GGUF file (a recipe's name ends in .toml)")
     kind.check_installed(place)
     kind.check(place, 2)
     return place

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from gemmule.base.device import choose_device
+from gemmule.base.encodings import BadRecord
 from gemmule.base.errors import RequestError
 from gemmule.base.progress import say
 from gemmule.evaluate import any_model, tasks
@@ -51,9 +52,13 @@ class Text:
         return cls(files, field)
 
     def documents(self) -> Iterator[str]:
+        """Raises RequestError for what is no text, naming file and line."""
         for file in self.files:
-            for document in sources.read_documents(file, self.field):
-                yield document.text
+            try:
+                for document in sources.read_documents(file, self.field):
+                    yield document.text
+            except BadRecord as error:  # in the words of a recipe
+                raise RequestError(str(error).partition("\n")[0].replace("data.field", "--field")) from None
 
     @property
     def size(self) -> int:

@@ -184,10 +184,20 @@ def test_wrong_requests_are_refused_before_a_model_is_loaded(run, capsys, models
         ((student, text, "--tasks", ","), "--tasks: names no task"),
         ((student, text, "--set", "seed=1"), "--set: for a recipe, and this is a model"),
         ((recipe, "--json"), "--json: for a model, and this is a recipe"),
+        ((text, text), "not a model folder, hub id or GGUF file"),
         ((recipe, text), "TEXT: for a model, and this is a recipe"),
         (("http://localhost:1/v1", text), "provides only its top k"),
     ]:
         assert said in refused(run, capsys, *arguments)
+
+
+def test_records_without_a_text(run, capsys, models, tmp_path):
+    student = models / "student" / "final"
+    (tmp_path / "asked.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    said = refused(run, capsys, student, tmp_path / "asked.jsonl")
+    assert "asked.jsonl, line 1: has no field 'text'" in said
+    assert "say which one holds the text by --field" in said
+    assert "data." not in said
 
 
 def test_a_text_of_white_space_or_a_window_too_long(run, capsys, models, tmp_path):
