@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ import strike
 
 from gemmule import recipe as recipes
 from gemmule.estimate.whole import estimate
+from gemmule.evaluate.intervals import over_trainings
 from gemmule.plan.plan import Plan
 from gemmule.run.runner import Family
 from gemmule.train import metrics
@@ -152,3 +154,20 @@ def test_the_estimates_page_says_how_often(run, finished, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "student x 3" in said
     assert "x N: trained with N seeds" in said
+
+
+def test_two_seeds_of_one_recipe_are_no_finding(run, recipe, tmp_path):
+    """Three trainings against three others of the same recipe: the interval of the ratio over trainings holds 1."""
+    text = recipe.read_text()
+    alone = text[: text.index("[models.student]")] + text[text.index("[evaluate]") :]
+    recipe.write_text(alone.replace("tokens = 4096", "tokens = 2048"))
+    losses = []
+    for seed in (0, 10):
+        out = tmp_path / str(seed)
+        assert run("run", recipe, "--out", out, "--set", f"seed={seed}", "--set", "seeds=3") == 0
+        trainings = json.loads((out / "summary.json").read_text())["models"]["teacher"]["trainings"]
+        assert [training["seed"] for training in trainings] == [seed, seed + 1, seed + 2]
+        losses.append([math.log(training["perplexity"]) for training in trainings])
+    assert len({*losses[0], *losses[1]}) == 6
+    low, high = over_trainings([one - other for one, other in zip(*losses, strict=True)])
+    assert low < 0 < high
