@@ -1,11 +1,7 @@
-"""The verbs of the command line: each parses, calls one function, and prints.
-
-Exit status: 0 done, 1 the work failed, 2 the request was wrong; 130 interrupted, 143 terminated, 129 hung up.
-"""
+"""The verbs of the command line: each parses, calls one function, and prints. How they end: `base/outcome.py`."""
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable
 from itertools import chain
@@ -15,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from gemmule import __version__
-from gemmule.base import host, ranks, signals, streams
-from gemmule.base.errors import GemmuleError, HungUp, RequestError, Terminated
+from gemmule.base import outcome, signals
+from gemmule.base.errors import RequestError
 from gemmule.base.streams import show, show_json
 from gemmule.convert.file_types import HELP as TYPES_HELP
 from gemmule.studies import studies
@@ -93,56 +89,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON when done")]
 
 
 def main() -> None:
-    """The `gemmule` command, in one process or in each of torchrun's."""
-    streams.settle()
-    host.settle()
-    with signals.raised(), ranks.led():
-        _run(sys.argv[1:])
+    """The `gemmule` command."""
+    outcome.run(lambda arguments: app(args=arguments, prog_name="gemmule"), sys.argv[1:], _resumes)
 
 
-def _run(arguments: list[str]) -> None:
-    """Turns every outcome into its exit status, and errors into one or two lines."""
-    try:
-        app(args=[argument for argument in arguments if argument != "--debug"], prog_name="gemmule")
-    except SystemExit as leaving:
-        if isinstance(leaving, Terminated | HungUp) or leaving.code == signals.INTERRUPTED:
-            _say_stopped(leaving, arguments)
-        raise
-    except Exception as error:
-        if "--debug" in arguments:
-            raise
-        if (stop := signals.pending()) is not None:  # a library made an error of its own of it
-            ending = SystemExit(signals.INTERRUPTED) if issubclass(stop, KeyboardInterrupt) else stop()
-            _say_stopped(ending, arguments)
-            raise ending from error
-        if ranks.may_speak():
-            if not isinstance(error, GemmuleError | OSError | UnicodeEncodeError):
-                raise
-            _print_error(f"gemmule: {_message(error)}")
-        sys.exit(error.exit_status if isinstance(error, GemmuleError) else 1)
-
-
-def _message(error: GemmuleError | OSError | UnicodeEncodeError) -> str:
-    if isinstance(error, GemmuleError):
-        return str(error)
-    if isinstance(error, UnicodeEncodeError):  # of a path that a library is given
-        return f"{error.object}: not valid UTF-8, which the libraries that read and write files need"
-    return f"{error.filename or 'input or output'}: {error.strerror or error}"
-
-
-def _say_stopped(leaving: SystemExit, arguments: list[str]) -> None:
-    """How it was stopped, and the command that resumes it, where one does: other verbs start over."""
-    if ranks.rank():
-        return
-    how = {Terminated: "terminated", HungUp: "hung up"}.get(type(leaving), "interrupted")
+def _resumes(arguments: list[str]) -> bool:
+    """Whether this command takes up what was interrupted."""
     verb, *named = [argument for argument in arguments if not argument.startswith("-")] or [""]
-    resumes = verb in RESUMABLE and (verb != "evaluate" or not named or any(map(_is_recipe, named)))
-    with signals.ignored():
-        _print_error(how + (f". Resume with: {shlex.join(['gemmule', *arguments])}" if resumes else ""))
-
-
-def _print_error(text: str) -> None:
-    print(streams.printable(text), file=sys.stderr, flush=True)
+    return verb in RESUMABLE and (verb != "evaluate" or not named or any(map(_is_recipe, named)))
 
 
 @app.callback(invoke_without_command=True)
