@@ -29,7 +29,7 @@ def test_the_card_has_the_evaluation(finished):
     low, high = (f"{end:.1f}" if end < 999.95 else f"{end:,.0f}" for end in figures["perplexity_interval"])
     assert f"({low} to {high})" in card
     assert "`00.txt`" in card
-    assert "It was trained on 2.05k tokens (0.2 epochs)" in card
+    assert "It was trained on 2.05k tokens (0.22 epochs)" in card
     assert "- teacher: model `" in card
 
 
