@@ -7,13 +7,14 @@ import torch
 
 from gemmule import tokenize
 from gemmule.evaluate.agreement import Agreement
-from gemmule.evaluate.figures import Calibration, measure_one
+from gemmule.evaluate.figures import Calibration, Subject, measure, measure_one
 from gemmule.evaluate.looking import Looking
 from gemmule.evaluate.passages import StreamPassages
 from gemmule.losses.targets import DenseTeacher
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
 from gemmule.teach.teachers.gemma2 import Gemma2Teacher
+from gemmule.teach.teachers.teacher import Ensemble
 from gemmule.tokenize.shards import write_shards
 from gemmule.tokenize.windows import Windows
 
@@ -64,6 +65,11 @@ def test_figures_by_hand(windows):
     assert [bucket["count"] for bucket in empty] == [0] * 4
     assert full == {"from": 3.0, "to": None, "count": count, "kl": figures["kl_to_teacher"],
                     "agreement": figures["agreement"]}  # fmt: skip
+    ranges = [(0, 1), (1, 2), (2, 4), (4, 8), (8, 16), (16, 32)]
+    assert [(found["from"], found["to"]) for found in figures["by_position"]] == ranges
+    for (start, stop), found in zip(ranges, figures["by_position"], strict=True):
+        there = [loss for place, loss in enumerate(losses) if start <= place % 32 < stop]
+        assert (found["count"], found["loss"]) == (len(there), pytest.approx(sum(there) / len(there), rel=1e-5))
     ece = sum(abs(sum(c for c, _ in b) - sum(r for _, r in b)) for b in bins) / count
     assert figures["ece"] == pytest.approx(ece, rel=1e-3)
     assert [entry["count"] for entry in figures["calibration"]] == [len(entries) for entries in bins]
@@ -103,3 +109,30 @@ def test_agreement_by_the_teachers_entropy():
     assert [bucket["agreement"] for bucket in agreement.buckets()] == [1, 0.5, 1, None, 0]
     assert agreement.divergence == pytest.approx(1.8 / 5)
     assert agreement.agreement == pytest.approx(3 / 5)
+
+
+def test_models_beside_one_teacher_have_the_figures_that_they_have_alone(windows):
+    """An ensemble of two teachers, one of which is measured itself; and a model that is its own teacher."""
+    models = [
+        Gemma2Teacher(Gemma2(Gemma2Config(300, 2, 16, 2, 1, 8, 32, 8)).initialise(seed).eval()) for seed in range(4)
+    ]
+    both = Ensemble([(0.7, models[2]), (0.3, models[3])])
+    pairs = [(models[0], both), (models[1], both), (models[2], both), (models[3], None), (models[0], models[0])]
+    together = measure([Subject(*pair) for pair in pairs], StreamPassages(windows), "m")
+    for (model, teacher), found in zip(pairs, together, strict=True):
+        alone = measure_one(model, StreamPassages(windows), teacher, "m")
+        assert flat(found) == pytest.approx(flat(alone), rel=1e-5, abs=1e-7, nan_ok=False)
+    assert together[4]["kl_to_teacher"] == 0
+    assert together[4]["acceptance"] == pytest.approx(1)
+
+
+def flat(found):
+    """Its numbers, by where they stand."""
+    items = found.items() if isinstance(found, dict) else enumerate(found)
+    numbers = {}
+    for key, value in items:
+        if isinstance(value, dict | list):
+            numbers |= {f"{key}.{inner}": number for inner, number in flat(value).items()}
+        elif isinstance(value, int | float):
+            numbers[str(key)] = value
+    return numbers
