@@ -1,11 +1,14 @@
 """How fast a model is evaluated: beside a bare loop of forward passes, and several models in one pass.
 
-    python benchmarks/evaluation.py [--model FOLDER] [--against FOLDER] [--repeats 3]
+    python benchmarks/evaluation.py [--model FOLDER] [--against FOLDER] [--run RUN] [--repeats 3]
 
 A text of 1 MB (Shakespeare) is read in windows of the model's context. The bare loop tokenizes it, makes logits of as
 many windows at once and adds up their cross-entropy: perplexity, and nothing else. `gemmule evaluate` measures the rest
 beside: calibration, entropies, accuracy, loss by position, and all by document. Without --model, random models of the
 demo's shapes are used: a student, and its teacher.
+
+With --run, instead, the models of a finished run are evaluated on its validation text, loading included: each by itself
+with its teacher beside it, and all in one pass, as `gemmule run` does.
 """
 
 from __future__ import annotations
@@ -21,11 +24,14 @@ from rich.table import Table
 from torch.nn import functional as F
 
 import gemmule
+from gemmule import recipe as recipes
 from gemmule import tokenize
 from gemmule.evaluate.figures import Subject, measure
-from gemmule.evaluate.passages import DocumentPassages
+from gemmule.evaluate.passages import DocumentPassages, StreamPassages
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
+from gemmule.plan.plan import Plan
+from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.refine import sources
 from gemmule.teach.teachers.gemma2 import Gemma2Teacher
 from gemmule.tokenize.tokenizer import Tokenizer
@@ -39,7 +45,11 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--against", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--run", type=Path)
     wishes = parser.parse_args()
+    if wishes.run is not None:
+        _family(wishes.run, wishes.repeats)
+        return
     documents = _documents()
     if wishes.model is not None:
         tokenizer, model = gemmule.load_tokenizer(wishes.model), gemmule.load(wishes.model)
@@ -63,6 +73,29 @@ def main() -> None:
     for number, (name, taken) in enumerate(zip(sides, seconds, strict=True)):
         bare = seconds[number // 2 * 2]
         table.add_row(name, f"{taken:.1f}", f"{size / taken / 1e3:.1f}", f"{bare / taken:.2f}")
+    common.show(table)
+
+
+def _family(run: Path, repeats: int) -> None:
+    plan = Plan(recipes.read(run / "recipe.toml"), run / "recipe.toml", run)
+    steps = [step for step in plan.evaluations.values() if step.model.unmeasured is None]
+    windows, device = plan.validation_tokens.windows(), torch.device("cpu")
+
+    def evaluate(some: list[EvaluationStep]) -> None:
+        models = dict.fromkeys(model for step in some for model in step.asked)
+        loaded = {model: model.load(device) for model in models}
+        subjects = []
+        for step in some:
+            (teacher,) = step.teachers or (None,)  # no ensembles here
+            subjects.append(Subject(loaded[step.model], None if teacher is None else loaded[teacher]))
+        measure(subjects, StreamPassages(windows, steps[0].most_tokens), "evaluating")
+
+    taken = common.medians(repeats, lambda: [evaluate([step]) for step in steps], lambda: evaluate(steps))
+    table = Table("", "s", "times as fast")
+    for name, seconds in zip(("each with its teacher beside it", "all in one pass"), taken, strict=True):
+        table.add_row(
+            f"{', '.join(step.name for step in steps)}: {name}", f"{seconds:.1f}", f"{taken[0] / seconds:.2f}"
+        )
     common.show(table)
 
 
