@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/work/long_range"))
     wishes = parser.parse_args()
 
-    # heads of 16 find 4 in 10 at ten windows: too few of their rotary pairs turn slowly enough to match over 320 tokens
+    # heads of 16 find 4 in 10 at ten windows, perhaps as few of their rotary pairs turn slowly enough
     shape = {"layers": 2, "width": 64, "heads": 4, "kv_heads": 4, "head_dim": 32, "window": WINDOW}
     kinds = {"alternating": shape, "local": shape | {"attention": "local"}}
     first = {"tokens": wishes.short, "batch_tokens": 2048}
