@@ -102,7 +102,7 @@ class Subject:
     calibration: Calibration = field(default_factory=Calibration)
     agreement: Agreement = field(default_factory=Agreement)
     places: Places = field(default_factory=Places)
-    by_unit: NDArray[np.float64] = field(default_factory=lambda: np.zeros((2, 0)))  # tokens, loss
+    by_unit: NDArray[np.float64] = field(default_factory=lambda: np.zeros((2, 0)))  # tokens, loss; room at the end
     units: Units = field(init=False)  # once all is read
 
     def add(self, looks: Looks, counted: Tensor, units: NDArray[np.int64], places: Tensor) -> None:
@@ -118,12 +118,12 @@ class Subject:
                 self.sums[name] = self.sums.get(name, 0.0) + float(column[counted].double().sum())
         if looks.divergence is not None and looks.teacher_entropy is not None and looks.same is not None:
             self.agreement.add(looks.teacher_entropy[counted], looks.divergence[counted], looks.same[counted])
-        size = max(self.by_unit.shape[1], int(units.max(initial=-1)) + 1)
-        grown = np.zeros((2, size))
-        grown[:, : self.by_unit.shape[1]] = self.by_unit
-        grown[0] += np.bincount(units, minlength=size)
-        grown[1] += np.bincount(units, loss.cpu().numpy(), minlength=size)
-        self.by_unit = grown
+        if len(units):
+            first, end = int(units.min()), int(units.max()) + 1
+            if (there := self.by_unit.shape[1]) < end:
+                self.by_unit = np.pad(self.by_unit, ((0, 0), (0, max(there, end - there))))
+            self.by_unit[0, first:end] += np.bincount(units - first)
+            self.by_unit[1, first:end] += np.bincount(units - first, loss.cpu().numpy())
 
     def figures(self, passages: Passages) -> dict[str, Any]:
         """Once all is read. Raises RequestError if there was no token to predict."""

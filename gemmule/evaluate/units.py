@@ -31,11 +31,14 @@ class Units:
 
     @classmethod
     def of(cls, tokens: NDArray[np.int64], bytes: NDArray[np.float64], loss: NDArray[np.float64]) -> Units:
-        """Of units that may have been passed over, which are left out. What has no token yet is given none."""
-        missing = max(0, len(bytes) - len(tokens))  # the last ones, where nothing of them counts
-        tokens, loss = np.pad(tokens, (0, missing)), np.pad(loss, (0, missing))
-        there = bytes[: len(tokens)] > 0
-        return cls(tokens[there], bytes[: len(tokens)][there], loss[there])
+        """Of as many units as `bytes` has; those that were passed over, which have none, are left out.
+
+        The others may be more, or fewer where nothing of the last units counts.
+        """
+        missing = max(0, len(bytes) - len(tokens))
+        tokens, loss = np.pad(tokens, (0, missing))[: len(bytes)], np.pad(loss, (0, missing))[: len(bytes)]
+        there = bytes > 0
+        return cls(tokens[there], bytes[there], loss[there])
 
     def figures(self) -> dict[str, Any]:
         """Perplexity and bits per byte, with their intervals; the tokens."""

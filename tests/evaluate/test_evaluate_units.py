@@ -41,6 +41,8 @@ def test_units_that_were_not_read_are_left_out():
     assert (kept.tokens.tolist(), kept.loss.tolist()) == ([3, 4], [1.0, 2.0])
     without_tokens = Units.of(np.array([3]), np.array([12.0, 1.0]), np.array([1.0]))
     assert without_tokens.tokens.tolist() == [3, 0]
+    with_room = Units.of(np.array([3, 0, 0]), np.array([12.0]), np.array([1.0, 0.0, 0.0]))
+    assert with_room.tokens.tolist() == [3]
 
 
 def test_the_same_model_twice():
