@@ -3,17 +3,14 @@
 - A text begins with exactly one `<bos>`, in every window of it: of a long document not the first one alone (lm-eval's
   `hf` has it twice in the first window and not in the others: its issues 2382 and 3333), of a text that is cut because
   it is too long too, and whatever the text itself begins with, for a written "<bos>" is text here.
-- Texts of which one is the beginning of another are read once, as the choices of a question often are.
-- Logits exist only for the tokens that are asked about, a chunk at a time (`looking.py`).
+- Likelihoods are those of gemmule's own tasks (`tasks/likelihood.py`).
 
 All else is as `hf` does it, and gives its numbers. A module of its own, for it can't be imported without lm-eval.
-
-B batch, T tokens of its longest text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +23,8 @@ from gemmule.base.errors import RequestError
 from gemmule.base.progress import Meter, say_once
 from gemmule.evaluate.amounts import LARGEST_READ, tokens_at_once
 from gemmule.evaluate.looking import Looking
-from gemmule.losses.targets import DenseTeacher, Mixture, SparseDistributions
+from gemmule.evaluate.tasks.likelihood import Window, batches, scores
+from gemmule.losses.targets import Mixture, SparseDistributions
 from gemmule.teach.teachers.teacher import Expected, Teacher
 from gemmule.tokenize.tokenizer import Tokenizer
 
@@ -35,14 +33,6 @@ NEW_TOKENS = 256  # of an answer whose task doesn't say: lm-eval's default
 LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # as tasks call it; the first counts
 OF_SAMPLING = {"top_k", "top_p", "min_p", "typical_p", "early_stopping"}  # that nothing hangs on while writing greedily
 NEUTRAL = {"num_beams": 1, "repetition_penalty": 1, "length_penalty": 1, "no_repeat_ngram_size": 0}
-
-
-@dataclass(frozen=True)
-class Window:
-    """Tokens that are read, and what its last ones should be followed by."""
-
-    ids: list[int]
-    targets: list[int]  # that follow the last len(targets) of ids
 
 
 @dataclass(frozen=True)
@@ -105,7 +95,7 @@ class TeacherLM(LM):
             for how in dict.fromkeys(wanted):
                 numbers = [number for number, one in enumerate(wanted) if one == how]
                 lengths = {number: len(prompts[number]) + how.max_new_tokens for number in numbers}
-                for batch in _batches(lengths, self._written):
+                for batch in batches(lengths, self._written):
                     given = [prompts[number] for number in batch]
                     for number, answer in zip(batch, self._answers(given, how), strict=True):
                         answers[number] = answer
@@ -161,38 +151,8 @@ class TeacherLM(LM):
         written = self._model.continuations(prompts, how.max_new_tokens, stop, ended=ended if how.until else None)
         return [_before(decode(ids), how.until) for ids in written]
 
-    @torch.no_grad()
     def _score(self, windows: Sequence[Window]) -> list[tuple[float, bool]]:
-        """Of each window the log-probability of its targets, and whether each is the likeliest token there."""
-        scores: list[tuple[float, bool]] = [(0.0, True)] * len(windows)
-        readers = _read_together(windows)
-        lengths = {number: len(windows[number].ids) for number in readers}
-        with Meter("tasks: likelihoods", max(1, sum(lengths.values()))) as meter:
-            done = 0
-            for batch in _batches(lengths, self._read):
-                longest = lengths[batch[0]]
-                ids = torch.zeros(len(batch), longest, dtype=torch.int64)
-                numbers: list[int] = []  # of the windows that this batch answers
-                rows: list[int] = []
-                targets: list[int] = []
-                for row, host in enumerate(batch):
-                    ids[row, : lengths[host]] = torch.tensor(windows[host].ids)
-                    for number in readers[host]:
-                        window = windows[number]
-                        end = row * longest + len(window.ids)
-                        rows += range(end - len(window.targets), end)
-                        targets += window.targets
-                        numbers.append(number)
-                device = self._model.device
-                expected = _rows(self._model.expect(ids.to(device)), torch.tensor(rows, device=device))
-                looks = self._looking.look(expected, torch.tensor(targets, device=device))
-                counts = [len(windows[number].targets) for number in numbers]
-                for number, loss, hit in zip(
-                    numbers, looks.loss.double().split(counts), looks.hit.split(counts), strict=True
-                ):
-                    scores[number] = -float(loss.sum()), bool(hit.all())
-                meter.update(done := done + sum(lengths[host] for host in batch))
-        return scores
+        return scores(self._model, self._looking, windows, self._read, "tasks: likelihoods")
 
 
 def writing(settings: Mapping[str, Any]) -> Writing:
@@ -225,38 +185,9 @@ def _before(text: str, stops: Sequence[str]) -> str:
     return text
 
 
-def _read_together(windows: Sequence[Window]) -> dict[int, list[int]]:
-    """The numbers of the windows to be read, each with those of the windows that it answers: beginnings of its own."""
-    found: dict[int, list[int]] = {}
-    host: list[int] = []
-    asked = (number for number, window in enumerate(windows) if window.targets)
-    for number in sorted(asked, key=lambda number: windows[number].ids, reverse=True):  # beginnings come last
-        ids = windows[number].ids
-        if not found or host[: len(ids)] != ids:
-            found[number], host = [], ids
-        next(reversed(found.values())).append(number)
-    return found
-
-
-def _batches(lengths: Mapping[int, int], tokens: int) -> Iterator[list[int]]:
-    """Their numbers, the longest first, in batches of at most so many tokens with padding; at least one in each."""
-    order = sorted(lengths, key=lambda number: -lengths[number])
-    first = 0
-    while first < len(order):
-        count = max(1, tokens // max(1, lengths[order[first]]))
-        yield order[first : first + count]
-        first += count
-
-
 def _makes_no_logits(expected: Expected) -> bool:
     """Whether a model gives hidden states and a head, which need little memory. Raises RequestError for a top k."""
     if isinstance(expected, SparseDistributions):
         raise RequestError("a model that provides only its top k can't be evaluated on tasks")
     parts = [member for _, member in expected.members] if isinstance(expected, Mixture) else [expected]
     return all(part.weight is not None for part in parts)
-
-
-def _rows(expected: Expected, rows: torch.Tensor) -> DenseTeacher | Mixture:
-    if isinstance(expected, SparseDistributions):
-        raise RequestError("a model that provides only its top k can't be evaluated on tasks")
-    return expected[rows]

@@ -189,13 +189,18 @@ class Ensemble(Teacher):
             yield from member.backbones()
 
 
-def logits_of(expected: Expected, rows: Tensor) -> Tensor:
-    """The logits of some rows [n] of N distributions: [n, V] float32. Raises RequestError if only a top k is there."""
+def rows_of(expected: Expected, rows: Tensor) -> DenseTeacher | Mixture:
+    """Some rows [n] of N distributions. Raises RequestError if only a top k is there."""
     from gemmule.losses.targets import SparseDistributions
 
     if isinstance(expected, SparseDistributions):
         raise RequestError("this model provides its top k only, not whole distributions")
-    return expected[rows].logits()
+    return expected[rows]
+
+
+def logits_of(expected: Expected, rows: Tensor) -> Tensor:
+    """The logits of some rows [n] of N distributions: [n, V] float32. Raises what `rows_of` does."""
+    return rows_of(expected, rows).logits()
 
 
 def probabilities(expected: Expected, temperature: float = 1.0) -> Tensor:
