@@ -58,9 +58,8 @@ def _hint(folder: Path) -> str:
     return f"; there is one in {found}" if found is not None else ""
 
 
-def load(source: str, device: torch.device) -> AnyModel:
-    """Raises what `find` does, and RequestError or WorkError where its files can't be read."""
-    place = find(source)
+def load(source: str, place: Path, device: torch.device) -> AnyModel:
+    """The model that `find` found. Raises RequestError or WorkError where its files can't be read."""
     kind = kind_of(place)
     assert kind is not None  # `find` has it so
     record, section = Record(source, kind.name), Model(from_=source)

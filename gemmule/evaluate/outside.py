@@ -97,10 +97,10 @@ def evaluate(asked: Request) -> dict[str, Any]:
 
     Raises RequestError for what can't be measured, naming it, where possible before a model is loaded.
     """
-    text, records = _check(asked)
+    text, records, places = _check(asked)
     device = choose_device()
-    model = any_model.load(asked.source, device)
-    other = any_model.load(asked.against, device) if asked.against is not None else None
+    model, *others = [any_model.load(source, place, device) for source, place in places]
+    other = others[0] if others else None
     found: dict[str, Any] = {"model": asked.source}
     if text is not None:
         found |= _figures(model, other, text, asked)
@@ -114,8 +114,8 @@ def evaluate(asked: Request) -> dict[str, Any]:
     return found
 
 
-def _check(asked: Request) -> tuple[Text | None, list[dict[str, str]]]:
-    """The text, if there is one, and the questions and answers in its files, if they are asked.
+def _check(asked: Request) -> tuple[Text | None, list[dict[str, str]], list[tuple[str, Path]]]:
+    """The text, if there is one; the questions and answers in its files, if they are asked; where the models lie.
 
     Raises RequestError for what is wrong with the request, before anything is loaded.
     """
@@ -130,15 +130,14 @@ def _check(asked: Request) -> tuple[Text | None, list[dict[str, str]]]:
     text = Text.find(asked.texts, asked.field or "text") if asked.texts else None
     records: list[dict[str, str]] = []
     tasks.check(asked.tasks, asked.include, allow_code=asked.allow_code)
-    for named in (asked.source, asked.against):
-        if named is not None:
-            any_model.find(named)
+    named = [source for source in (asked.source, asked.against) if source is not None]
+    places = [(source, any_model.find(source)) for source in named]
     if text is not None and ANSWERS in asked.tasks:
         records = [record for file in text.files for record in read_records(file.path)]
         text = text if asked.field is not None else None
     if text is None and asked.against is not None:
         raise RequestError("--against: two models are compared on a text: name one, of records with --field")
-    return text, records
+    return text, records, places
 
 
 def _figures(model: AnyModel, other: AnyModel | None, text: Text, asked: Request) -> dict[str, Any]:

@@ -76,8 +76,9 @@ class StreamPassages(Passages):
         self._lengths = np.diff(self._starts, append=len(shards))
         self._bytes_per_token = shards.text_bytes / len(shards)
         first, last = self._documents(self.chosen * length), self._documents((self.chosen + 1) * length - 1)
-        self._read_from = np.unique(np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]))
-        stretches = _stretches(self._lengths * self._bytes_per_token, len(self._read_from))
+        begun, ended = (np.bincount(each, minlength=len(self._starts) + 1) for each in (first, last + 1))
+        self._read_from = int(((begun - ended).cumsum() > 0).sum())  # documents in which any window lies
+        stretches = _stretches(self._lengths * self._bytes_per_token, self._read_from)
         self.over = "documents" if stretches is None else "stretches"
         self._parts = np.ones_like(self._lengths) if stretches is None else stretches
         self._first_unit = np.cumsum(self._parts) - self._parts
@@ -104,7 +105,7 @@ class StreamPassages(Passages):
 
     @property
     def documents(self) -> int:
-        return len(self._read_from)
+        return self._read_from
 
 
 class DocumentPassages(Passages):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -15,7 +15,11 @@ from gemmule.tokenize.tokenizer import load_tokenizer
 
 def load_teachers(teachers: Mapping[AnyModel, float], device: torch.device) -> Teacher:
     """A teacher; an ensemble, if there are several."""
-    members = [(share, teacher.load(device)) for teacher, share in teachers.items()]
+    return joined([(share, teacher.load(device)) for teacher, share in teachers.items()])
+
+
+def joined(members: Sequence[tuple[float, Teacher]]) -> Teacher:
+    """Loaded teachers with their shares as one: itself, or an ensemble."""
     return members[0][1] if len(members) == 1 else Ensemble(members)
 
 

@@ -18,15 +18,8 @@ from gemmule.teach.teachers.teacher import Teacher
 from gemmule.tokenize.tokenizer import Tokenizer
 
 PREFIX = "gemmule:"  # as the recipes and texts that gemmule brings are named
-OWN: dict[str, str] = {  # the file that has `run`, by the task's name
-    "passkey": "passkey",
-    "needle": "needle",
-    "evidence": "evidence",
-    "memorisation": "memorisation",
-    "diversity": "diversity",
-    "arithmetic": "arithmetic",
-    "answers": "answers",
-}
+# each in a file of its name
+OWN = ("passkey", "needle", "evidence", "memorisation", "diversity", "arithmetic", "answers")
 MOST_TEXT = 2**26  # characters of documents that tasks are given
 OF_TRAINING_TEXT = {f"{PREFIX}memorisation"}  # in a run
 
@@ -60,7 +53,7 @@ Run = Callable[[Asked], dict[str, Any]]
 
 def task(name: str) -> Run:
     """The `run` of a task named without the prefix."""
-    run: Run = importlib.import_module(f"{__package__}.{OWN[name]}").run
+    run: Run = importlib.import_module(f"{__package__}.{name}").run
     return run
 
 

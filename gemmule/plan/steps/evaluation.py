@@ -210,18 +210,11 @@ class EvaluationStep(Step):
 
 def _ensembles(steps: list[EvaluationStep], loaded: Mapping[AnyModel, Teacher]) -> dict[EvaluationStep, Teacher | None]:
     """Of each evaluation the teacher, or the ensemble of its teachers, which is one for all that have it."""
-    from gemmule.teach.teachers.teacher import Ensemble
+    from gemmule.plan.loading import joined
 
-    made: dict[tuple[tuple[AnyModel, float], ...], Teacher] = {}
-    found: dict[EvaluationStep, Teacher | None] = {}
-    for step in steps:
-        shares = tuple(step.teachers.items())
-        if len(shares) == 1:
-            made.setdefault(shares, loaded[shares[0][0]])
-        elif shares:
-            made.setdefault(shares, Ensemble([(share, loaded[teacher]) for teacher, share in shares]))
-        found[step] = made.get(shares)
-    return found
+    shares = {step: tuple(step.teachers.items()) for step in steps}
+    made = {each: joined([(share, loaded[teacher]) for teacher, share in each]) for each in {*shares.values()} if each}
+    return {step: made.get(shares[step]) for step in steps}
 
 
 def _with_interval(figures: Mapping[str, Any]) -> str:

@@ -153,8 +153,8 @@ class HuggingFaceTeacher(Teacher):
         return written
 
     def _with_room(self, ids: list[int], max_new_tokens: int) -> list[int]:
-        longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        if isinstance(longest, int) and len(ids) + max_new_tokens > longest:
+        longest = self.context
+        if longest is not None and len(ids) + max_new_tokens > longest:
             return ids[max_new_tokens - longest :]
         return ids
 
