@@ -14,6 +14,7 @@ Torch is not imported: reading a recipe takes milliseconds.
 
 from gemmule.recipe.identity import identity
 from gemmule.recipe.reading import load, parse, read
+from gemmule.recipe.refining import Duplicates, Quality, Refine, TeacherScore
 from gemmule.recipe.schema import (
     Architecture,
     Data,
@@ -33,11 +34,15 @@ __all__ = [
     "Architecture",
     "Data",
     "Distill",
+    "Duplicates",
     "Evaluate",
     "Machine",
     "Model",
+    "Quality",
     "Recipe",
+    "Refine",
     "Targets",
+    "TeacherScore",
     "TokenizerSection",
     "Tracking",
     "Train",

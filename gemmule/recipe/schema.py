@@ -10,11 +10,13 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from gemmule.base.errors import RequestError
 from gemmule.base.limits import LARGEST, LARGEST_ROPE_BASE
 from gemmule.recipe.identity import NEVER, RESOLVED, TAUGHT, WINDOWS, omitted_at
+from gemmule.recipe.refining import Refine
+from gemmule.recipe.section import Section
 from gemmule.recipe.values import (
     LARGEST_RATE,
     SEQUENCE_LENGTH,
@@ -48,10 +50,6 @@ def batch_for(tokens: int) -> int:
     1,024 and 2,048 end alike after 400k tokens, at equal time.
     """
     return int(2 ** max(8, min(22, round(math.log2(BATCH_FACTOR * tokens**BATCH_EXPONENT)))))
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -328,6 +326,7 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0, le=2**63 - 1), WINDOWS] = 0
     seeds: Annotated[Seeds, NEVER] = 1  # how often each model is trained: with seed, seed + 1, ...
     data: Data
+    refine: Annotated[Refine | None, NEVER] = None  # None: text is taken as it stands
     tokenizer: TokenizerSection
     models: Annotated[
         dict[str, Model],

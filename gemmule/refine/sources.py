@@ -38,6 +38,12 @@ class Document:
     text: str
     source: str
     position: int
+    language: str = ""  # as the refinery found it, by its ISO 639-1 code; empty: not looked at, or too short to tell
+
+    @property
+    def place(self) -> str:
+        """What it is called in reports and for --explain."""
+        return f"{self.source}:{self.position}"
 
 
 @dataclass
