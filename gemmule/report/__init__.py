@@ -2,11 +2,10 @@
 
 - `contents.py`: what a report is made from, JSON-like; nothing here imports torch.
 - `comparison.py`: students against their controls, and the sentences that say how it ended.
-- `units.py`: numbers as people read them (3.7M, 12.3 TFLOP, 3 min 20 s).
-- `svg.py`, `plots.py`, `family_picture.py`: the pictures, drawn by hand so that they follow the page's colours.
+- `plots.py`, `family_picture.py`: the pictures, drawn by hand so that they follow the page's colours.
 - `models_table.py`: the table of models, which is also written as CSV and Markdown.
 - `agreement_table.py`, `tasks_tables.py`: the tables of agreement, and of what models scored in tasks.
-- `page.py`: puts it together with `template.html.jinja` and `style.css`.
+- `page.py`: puts it together with `template.html.jinja` and `style.css`, in the frame of all pages (`base/page/`).
 """
 
 from gemmule.report.contents import ModelReport, ReportData

@@ -14,8 +14,8 @@ from typing import Literal
 from markupsafe import Markup
 
 from gemmule.base import units
+from gemmule.base.page.svg import dashes, element, line_class, picture, shorten
 from gemmule.report.contents import ModelReport
-from gemmule.report.svg import dashes, element, line_class, picture, shorten
 
 Kind = Literal["teaches", "gives weights", "like"]
 BOX_WIDTH, BOX_HEIGHT, LINE_HEIGHT = 212, 80, 19

@@ -11,16 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from gemmule.base import artifact, units
+from gemmule.base.page import environment
+from gemmule.base.page.svg import COLOURS, shorten, swatch
 from gemmule.report import comparison
 from gemmule.report.agreement_table import agreement_tables
 from gemmule.report.contents import ModelReport, ReportData
 from gemmule.report.family_picture import edges_of, family_narrow, family_wide
 from gemmule.report.models_table import as_csv, as_markdown, models_table
 from gemmule.report.plots import loss_by_position, loss_curves, read_curve, reliability
-from gemmule.report.svg import COLOURS, shorten, swatch
 from gemmule.report.tasks_tables import tasks_tables
 
 __all__ = ["ModelReport", "ReportData", "render", "write_report"]
@@ -43,18 +42,10 @@ def write_report(data: ReportData, path: Path) -> None:
 
 def render(data: ReportData) -> str:
     """The report as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"visible": visible, "count": units.count, "size": units.size, "value": _show_setting}
-    environment.filters |= {"decimals": units.decimals, "perplexity": units.perplexity, "short": _short}
-    environment.filters |= {"duration": units.duration, "capital": lambda text: text[:1].upper() + text[1:]}
+    templates = environment(Path(__file__).parent)
+    templates.filters |= {"value": _show_setting, "short": _short}
     models = data.models
-    return environment.get_template("template.html.jinja").render(
+    return templates.get_template("template.html.jinja").render(
         data=data,
         headline=comparison.headline(data),
         verdicts=_verdicts(models),
@@ -82,11 +73,6 @@ def render(data: ReportData) -> str:
         dash=units.DASH,
         colours=COLOURS,
     )
-
-
-def visible(text: str) -> str:
-    """`text` with its control characters as signs, so that what a model wrote can't vanish; newline and tab remain."""
-    return "".join(chr(0x2400 + ord(each)) if ord(each) < 32 and each not in "\t\n" else each for each in text)
 
 
 def _short(name: str) -> str:

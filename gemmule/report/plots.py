@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from gemmule.base import units
+from gemmule.base.page.svg import dashes, element, line_class, nice_ticks, path_through, picture, shorten, text_width
 from gemmule.report.contents import Number
-from gemmule.report.svg import dashes, element, line_class, nice_ticks, path_through, picture, shorten, text_width
 
 Point = tuple[float, float]
 FONT = 13

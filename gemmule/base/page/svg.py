@@ -1,4 +1,4 @@
-"""Small pieces of SVG, escaped, and what all pictures of a report share: styles of lines, ticks, text widths.
+"""Small pieces of SVG, escaped, and what all pictures of a page share: styles of lines, ticks, text widths.
 
 Pictures name their colours by CSS classes (`line-0` to `line-5`), so that one picture serves light, dark and paper.
 A model has the same colour and the same dashes everywhere; 6 colours against 5 kinds of dash make 30 styles, told apart
