@@ -123,8 +123,9 @@ class Plan:
         notes: list[str] = []
         try:
             files = sources.resolve(
-                data.sources,
+                data.weights,
                 self.base,
+                weights=data.weights,
                 exclude=data.exclude,
                 follow_links=data.follow_links,
                 skip_empty=data.bad_records == "skip",

@@ -65,11 +65,17 @@ class _Place:
     narrowed: tuple[Any, ...] = ()  # pydantic's constraints
     described: str | None = None  # in the key's own words
 
-    def inner(self, part: Any) -> _Place | None:
+    def inner(self, part: Any, value: Any) -> _Place | None:
         """Of a section's key, a model's name or a list's number; None where `part` is only pydantic's word for one of
-        several types.
+        several types. A `value` that can be of one of them alone, a section or something else, is meant as that.
         """
         kinds = [kind for kind in _kinds(self.annotation) if kind is not type(None)]
+        if len(kinds) > 1:
+            fitting = [kind for kind in kinds if (_section(kind) is not None) == isinstance(value, Mapping)]
+            is_section = part in {section.__name__ for section in map(_section, kinds) if section is not None}
+            if len(fitting) != 1 or is_section != isinstance(value, Mapping):
+                return None
+            return _Place(self.key, fitting[0], self.narrowed, None if is_section else self.allowed)
         for kind in kinds if len(kinds) == 1 else ():
             if (section := _section(kind)) is not None:
                 name, field = _field(section, str(part))
@@ -124,7 +130,7 @@ def _allowed(annotation: Any, narrowed: Sequence[Any] = ()) -> list[str]:
         return [words for kind in get_args(annotation) if kind is not type(None) for words in _allowed(kind, narrowed)]
     if get_origin(annotation) is Literal:
         *others, last = (f'"{value}"' if isinstance(value, str) else show(value) for value in get_args(annotation))
-        return [f"{', '.join(others)} or {last}"]
+        return [f"{', '.join(others)} or {last}" if others else last]
     if annotation is bool:
         return ["true or false"]
     if annotation in (int, float):
@@ -159,8 +165,7 @@ def _list(entry: Any, narrowed: Sequence[Any]) -> str:
     size = f"{least} " if least == most and least is not None else "at least one " if least else ""
     if entry is str or get_args(entry)[:1] == (str,):
         return f"a list of {size}{'text' if least else 'texts'} in quotes"
-    (words,) = _allowed(entry)
-    return f"a list of {size}such: {words}"
+    return f"a list of {size}such: {' or '.join(_allowed(entry))}"
 
 
 def _lengths(narrowed: Sequence[Any]) -> list[int | None]:
@@ -193,18 +198,26 @@ class _Problem:
     def of(cls, found: Mapping[str, Any], recipe: type[BaseModel], raw: Any) -> _Problem:
         place = parent = _Place((), recipe)
         for part in found["loc"]:
-            inner = place.inner(part)
+            inner = place.inner(part, raw)
             if inner is None:  # one of several types was tried, and none of them fits: that is one mistake
                 return cls(place, parent, "none of several", "", raw)
+            if inner.key != place.key:
+                raw = _at(raw, part)
             place, parent = inner, place
-            raw = _at(raw, part)
         return cls(place, parent, found["type"], str(found["msg"]).removeprefix("Value error, "), found["input"])
 
 
 def _no_followers(problems: list[_Problem]) -> list[_Problem]:
-    """Without what is missing because a key that it follows from is wrong, or because its own is misspelt."""
+    """Without what is missing because a key that it follows from is wrong, or because its own is misspelt; and without
+    the types that a value was not meant to be of."""
 
     def follows(problem: _Problem) -> bool:
+        if problem.kind == "none of several":
+            key = problem.place.key
+            return any(
+                other.place.key[: len(key)] == key and (other.kind != problem.kind or len(other.place.key) > len(key))
+                for other in problems
+            )
         if problem.kind != "missing":
             return False
         if problem.place.key[-1] in FILLED_IN:
@@ -257,7 +270,7 @@ def _said(problem: _Problem) -> str:
     least, most = _lengths(problem.place.constraints)
     if problem.kind in ("too_long", "string_too_long") and most is not None and most != least:
         return f"has {len(problem.value):,}, and may have {most:,} at most"
-    if problem.place.section is not None:
+    if problem.place.section is not None and problem.place.allowed == "a section of keys":
         return f"must be a section, as in [{_dotted(problem.place.key)}]"
     allowed = problem.place.allowed
     if isinstance(problem.value, str) and allowed.startswith("a list of") and "text" in allowed:

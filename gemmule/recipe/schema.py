@@ -41,6 +41,7 @@ DECAY_FRACTION = 0.5  # of a training's steps, in which the learning rate falls
 BYTES_PER_TOKEN = 30.0  # of stored targets, where nothing else says how much is kept
 MOST_KEPT = 4096  # tokens of one of them, about: 1/tau, k, draws
 MOST_MODELS = 256
+SOURCES = 'a list of at least one text in quotes, or { path = "...", weight = 2 }'
 
 
 def batch_for(tokens: int) -> int:
@@ -52,10 +53,18 @@ def batch_for(tokens: int) -> int:
     return int(2 ** max(8, min(22, round(math.log2(BATCH_FACTOR * tokens**BATCH_EXPONENT)))))
 
 
+class WeightedSource(Section):
+    """Files, a folder or a glob, and how often its training documents are read in one epoch."""
+
+    path: Place
+    weight: Annotated[float, Field(gt=0, le=100)] = 1.0
+
+
 class Data(Section):
     """Where the text comes from, how it is split, and how long the windows are."""
 
-    sources: Annotated[list[Place], Field(min_length=1), RESOLVED]  # files, folders, globs; relative to the recipe
+    # files, folders, globs; relative to the recipe
+    sources: Annotated[list[Place | WeightedSource], Field(min_length=1, description=SOURCES), RESOLVED]
     exclude: Annotated[list[Place], RESOLVED] = []  # of these, what is left out: files, folders, globs too
     follow_links: Annotated[bool, RESOLVED] = False  # whether links that lead out of a named folder are followed
     field: Place = "text"  # of a record, or the column of a table: the one that holds the text
@@ -67,6 +76,12 @@ class Data(Section):
     damaged: Annotated[Literal["stop", "skip"], NEVER] = "stop"
     # whether the documents in a window are hidden from each other
     separate_documents: Annotated[bool, WINDOWS.omitted_at(False)] = False
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each pattern in `sources`, in their order; of one that is there twice the first."""
+        pairs = [(each, 1.0) if isinstance(each, str) else (each.path, each.weight) for each in self.sources]
+        return {path: dict(reversed(pairs))[path] for path, _ in pairs}
 
 
 class TokenizerSection(Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +42,7 @@ def first_bytes(keep: Callable[[bytes], bytes]) -> Begin:
             return Beginning(file, 1.0, len(content))
         part = stem.with_suffix(file.suffix)
         part.write_bytes(kept)
-        return Beginning(SourceFile(part, file.name), share * len(kept) / len(content), len(kept))
+        return Beginning(replace(file, path=part), share * len(kept) / len(content), len(kept))
 
     return beginning
 
@@ -65,6 +66,6 @@ def first_texts(read: Read) -> Begin:
             return Beginning(file, 1.0, len(content))
         part = stem.with_suffix(".jsonl")
         part.write_text("".join(json.dumps({field: text}) + "\n" for text in texts), encoding="utf-8")
-        return Beginning(SourceFile(part, file.name), share, len(content))
+        return Beginning(replace(file, path=part), share, len(content))
 
     return beginning

@@ -3,6 +3,8 @@
 - Which documents are for validation follows from the text alone: a document's sha256, read as a number from 0 to 1, is
   under `validation_fraction` or not. So the split stays when documents are added, and equal texts share a side.
 - Neither side is ever empty.
+- A source of weight 2.5 has each of its training documents twice, and half of them, by their digests, a third time;
+  further copies stand after all documents, in their order. Weights don't touch the validation side.
 
 `documents.parquet` has the columns text, source, position, split; `summary.json` the counts. What did not occur
 (records that were cut, or skipped) is not in it.
@@ -12,11 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gemmule.base.artifact import write_json
 from gemmule.base.errors import RequestError, WorkError
@@ -27,6 +30,7 @@ from gemmule.refine.sources import Document, SourceFile, Tally, read_documents
 Split = Literal["train", "validation"]
 FILE = "documents.parquet"
 GROUP_BYTES = 2**24  # in a row group, about: what is in memory at a time
+COLUMNS = ("text", "source", "position", "split", "copies")  # the last one is not kept
 ROW_BYTES = 200  # that a row takes in memory beside its text
 
 
@@ -43,6 +47,8 @@ class DocumentsSummary:
     bad_records: int = 0  # that were left out
     empty_files: int = 0  # that were left out
     first_bad: str = ""  # what was wrong with the first of these
+    copies: int = 0  # of training documents, by weights above 1; counted as documents too
+    left_by_weight: int = 0  # training documents that weights below 1 left out
 
     def count_all(self, tally: Tally) -> DocumentsSummary:
         """With what was counted while reading."""
@@ -60,7 +66,9 @@ class DocumentsSummary:
         """What else there is to say of the documents; empty if nothing."""
         empty = f", {self.skipped:,} without text skipped" if self.skipped else ""
         cut = f", {self.cut_records:,} long records cut" if self.cut_records else ""
-        return empty + cut
+        copies = f", {self.copies:,} copies by weight" if self.copies else ""
+        left = f", {self.left_by_weight:,} left out by weight" if self.left_by_weight else ""
+        return empty + cut + copies + left
 
     @property
     def left_out(self) -> str:
@@ -100,17 +108,24 @@ def write_documents(
     def by_number(digest: bytes) -> bool:
         return int.from_bytes(digest[:8], "big") / 2**64 < validation_fraction
 
+    weights = {file.name: file.weight for file in files if file.weight != 1}
+
     def write(is_validation: Callable[[bytes], bool]) -> _Extremes:
         tally = Tally()
-        return _write(_documents(files, field, skip_bad, tally), tally, is_validation, folder / FILE)
+        return _write(_documents(files, field, skip_bad, tally), tally, is_validation, folder / FILE, weights)
 
     seen = write(by_number)
     summary = seen.summary
     if seen.smallest >= seen.largest:
         raise RequestError(_too_few(summary, len(files)))
+    if summary.left_by_weight and not summary.train_documents:
+        raise RequestError(
+            f"data.sources: weights leave out all {summary.left_by_weight:,} documents for training: raise them"
+        )
     if not summary.validation_documents:
         summary = write(lambda digest: digest == seen.smallest).summary
     elif not summary.train_documents:
+        weights = {}  # there is one document, which stands once
         summary = write(lambda digest: digest != seen.largest).summary
     write_json(folder / "summary.json", summary.as_json())
     return summary
@@ -163,45 +178,103 @@ def _documents(files: list[SourceFile], field: str, skip_bad: bool, tally: Tally
 
 
 def _write(
-    documents: Iterable[Document], tally: Tally, is_validation: Callable[[bytes], bool], file: Path
+    documents: Iterable[Document],
+    tally: Tally,
+    is_validation: Callable[[bytes], bool],
+    file: Path,
+    weights: Mapping[str, float],
 ) -> _Extremes:
     import pyarrow
-    from pyarrow.parquet import ParquetWriter
 
-    schema = pyarrow.schema(
-        {"text": pyarrow.string(), "source": pyarrow.string(), "position": pyarrow.int64(), "split": pyarrow.string()}
-    )
     seen = _Extremes()
-    with ParquetWriter(
-        file, schema, compression="zstd", use_dictionary=["source", "split"], write_page_checksum=True
-    ) as writer:
-        for rows in _groups(documents, is_validation, seen):
-            texts, sources, positions, splits = zip(*rows, strict=True)
-            columns = {"text": texts, "source": sources, "position": positions, "split": splits}
-            writer.write_table(pyarrow.table(columns, schema=schema))
+    is_repeated = max(weights.values(), default=1.0) > 1
+    once = file.with_suffix(".once") if is_repeated else file
+    with _writer(once, COLUMNS if is_repeated else COLUMNS[:-1]) as writer:
+        for rows in _groups(documents, is_validation, seen, weights):
+            columns = list(zip(*rows, strict=True))[: len(writer.schema)]
+            writer.write_table(pyarrow.table(columns, schema=writer.schema))
+    if is_repeated:
+        _write_copies(once, file, seen.summary)
+        once.unlink()
     seen.summary = seen.summary.count_all(tally)
     return seen
 
 
+@contextmanager
+def _writer(file: Path, columns: Iterable[str]) -> Iterator[Any]:
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
+
+    numbers = {"position": pyarrow.int64(), "copies": pyarrow.int64()}
+    schema = pyarrow.schema({name: numbers.get(name, pyarrow.string()) for name in columns})
+    with ParquetWriter(
+        file, schema, compression="zstd", use_dictionary=["source", "split"], write_page_checksum=True
+    ) as writer:
+        yield writer
+
+
+def _write_copies(once: Path, file: Path, summary: DocumentsSummary) -> None:
+    """Writes into `file` the documents in `once`, and then, in the same order, the second copies, the third, ..."""
+    import pyarrow
+    from pyarrow import compute
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(once, buffer_size=2**20) as stored, _writer(file, COLUMNS[:-1]) as writer:
+        round, found = 1, stored.metadata.num_rows
+        while found:
+            found, size, waiting = 0, 0, []
+            for batch in stored.iter_batches(batch_size=rows_at_once(stored)):
+                rows = batch.filter(compute.greater_equal(batch["copies"], round)).select(COLUMNS[:-1])
+                waiting.append(rows)
+                found, size = found + len(rows), size + rows.nbytes
+                if round > 1:
+                    summary.copies += len(rows)
+                    summary.train_bytes += compute.sum(compute.binary_length(rows["text"])).as_py() or 0
+                if size >= GROUP_BYTES:
+                    writer.write_table(pyarrow.Table.from_batches(waiting))
+                    size, waiting = 0, []
+            if size:
+                writer.write_table(pyarrow.Table.from_batches(waiting))
+            round += 1
+    summary.train_documents += summary.copies
+
+
+def copies(source: str, digest: bytes, weights: Mapping[str, float]) -> int:
+    """How often a training document stands there: its source's weight; of the fraction by its digest, by other bytes
+    of it than the split. An archive's weight is that of all that is in it."""
+    while source not in weights and source:
+        source = source.rpartition("/")[0]
+    weight = weights.get(source, 1.0)
+    return int(weight) + (int.from_bytes(digest[8:16], "big") / 2**64 < weight % 1)
+
+
 def _groups(
-    documents: Iterable[Document], is_validation: Callable[[bytes], bool], seen: _Extremes
-) -> Iterator[list[tuple[str, str, int, Split]]]:
-    """The rows (text, source, position, split) of all documents, about GROUP_BYTES at a time; counts them in `seen`."""
+    documents: Iterable[Document],
+    is_validation: Callable[[bytes], bool],
+    seen: _Extremes,
+    weights: Mapping[str, float],
+) -> Iterator[list[tuple[str, str, int, Split, int]]]:
+    """The rows (text, source, position, split, copies) of all documents, about GROUP_BYTES at a time; counts them in
+    `seen`."""
     summary = seen.summary
-    rows: list[tuple[str, str, int, Split]] = []
+    rows: list[tuple[str, str, int, Split, int]] = []
     size = 0
     for document in documents:
         text = document.text.encode()
         digest = hashlib.sha256(text).digest()
         seen.smallest, seen.largest = min(seen.smallest, digest), max(seen.largest, digest)
         split: Split = "validation" if is_validation(digest) else "train"
+        times = copies(document.source, digest, weights) if weights and split == "train" else 1
+        if times == 0:
+            summary.left_by_weight += 1
+            continue
         if split == "validation":
             summary.validation_documents += 1
             summary.validation_bytes += len(text)
         else:
             summary.train_documents += 1
             summary.train_bytes += len(text)
-        rows.append((document.text, document.source, document.position, split))
+        rows.append((document.text, document.source, document.position, split, times))
         size += len(text) + ROW_BYTES
         if size >= GROUP_BYTES:
             yield rows

@@ -11,7 +11,8 @@ import fnmatch
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gemmule.base.errors import RequestError
@@ -32,6 +33,7 @@ def resolve(
     patterns: Iterable[str],
     base: Path,
     *,
+    weights: Mapping[str, float] | None = None,
     exclude: Iterable[str] = (),
     follow_links: bool = False,
     skip_empty: bool = False,
@@ -41,7 +43,8 @@ def resolve(
 
     A pattern is a file, a folder (all files of known kinds beneath it, hidden ones left out), a glob (`**` for any
     depth), relative to `base`; or of the bundled text, all ("gemmule:shakespeare") or by name
-    ("gemmule:shakespeare/hamlet.txt", "gemmule:shakespeare/*henry*"). A glob finds the kind that it ends in. Folder and
+    ("gemmule:shakespeare/hamlet.txt", "gemmule:shakespeare/*henry*"). A glob finds the kind that it ends in. A file has
+    the weight of the first pattern that names it, from `weights`. Folder and
     glob leave out links that lead out of the folder that the pattern names, unless `follow_links`: `tell` is told so.
 
     Raises MissingSource for a pattern that names nothing, RequestError for a file of unknown kind named outright, and
@@ -61,7 +64,7 @@ def resolve(
                 idle -= reasons
                 if reasons or real in found:
                     continue
-                found[real] = file
+                found[real] = replace(file, weight=(weights or {}).get(pattern, 1.0))
                 if not skip_empty and file.path.stat().st_size == 0:
                     raise RequestError(
                         f"{file.name}: an empty file (0 bytes); leave it out by data.exclude, or all such by "

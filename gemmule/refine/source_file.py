@@ -18,6 +18,7 @@ class SourceFile:
 
     path: Path
     name: str
+    weight: float = 1.0  # how often its training documents are read
 
     @property
     def is_compressed(self) -> bool:

@@ -61,7 +61,7 @@ class RecordedRecipe:
         raw: dict[str, Any] = json.loads(json.dumps(self.raw))
         for key in ("sources", "exclude"):
             if key in raw["data"]:
-                raw["data"][key] = [sources.absolute(pattern, self.plan.base) for pattern in raw["data"][key]]
+                raw["data"][key] = [_absolute(source, self.plan.base) for source in raw["data"][key]]
         for section in [raw["tokenizer"], *raw["models"].values()]:
             for key in ("from", "start_from"):
                 named = section.get(key)
@@ -79,6 +79,12 @@ class RecordedRecipe:
             return ""
         now = _value(self._as_it_runs(), key)
         return f" ({before} -> {now})" if key.endswith(OUTSIDE) and before and now and before != now else ""
+
+
+def _absolute(source: Any, base: Path) -> Any:
+    if isinstance(source, dict):
+        return source | {"path": sources.absolute(source["path"], base)}
+    return sources.absolute(source, base)
 
 
 def _is_users(path: Path) -> bool:

@@ -196,6 +196,12 @@ def test_overrides_are_toml_or_bare_words(tmp_path):
         ({"models__student": 5}, ["models.student = 5", "section", "[models.student]"]),
         ({"models__student\x1b[31m": {}}, ["models.student\\x1b[31m", "not a name"]),
         ({"data__sources": ["a\0b"]}, ["data.sources[0]", "control character"]),
+        ({"data__sources": [{"path": "a", "wieght": 2}]}, ["data.sources[0].wieght: unknown key", "mean weight?"]),
+        (
+            {"data__sources": ["a", {"path": "b", "weight": 0}]},
+            ["data.sources[1].weight = 0: must be a number, above 0"],
+        ),
+        ({"data__sources": [{"weight": 2}]}, ["data.sources[0].path: missing"]),
         ({"models__outside": {"from": ""}}, ["models.outside.from", "not empty"]),
         ({"evaluate__prompts": ["a\x1b[0m"]}, ["evaluate.prompts[0]", "control character", "\\x1b"]),
         ({"evaluate__prompts": ["x" * 70000]}, ["evaluate.prompts[0]", "70,000", "65,536 at most"]),
@@ -430,7 +436,7 @@ def test_the_recipes_that_gemmule_brings_have_names_and_run_from_anywhere(tmp_pa
         name = f"gemmule:{path.stem}"
         brought = recipe.load(Path(name))
         assert brought == recipe.load(path)
-        assert resolve(brought.data.sources, Path(name).parent)
+        assert resolve(brought.data.weights, Path(name).parent)
     with pytest.raises(RequestError, match=r"gemmule:demmo: no such recipe; did you mean 'demo'\? there are: demo"):
         recipe.read(Path("gemmule:demmo"))
 

@@ -18,7 +18,10 @@ OF = ("section", "windows", "taught")
 
 def test_these_are_all_sections():
     """But [machine], of which nothing is part of an identity."""
-    assert {section.__name__ for section in Section.__subclasses__()} == {s.__name__ for s in PATHS} | {"Machine"}
+    assert {section.__name__ for section in Section.__subclasses__()} == {s.__name__ for s in PATHS} | {
+        "Machine",
+        "WeightedSource",
+    }
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer")

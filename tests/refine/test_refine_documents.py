@@ -164,3 +164,56 @@ def test_odd_separators_come_back_from_the_token_stream(tmp_path: Path, name: st
     assert shards[-1] == tokenizer.eos_id
     assert tokenizer.decode(shards[:-1]).encode() == ODD.encode()
     assert shards.text_bytes == len(ODD.encode())
+
+
+def weighted(files: dict[str, float], folder: Path) -> list[SourceFile]:
+    return resolve(files, folder, weights=files)
+
+
+def test_a_source_of_weight_two_stands_twice_after_all_have_stood_once(tmp_path: Path) -> None:
+    a, b = ([f"{name} {count}" for count in range(60)] for name in "ab")
+    jsonl(tmp_path, a), jsonl(tmp_path, b, "b.jsonl")
+    write_documents(weighted({"a.jsonl": 2, "b.jsonl": 1}, tmp_path), "text", 0.2, tmp_path / "out")
+    train_side, validation = sides(tmp_path / "out")
+    assert validation == [text for text in a + b if number(text) < 0.2]
+    once = [text for text in a + b if number(text) >= 0.2]
+    twice = [text for text in a if number(text) >= 0.2]
+    assert train_side == once + twice
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["copies"], summary["train_documents"]) == (len(twice), len(once) + len(twice))
+    assert summary["train_bytes"] == sum(map(len, train_side))
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["documents.parquet", "summary.json"]
+    table = pyarrow.parquet.read_table(tmp_path / "out" / "documents.parquet")
+    assert table.column_names == ["text", "source", "position", "split"]
+    assert table.to_pylist()[-1]["source"] == "a.jsonl"
+
+
+def test_a_part_of_a_weight_is_chosen_by_the_text_alone(tmp_path: Path) -> None:
+    texts = [f"text {count}" for count in range(1000)]
+    jsonl(tmp_path, texts)
+
+    def train_side(weight: float) -> list[str]:
+        folder = tmp_path / f"out-{weight}"
+        write_documents(weighted({"a.jsonl": weight}, tmp_path), "text", 0.1, folder)
+        found, validation = sides(folder)
+        assert validation == [text for text in texts if number(text) < 0.1]
+        return found
+
+    all_once, half, more = train_side(1), train_side(0.5), train_side(2.5)
+    assert 400 < len(half) < 500
+    assert half == [text for text in all_once if text in set(half)]
+    assert more == all_once + all_once + half
+    assert set(train_side(0.2)) < set(half)
+
+
+def test_weights_that_leave_nothing_to_train_on_are_refused(tmp_path: Path) -> None:
+    jsonl(tmp_path, ["x", "y", "z"])
+    with pytest.raises(RequestError, match=r"weights leave out all \d documents for training"):
+        write_documents(weighted({"a.jsonl": 1e-9}, tmp_path), "text", 0.5, tmp_path / "out")
+    write_documents(weighted({"a.jsonl": 1e-9}, tmp_path), "text", 1.0, tmp_path / "all")
+    assert [len(side) for side in sides(tmp_path / "all")] == [1, 2]
+
+
+def test_a_file_has_the_weight_of_the_first_pattern_that_names_it(tmp_path: Path) -> None:
+    jsonl(tmp_path, ["x"]), jsonl(tmp_path, ["y"], "b.jsonl")
+    assert [file.weight for file in weighted({"b.jsonl": 3, "*.jsonl": 2}, tmp_path)] == [3, 2]

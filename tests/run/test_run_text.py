@@ -111,6 +111,28 @@ def test_bad_records_and_empty_files_are_skipped_where_that_is_asked_and_said(ru
     assert run("refine", recipe, "--out", out, "--set", "data.bad_records=skip") == 0
 
 
+def test_weights_are_part_of_what_documents_are_made_from_and_a_weight_of_one_is_none(run, recipe, capsys):
+    out = recipe.parent / "run"
+
+    def refine(sources):
+        return run("refine", recipe, "--out", out, "--set", f"data.sources={sources}")
+
+    assert refine('["texts"]') == 0
+    once = json.loads((out / "documents" / "summary.json").read_text())
+    assert refine('[{ path = "texts", weight = 1 }]') == 0
+    assert "nothing to do" in capsys.readouterr().err
+    assert refine('[{ path = "texts", weight = 2 }]') == 2
+    assert "documents: data.sources: " in capsys.readouterr().err
+    assert (
+        run("refine", recipe, "--out", out, "--remake", "--set", 'data.sources=[{ path = "texts", weight = 2 }]') == 0
+    )
+    twice = json.loads((out / "documents" / "summary.json").read_text())
+    assert twice["train_bytes"] == 2 * once["train_bytes"]
+    assert twice["validation_bytes"] == once["validation_bytes"]
+    assert run("refine", out / "recipe.toml", "--out", out) == 0
+    assert "nothing to do" in capsys.readouterr().err
+
+
 def test_a_run_beneath_a_name_that_is_no_text(run, recipe, capsys):
     """Names are bytes; what gemmule keeps of them is text."""
     folder = Path(os.fsdecode(os.fsencode(recipe.parent) + b"/texts/caf\xe9"))

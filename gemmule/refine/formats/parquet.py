@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def first_rows(file: SourceFile, field: str, size: int, stem: Path) -> Beginning
                 return Beginning(file, 1.0, length)
             part = stem.with_suffix(".parquet")
             write_table(pyarrow.Table.from_batches(batches), part)
-            return Beginning(SourceFile(part, file.name), rows / table.metadata.num_rows, length)
+            return Beginning(replace(file, path=part), rows / table.metadata.num_rows, length)
     except (pyarrow.ArrowException, OSError):
         return Beginning(file, 1.0, stored)
 
