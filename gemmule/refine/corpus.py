@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gemmule.refine.sources import Document
 
@@ -23,19 +26,22 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Part:
-    """Some documents, in order."""
+    """Some documents, in order: all of a file's, or those of its rows that are still in."""
 
     file: Path
     documents: int
+    rows: NDArray[np.int32] | None = field(default=None, compare=False)
 
     def __iter__(self) -> Iterator[Document]:
-        columns = [_table(self.file)[name] for name in COLUMNS]
-        for row in zip(*columns, strict=True):
-            yield Document(*(value.as_py() for value in row))
+        return map(self.__getitem__, range(self.documents))
 
-    def __getitem__(self, row: int) -> Document:
-        table = _table(self.file)
+    def __getitem__(self, place: int) -> Document:
+        table, row = _table(self.file), place if self.rows is None else int(self.rows[place])
         return Document(*(table[name][row].as_py() for name in COLUMNS))
+
+    def without(self, places: Iterable[int]) -> Part:
+        rows = np.delete(np.arange(self.documents, dtype=np.int32) if self.rows is None else self.rows, list(places))
+        return Part(self.file, len(rows), rows)
 
 
 def write_part(file: Path, documents: Iterable[Document]) -> Part:
@@ -55,9 +61,14 @@ def write_part(file: Path, documents: Iterable[Document]) -> Part:
     return Part(file, len(rows))
 
 
-def read_part(file: Path) -> Part:
-    """One that was written."""
-    return Part(file, len(_table(file)))
+def is_part(file: Path) -> bool:
+    """Whether it was written, and whole."""
+    import pyarrow
+
+    try:
+        return _table(file) is not None
+    except (pyarrow.ArrowException, OSError):
+        return False
 
 
 @lru_cache(maxsize=64)
@@ -93,8 +104,34 @@ class Corpus:
             yield from part
 
     def __getitem__(self, number: int) -> Document:
-        place = bisect_right(self._starts, number) - 1
+        place = self._part_of(number)
         return self.parts[place][number - self._starts[place]]
+
+    def without(self, numbers: Iterable[int]) -> Corpus:
+        """The same but for some documents."""
+        gone: dict[int, list[int]] = {}
+        for number in numbers:
+            place = self._part_of(number)
+            gone.setdefault(place, []).append(number - self._starts[place])
+        parts = [part.without(gone[place]) if place in gone else part for place, part in enumerate(self.parts)]
+        return Corpus(parts, self.folder, self._in_order)
+
+    def with_texts(self, texts: Mapping[int, str], name: str) -> Corpus:
+        """The same with other texts of some documents: their parts are written anew, in a folder of this `name`."""
+        parts = list(self.parts)
+        for place in sorted({self._part_of(number) for number in texts}):
+            start, part = self._starts[place], parts[place]
+            documents = (
+                replace(document, text=texts[start + row]) if start + row in texts else document
+                for row, document in enumerate(part)
+            )
+            file = self.folder / name / part.file.name
+            file.parent.mkdir(exist_ok=True)
+            parts[place] = write_part(file, documents)
+        return Corpus(parts, self.folder, self._in_order)
+
+    def _part_of(self, number: int) -> int:
+        return bisect_right(self._starts, number) - 1
 
     def map(self, function: Callable[[Part], Found]) -> Iterator[Found]:
         return self._in_order(function, self.parts)

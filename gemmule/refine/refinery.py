@@ -1,0 +1,261 @@
+"""The refinery: documents through steps, in passes over parts on disk, and a record of what became of them.
+
+    sources -> [steps that judge one document] -> parts -> [a step over all of them] -> parts -> [steps ...] -> parts
+
+Passes run in several processes and give the same documents in the same order in any number of them. What is in memory
+is a batch for each process, and what steps over all documents keep of each. An interrupted pass resumes with the first
+batch that is not done: batches depend on the text alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+from gemmule.base.artifact import write_json
+from gemmule.base.errors import RequestError
+from gemmule.base.processes import Workers
+from gemmule.base.progress import PatientMeter
+from gemmule.refine.corpus import Corpus, Part
+from gemmule.refine.passes import Log, Mask, Pass, octave, size
+from gemmule.refine.sources import Document
+from gemmule.refine.steps.step import CorpusStep, DocumentStep, Figure, Step
+
+RECORD, DROPPED = "refinery.json", "dropped.parquet"
+BATCH_BYTES = 2**21  # of text, about
+LISTED = 1000  # dropped documents of a step that the record lists
+Row = dict[str, Any]  # of a dropped document
+
+
+@dataclass
+class Outcome:
+    """What one step did with all documents."""
+
+    name: str
+    log: Log
+    facts: Mapping[str, Figure]
+    rows: Callable[[], Iterator[Row]]  # of the documents that it dropped, in order
+
+    def as_json(self) -> dict[str, Any]:
+        shown = ("source", "position", "reason", "matched")
+        dropped = [{name: row[name] for name in shown} for row in islice(self.rows(), LISTED)]
+        return {"name": self.name, **self.log.as_json(), "facts": dict(self.facts), "dropped": dropped}
+
+
+@dataclass
+class Refined:
+    """The documents that are left, and what became of the others."""
+
+    corpus: Corpus
+    outcomes: list[Outcome]
+    raw_lengths: Counter[int] = field(default_factory=Counter)
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """The record, as `refinery.json` and with all dropped documents in `dropped.parquet`."""
+        languages, lengths = Counter[str](), Counter[int]()
+        texts = Counter[str]()
+        for of_part in self.corpus.map(_described):
+            languages.update(of_part[0])
+            texts.update(of_part[1])
+            lengths.update(of_part[2])
+        record = {
+            "steps": [outcome.as_json() for outcome in self.outcomes],
+            "languages": {
+                name: {"documents": number, "bytes": texts[name]} for name, number in languages.most_common()
+            },
+            "lengths": {"raw": sorted(self.raw_lengths.items()), "refined": sorted(lengths.items())},
+        }
+        write_json(folder / RECORD, record)
+        _write_dropped(folder / DROPPED, self.outcomes)
+        return record
+
+
+def refine(
+    documents: Iterable[Document],
+    steps: Sequence[Step],
+    folder: Path,
+    workers: Workers,
+    mask: Mask,
+    meter: Callable[[int], None] = lambda _: None,
+) -> Refined:
+    """Takes documents through all steps; `folder` holds what is between them, and what a resumed run goes on from.
+
+    `mask` hides personal data in samples of what is dropped; `meter` is told how many bytes of text are behind.
+
+    Raises RequestError if no document is left, naming the step that dropped the last ones.
+    """
+    refined = Refined(Corpus([], folder), [])
+    for number, group in enumerate(_groups(steps)):
+        step = group[0] if group else None
+        if isinstance(step, CorpusStep):
+            _decide(refined, step, mask)
+        else:
+            judges = [step for step in group if isinstance(step, DocumentStep)]
+            _pass(refined, judges, folder / f"{number:02d}", workers, mask, documents if number == 0 else None, meter)
+        _refuse_nothing(refined)
+    return refined
+
+
+def _groups(steps: Sequence[Step]) -> list[list[Step]]:
+    """Steps that go in one pass; the first pass, which may be without any, reads the sources."""
+    groups: list[list[Step]] = [[]]
+    for step in steps:
+        last = groups[-1]
+        alone = isinstance(step, CorpusStep) or step.learns or (last and isinstance(last[0], CorpusStep))
+        if alone:
+            groups.append([step])
+        else:
+            last.append(step)
+    return groups
+
+
+def _pass(
+    refined: Refined,
+    steps: list[DocumentStep],
+    folder: Path,
+    workers: Workers,
+    mask: Mask,
+    documents: Iterable[Document] | None,
+    meter: Callable[[int], None],
+) -> None:
+    """All documents through some steps; those of `documents` in the first pass, else what the pass before left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for step in steps:
+        step.prepare(folder, refined.corpus if step.learns else None)
+    work = Pass(folder, steps, mask)
+    numbers = count()
+    batches = _batches(documents, meter) if documents is not None else refined.corpus.parts
+    waiting = ((number, batch) for batch in batches if work.done(number := next(numbers)) is None)
+    title = "" if documents is not None else f"refining: {steps[0].name.replace('_', ' ')}"
+    with PatientMeter(title, len(refined.corpus.parts), "parts") as parts:
+        for done, _ in enumerate(workers.in_order(work, waiting), start=1):
+            parts.update(done)
+    made = range(next(numbers))
+    logs = {step.name: Log() for step in steps}
+    found: list[Part] = []
+    for number in made:
+        log = work.done(number)
+        assert log is not None
+        found.append(work.part(number, log["documents"]))
+        for name, of_step in log["steps"].items():
+            logs[name].add(of_step)
+        if documents is not None:
+            refined.raw_lengths.update({int(length): n for length, n in log["lengths"].items()})
+    refined.corpus = Corpus(found, folder, workers.in_order)
+    for step in steps:
+        rows = partial(_rows, work, step.name, made)
+        refined.outcomes.append(Outcome(step.name, logs[step.name], step.facts(), rows))
+
+
+def _batches(documents: Iterable[Document], meter: Callable[[int], None]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    length = behind = 0
+    for document in documents:
+        batch.append(document)
+        length += size(document.text)
+        if length >= BATCH_BYTES:
+            behind += length
+            yield batch
+            meter(behind)
+            batch, length = [], 0
+    if batch:
+        yield batch
+
+
+def _rows(work: Pass, step: str, numbers: Iterable[int]) -> Iterator[Row]:
+    for number in numbers:
+        log = work.done(number)
+        assert log is not None
+        yield from log["steps"][step]["dropped"]
+
+
+def _decide(refined: Refined, step: CorpusStep, mask: Mask) -> None:
+    """A step over all documents."""
+    began = time.perf_counter()
+    corpus = refined.corpus
+    decisions = step.decide(corpus)
+    last = refined.outcomes[-1].log if refined.outcomes else None
+    before = last.bytes_out if last is not None else sum(size(document.text) for document in corpus)
+    log = Log(len(corpus), len(corpus) - len(decisions.dropped), before, before, len(decisions.changed))
+    log.counts.update(decisions.counts)
+    gone = {drop.number for drop in decisions.dropped}
+    for drop in decisions.dropped:
+        document = corpus[drop.number]
+        log.drop(document, drop.reason, drop.matched, mask, LISTED)
+        log.bytes_out -= size(document.text)
+    for number in decisions.changed:
+        if number not in gone:
+            log.bytes_out += size(decisions.changed[number]) - size(corpus[number].text)
+    if decisions.changed:
+        corpus = corpus.with_texts(decisions.changed, step.name)
+    refined.corpus = corpus.without(sorted(gone)) if gone else corpus
+    log.seconds = time.perf_counter() - began
+    rows, log.dropped = log.dropped, []
+    refined.outcomes.append(Outcome(step.name, log, step.facts(), rows.__iter__))
+
+
+def _refuse_nothing(refined: Refined) -> None:
+    if len(refined.corpus) or not any(outcome.log.documents_in for outcome in refined.outcomes):
+        return
+    first = refined.outcomes[0].log.documents_in
+    last = next(outcome for outcome in refined.outcomes if not outcome.log.documents_out)
+    reasons = Counter(row["reason"].split(":")[0] for row in last.rows())
+    why = ", ".join(f"{reason} ({number:,})" for reason, number in reasons.most_common(3))
+    raise RequestError(
+        f"refine: no document is left of {first:,}: the last {last.log.documents_in:,} were dropped by {last.name}: "
+        f"{why}; tune or turn off the step in [refine], or see --explain"
+    )
+
+
+def _described(part: Part) -> tuple[Counter[str], Counter[str], Counter[int]]:
+    languages, texts, lengths = Counter[str](), Counter[str](), Counter[int]()
+    for document in part:
+        length = size(document.text)
+        languages[document.language] += 1
+        texts[document.language] += length
+        lengths[octave(length)] += 1
+    return languages, texts, lengths
+
+
+def _write_dropped(file: Path, outcomes: Iterable[Outcome]) -> None:
+    """All that was dropped, in the order of steps and documents."""
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
+
+    text = pyarrow.string()
+    schema = pyarrow.schema(
+        {"step": text, "source": text, "position": pyarrow.int64(), "reason": text, "matched": text,
+         "bytes": pyarrow.int64(), "sample": text}
+    )  # fmt: skip
+    with ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
+        for outcome in outcomes:
+            rows, samples = outcome.rows(), LISTED
+            while some := list(islice(rows, 10_000)):
+                for row in some:
+                    row["step"] = outcome.name
+                    samples -= bool(row["sample"])
+                    row["sample"] = row["sample"] if samples >= 0 else ""
+                writer.write_table(pyarrow.Table.from_pylist(some, schema))
+
+
+def resumable(folder: Path, identity: Mapping[str, Any]) -> Path:
+    """The folder of work in progress: as it was left, if it is of the same text and settings; else empty."""
+    file = folder / "identity.json"
+    known = json.loads(json.dumps(identity))
+    try:
+        same = json.loads(file.read_text(encoding="utf-8")) == known
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_json(file, known)
+    return folder
