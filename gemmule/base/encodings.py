@@ -2,13 +2,14 @@
 
 A byte-order mark at the beginning is no text. UTF-16 and UTF-32 are known by their marks, and without one by the NUL
 bytes that every line end and space of theirs has. An 8-bit encoding can't be told from another: then the bytes are
-shown.
+shown. Where that is asked for, invalid bytes are replaced, before a format sees them.
 """
 
 from __future__ import annotations
 
+import codecs
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from gemmule.base.errors import RequestError
 
@@ -35,6 +36,7 @@ KINDS = {
     b"\x7fELF": "a program",
 }
 ODD = {"Cn", "Co", "Cs", "Cc"}  # categories of characters that a text has next to none of
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # U+FFFD
 ENDS = "\t\n\r\f\v"
 FEW = 0.02  # of them in a text
 
@@ -57,6 +59,30 @@ def text_blocks(blocks: Iterable[bytes], name: str) -> Iterator[bytes]:
         yield block
     if empty:
         raise EmptyFile(f"{name}: holds no text (0 bytes when decompressed); leave it out of the sources")
+
+
+def valid_blocks(blocks: Iterable[bytes], on_invalid: Callable[[int], object]) -> Iterator[bytes]:
+    """The blocks with U+FFFD for what is no UTF-8, and without NUL bytes; `on_invalid` is told how many these were.
+
+    Each longest beginning of a character that does not go on as one becomes one U+FFFD, as the Unicode standard (3.9,
+    "U+FFFD Substitution of Maximal Subparts") and browsers have it.
+    """
+    begun = b""  # of a character that the next block goes on with
+    for block in blocks:
+        content = begun + block
+        text, used = codecs.utf_8_decode(content, "replace", False)
+        begun = content[used:]
+        yield from _without_nuls(text, content[:used], on_invalid)
+    yield from _without_nuls(begun.decode("utf-8", "replace"), begun, on_invalid)
+
+
+def _without_nuls(text: str, content: bytes, on_invalid: Callable[[int], object]) -> Iterator[bytes]:
+    """`text`, which is the `content` decoded, encoded again."""
+    if invalid := text.count(REPLACEMENT) - content.count(REPLACEMENT.encode()) + content.count(b"\0"):
+        on_invalid(invalid)
+        content = text.replace("\0", "").encode()
+    if content:
+        yield content
 
 
 def wrong_bytes(error: UnicodeDecodeError, where: str) -> BadRecord:
@@ -85,7 +111,7 @@ def what_it_is(beginning: bytes) -> str | None:
     for magic, kind in KINDS.items():
         if sample.startswith(magic):
             return f"not text but {kind}"
-    if b"\0" not in sample or _odd(sample, "UTF-8") < FEW:
+    if b"\0" not in sample or _odd(sample, "UTF-8", "replace") < FEW:
         return None
     for encoding in ("UTF-32LE", "UTF-32BE", "UTF-16LE", "UTF-16BE"):
         if _odd(sample[: len(sample) // 4 * 4] or sample, encoding) < FEW:
@@ -97,13 +123,13 @@ def _convert(encoding: str) -> str:
     return f"{encoding}; convert it: iconv -f {encoding} -t UTF-8"
 
 
-def _odd(sample: bytes, encoding: str) -> float:
+def _odd(sample: bytes, encoding: str, errors: str = "strict") -> float:
     """The share of characters that no text has, if the sample is read in this encoding; 1 if it can't be."""
     try:
-        text = sample.decode(encoding)
+        text = sample.decode(encoding, errors)
     except UnicodeDecodeError as error:
         if error.reason not in ("unexpected end of data", "truncated data"):
             return 1.0
         text = sample[: error.start].decode(encoding)
-    odd = sum(unicodedata.category(character) in ODD and character not in ENDS for character in text)
+    odd = text.count(REPLACEMENT) + sum(unicodedata.category(each) in ODD and each not in ENDS for each in text)
     return odd / len(text) if text else 1.0

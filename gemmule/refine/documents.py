@@ -47,6 +47,7 @@ class DocumentsSummary:
     bad_records: int = 0  # that were left out
     empty_files: int = 0  # that were left out
     first_bad: str = ""  # what was wrong with the first of these
+    replaced: int = 0  # invalid bytes that became U+FFFD, and NUL bytes that were dropped
     copies: int = 0  # of training documents, by weights above 1; counted as documents too
     left_by_weight: int = 0  # training documents that weights below 1 left out
 
@@ -59,6 +60,7 @@ class DocumentsSummary:
             bad_records=tally.bad,
             empty_files=tally.empty_files,
             first_bad=tally.first_bad,
+            replaced=tally.replaced,
         )
 
     @property
@@ -66,9 +68,10 @@ class DocumentsSummary:
         """What else there is to say of the documents; empty if nothing."""
         empty = f", {self.skipped:,} without text skipped" if self.skipped else ""
         cut = f", {self.cut_records:,} long records cut" if self.cut_records else ""
+        replaced = f", {self.replaced:,} invalid bytes replaced" if self.replaced else ""
         copies = f", {self.copies:,} copies by weight" if self.copies else ""
         left = f", {self.left_by_weight:,} left out by weight" if self.left_by_weight else ""
-        return empty + cut + copies + left
+        return empty + cut + replaced + copies + left
 
     @property
     def left_out(self) -> str:

@@ -5,7 +5,8 @@
   documents (`cutting.py`).
 - Text is taken as it is, byte for byte: no newline translation, no normalisation; only a byte-order mark is no text.
 - What can't be read exactly is refused, naming file and line, or skipped and counted where the recipe says so
-  (`data.bad_records`); never repaired. Documents without text are passed over, and counted.
+  (`data.bad_records`); bytes that are no UTF-8 are replaced, and counted, where it says so (`refine.repair`). Nothing
+  else is repaired here. Documents without text are passed over, and counted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gemmule.base.encodings import BadRecord, EmptyFile
 from gemmule.refine.compressed import unreadable
@@ -55,6 +56,7 @@ class Tally:
     bad: int = 0  # records that were skipped, or files that are no text
     empty_files: int = 0  # that were skipped
     first_bad: str = ""  # what was wrong with the first of them
+    replaced: int = 0  # invalid bytes that became U+FFFD, and NUL bytes that were dropped
     stored_bytes: int = 0  # of the file that is being read: how many, as stored, are behind
 
     @property
@@ -99,11 +101,18 @@ def _sha256(path: Path, on_read: Callable[[int], object]) -> str:
 
 
 def read_documents(
-    file: SourceFile, field: str = "text", tally: Tally | None = None, *, skip_bad: bool = False
+    file: SourceFile,
+    field: str = "text",
+    tally: Tally | None = None,
+    *,
+    skip_bad: bool = False,
+    invalid: Literal["refuse", "replace"] = "refuse",
 ) -> Iterator[Document]:
     """The documents in a file, in order. `field` is the one that holds the text in records.
 
-    Documents of nothing but white space are passed over; `tally` counts them, and what else is not as it stands there.
+    `invalid`: "replace" makes bytes that are no UTF-8 U+FFFD, and drops NUL bytes; positions in plain text are then
+    those in what comes of it. Documents of nothing but white space are passed over. `tally` counts these, and what else
+    is not as it stands there.
 
     Raises BadRecord, a RequestError, naming file and line (row, in parquet) for what isn't UTF-8, or no record whose
     `field` is a text, unless `skip_bad`; WorkError naming the file for an archive that is cut short or damaged.
@@ -114,8 +123,11 @@ def read_documents(
     def on_read(stored: int) -> None:
         tally.stored_bytes = stored
 
+    def on_invalid(count: int) -> None:
+        tally.replaced += count
+
     try:
-        for position, text in format.texts(file, field, on_read):
+        for position, text in format.texts(file, field, on_read, on_invalid if invalid == "replace" else None):
             if isinstance(text, BadRecord):
                 if not skip_bad:
                     raise BadRecord(f'{text}\nTo leave such records out, counted: data.bad_records = "skip"')

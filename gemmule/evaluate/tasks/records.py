@@ -31,7 +31,7 @@ def read_records(path: Path) -> list[dict[str, str]]:
     if fields is None:
         wanted = ", or ".join(" and ".join(pair) for pair in FIELDS)
         raise RequestError(f"{path}: its records need the fields {wanted}; they have {', '.join(sorted(first or ()))}")
-    columns = [format.texts(file, field, int) for field in fields]
+    columns = [format.texts(file, field, int, None) for field in fields]
     records: list[dict[str, str]] = []
     try:
         for (_, question), (_, answer) in zip(*columns, strict=True):

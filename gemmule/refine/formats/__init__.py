@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from gemmule.base.encodings import text_blocks
+from gemmule.base.encodings import text_blocks, valid_blocks
 from gemmule.refine.beginnings import Begin, whole
 from gemmule.refine.records import Read, Texts
 from gemmule.refine.source_file import SourceFile
 
-TextsOf = Callable[[SourceFile, str, Callable[[int], object]], Texts]
+OnInvalid = Callable[[int], object] | None
+TextsOf = Callable[[SourceFile, str, Callable[[int], object], OnInvalid], Texts]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Format:
     suffixes: tuple[str, ...]
     texts: TextsOf
     """The texts of a file, with their positions: of (the file, the field that holds the text of records, what is told
-    how many of the file's bytes are read). Raises BadRecord or WorkError for what spoils the rest of the file."""
+    how many of the file's bytes are read, what is told how many of its bytes are invalid, and were replaced; None: they
+    are not). Raises BadRecord or WorkError for what spoils the rest of the file."""
     records: Callable[[SourceFile], Iterator[dict[str, Any]]] | None = None
     """The first records of a file, as {field: value}; None for a format without fields. What is wrong with the file
     need not be said here: it is when all of it is read."""
@@ -48,8 +50,9 @@ class Format:
 def streamed(read: Read) -> TextsOf:
     """`Format.texts` of a reader of blocks in UTF-8."""
 
-    def texts(file: SourceFile, field: str, on_read: Callable[[int], object]) -> Texts:
-        return read(text_blocks(file.blocks(on_read), file.name), file.name, field)
+    def texts(file: SourceFile, field: str, on_read: Callable[[int], object], on_invalid: OnInvalid) -> Texts:
+        blocks = text_blocks(file.blocks(on_read), file.name)
+        return read(blocks if on_invalid is None else valid_blocks(blocks, on_invalid), file.name, field)
 
     return texts
 

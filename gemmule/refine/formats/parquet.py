@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gemmule.base.encodings import BadRecord
+from gemmule.base.encodings import BadRecord, valid_blocks
 from gemmule.base.errors import WorkError
 from gemmule.refine.beginnings import Beginning
 from gemmule.refine.compressed import unreadable
-from gemmule.refine.formats import Format
+from gemmule.refine.formats import Format, OnInvalid
 from gemmule.refine.records import LONG, LONGEST_RECORD, TOO_LONG, Texts, check_utf8, checked_text, no_field, taken
 from gemmule.refine.source_file import SourceFile
 
 ROWS_AT_ONCE, BYTES_AT_ONCE = 256, 2**23  # that are in memory
 
 
-def read_parquet(file: SourceFile, field: str, on_read: Callable[[int], object]) -> Texts:
+def read_parquet(file: SourceFile, field: str, on_read: Callable[[int], object], on_invalid: OnInvalid) -> Texts:
     """The column `field`; the position is the row, from 0.
 
     Raises BadRecord if there is no such column, or more than one; WorkError for a file that is cut short or damaged.
@@ -37,7 +37,7 @@ def read_parquet(file: SourceFile, field: str, on_read: Callable[[int], object])
             row = 0
             for batch in table.iter_batches(batch_size=rows_at_once(table), columns=[field]):
                 for value in batch.column(0):
-                    yield row, taken(_value_text, value, f"{file.name}, row {row}: field {field!r}")
+                    yield row, taken(_value_text, value, f"{file.name}, row {row}: field {field!r}", on_invalid)
                     row += 1
                 on_read(int(row / max(1, table.metadata.num_rows) * size))
     except pyarrow.ArrowException as error:
@@ -55,7 +55,7 @@ def rows_at_once(table: Any) -> int:
     return max(1, min(ROWS_AT_ONCE, int(BYTES_AT_ONCE / max(1, longest))))
 
 
-def _value_text(value: Any, where: str) -> str | bytes:
+def _value_text(value: Any, where: str, on_invalid: OnInvalid) -> str | bytes:
     import pyarrow
 
     is_text = value.is_valid and (pyarrow.types.is_string(value.type) or pyarrow.types.is_large_string(value.type))
@@ -67,7 +67,9 @@ def _value_text(value: Any, where: str) -> str | bytes:
             return checked_text(value.as_py(), where)
         check_utf8(memoryview(value.as_buffer()))
     except UnicodeDecodeError:
-        raise BadRecord(f"{where} is not UTF-8") from None
+        if on_invalid is None:
+            raise BadRecord(f"{where} is not UTF-8") from None
+        return b"".join(valid_blocks([bytes(value.as_buffer())], on_invalid))
     return bytes(value.as_buffer())
 
 
