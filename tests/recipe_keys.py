@@ -10,9 +10,12 @@ from gemmule.recipe import (
     Architecture,
     Data,
     Distill,
+    Duplicates,
     Evaluate,
     Model,
+    Quality,
     Recipe,
+    Refine,
     Targets,
     TokenizerSection,
     Train,
@@ -22,6 +25,7 @@ MODEL = {"architecture": {"layers": 2, "width": 16}, "train": {"tokens": 1000}}
 RAW: dict[str, Any] = {
     "name": "r",
     "data": {"sources": ["text.jsonl"]},
+    "refine": {"quality": {}, "duplicates": {}},
     "tokenizer": {"vocabulary_size": 300},
     "models": {
         "teacher": MODEL,
@@ -31,6 +35,9 @@ RAW: dict[str, Any] = {
 PATHS: dict[type[BaseModel], tuple[str, ...]] = {
     Recipe: (),
     Data: ("data",),
+    Refine: ("refine",),
+    Quality: ("refine", "quality"),
+    Duplicates: ("refine", "duplicates"),
     TokenizerSection: ("tokenizer",),
     Evaluate: ("evaluate",),
     Model: ("models", "student"),

@@ -26,13 +26,16 @@ from gemmule.plan.steps.outside import OutsideStep, read_config
 from gemmule.plan.steps.targets import TargetsStep
 from gemmule.plan.steps.tokenizer import TokenizerStep
 from gemmule.plan.steps.tokens import TokensStep
-from gemmule.recipe import Recipe, Targets, Train
+from gemmule.recipe import Recipe, Refine, Targets, Train
 from gemmule.refine import sources
+from gemmule.refine.refining import Refining
+from gemmule.refine.steps import Outside, keep
 from gemmule.teach.teachers import checks
 
 if TYPE_CHECKING:
     from gemmule.refine.documents import Split
 
+NAMED_IN_REFINE = ("refine.minus", "refine.decontaminate", "refine.keep")
 AnyStep = TypeVar("AnyStep", bound=Step)
 
 
@@ -121,23 +124,50 @@ class Plan:
     def _documents(self) -> DocumentsStep:
         data, path = self.recipe.data, self.out / "documents"
         notes: list[str] = []
+        refining: Refining | None = None
+        named: artifact.Settings = {}
         try:
-            files = sources.resolve(
-                data.weights,
-                self.base,
-                weights=data.weights,
-                exclude=data.exclude,
-                follow_links=data.follow_links,
-                skip_empty=data.bad_records == "skip",
-                tell=notes.append,
-            )
+            files = self._files(data.weights, notes, weights=data.weights, exclude=data.exclude)
             digest = self.origins.digest(files)
+            if self.recipe.refine is not None:
+                refining, named = self._refining(self.recipe.refine, notes)
         except sources.MissingSource as missing:
             if not (path / artifact.MANIFEST).exists():
                 raise
+            made = artifact.read(path).settings
             self.missing_text, files = missing, []
-            digest = str(artifact.read(path).settings["data.sources"])
-        return DocumentsStep(recipe=self.recipe, path=path, files=files, digest=digest, notes=notes)
+            digest = str(made["data.sources"])
+            named = {key: made[key] for key in NAMED_IN_REFINE if key in made}
+        return DocumentsStep(
+            recipe=self.recipe, path=path, files=files, digest=digest, notes=notes, refining=refining, named=named
+        )
+
+    def _files(self, patterns: Iterable[str], notes: list[str], **how: Any) -> list[sources.SourceFile]:
+        """The files that patterns of the recipe name, read as its sources are."""
+        data = self.recipe.data
+        return sources.resolve(
+            patterns,
+            self.base,
+            follow_links=data.follow_links,
+            skip_empty=data.bad_records == "skip",
+            tell=notes.append,
+            **how,
+        )
+
+    def _refining(self, refine: Refine, notes: list[str]) -> tuple[Refining, artifact.Settings]:
+        """The section [refine], and what the files and the function that it names come to."""
+        named: artifact.Settings = {}
+        found: dict[str, list[sources.SourceFile]] = {}
+        for key in ("minus", "decontaminate"):
+            if patterns := getattr(refine, key):
+                try:
+                    found[key] = self._files(patterns, notes)
+                except RequestError as error:
+                    raise type(error)(f"refine.{key}: {error}") from None
+                named[f"refine.{key}"] = self.origins.digest(found[key])
+        if refine.keep is not None:
+            named["refine.keep"] = keep.identity(refine.keep, self.base)
+        return Refining(refine, Outside(self.base, self.recipe.data.field, **found)), named
 
     def _tokenizer(self) -> TokenizerStep:
         named, path = self.recipe.tokenizer.from_, self.out / "tokenizer"

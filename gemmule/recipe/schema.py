@@ -333,6 +333,8 @@ class Machine(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     compile: Literal["auto", True, False] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the products in training; weights stay float32
+    # that refine text, at most; None: one for each core
+    processes: Annotated[int, Field(ge=1, le=4096)] | None = None
     track: Tracking = "none"  # where metrics are sent beside metrics.jsonl and TensorBoard
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -95,32 +95,57 @@ class _Extremes:
     summary: DocumentsSummary = dataclasses.field(default_factory=DocumentsSummary)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """The documents in some files, as a recipe has them read: in order, in a stream, as often as they are asked for."""
+
+    files: Sequence[SourceFile]
+    field: str = "text"  # that holds the text in records
+    skip_bad: bool = False  # whether records that can't be taken, and empty files, are left out and counted
+
+    def documents(self, tally: Tally) -> Iterator[Document]:
+        """Says how far it is, if it takes long. Raises what `read_documents` raises."""
+        sizes = [file.path.stat().st_size for file in self.files]
+        with PatientMeter("reading text", sum(sizes)) as meter:
+            behind = 0
+            for file, size in zip(self.files, sizes, strict=True):
+                for document in read_documents(file, self.field, tally, skip_bad=self.skip_bad):
+                    yield document
+                    meter.update(behind + tally.stored_bytes)
+                behind += size
+                tally.stored_bytes = 0
+                meter.update(behind)
+
+
 def write_documents(
-    files: list[SourceFile], field: str, validation_fraction: float, folder: Path, *, skip_bad: bool = False
+    reading: Reading,
+    validation_fraction: float,
+    folder: Path,
+    documents: Callable[[Tally], Iterable[Document]] | None = None,
 ) -> DocumentsSummary:
-    """Reads `files` in order into `folder`, in a stream, and gives the counts.
+    """Writes what is read into `folder`, in a stream, and gives the counts; or `documents`, what became of it.
 
     If no document falls on the validation side, that with the smallest digest goes there; if all do, that with the
-    largest goes to train. `field` is the one that holds the text in records. With `skip_bad`, records that can't be
-    taken and empty files are left out, and counted.
+    largest goes to train.
 
     Raises RequestError for fewer than two distinct documents, and what `read_documents` raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    again = documents or reading.documents
 
     def by_number(digest: bytes) -> bool:
         return int.from_bytes(digest[:8], "big") / 2**64 < validation_fraction
 
-    weights = {file.name: file.weight for file in files if file.weight != 1}
+    weights = {file.name: file.weight for file in reading.files if file.weight != 1}
 
     def write(is_validation: Callable[[bytes], bool]) -> _Extremes:
         tally = Tally()
-        return _write(_documents(files, field, skip_bad, tally), tally, is_validation, folder / FILE, weights)
+        return _write(again(tally), tally, is_validation, folder / FILE, weights)
 
     seen = write(by_number)
     summary = seen.summary
     if seen.smallest >= seen.largest:
-        raise RequestError(_too_few(summary, len(files)))
+        raise RequestError(_too_few(summary, len(reading.files)))
     if summary.left_by_weight and not summary.train_documents:
         raise RequestError(
             f"data.sources: weights leave out all {summary.left_by_weight:,} documents for training: raise them"
@@ -164,20 +189,6 @@ def read_split(folder: Path, split: Split, title: str = "") -> Iterator[str]:
                     meter.update(number)
     except (pyarrow.ArrowException, OSError, KeyError) as error:
         raise WorkError(f"{file}: missing or damaged ({error}); make the documents again") from None
-
-
-def _documents(files: list[SourceFile], field: str, skip_bad: bool, tally: Tally) -> Iterator[Document]:
-    """All documents; says how far it is, if it takes long."""
-    sizes = [file.path.stat().st_size for file in files]
-    with PatientMeter("reading text", sum(sizes)) as meter:
-        behind = 0
-        for file, size in zip(files, sizes, strict=True):
-            for document in read_documents(file, field, tally, skip_bad=skip_bad):
-                yield document
-                meter.update(behind + tally.stored_bytes)
-            behind += size
-            tally.stored_bytes = 0
-            meter.update(behind)
 
 
 def _write(

@@ -62,6 +62,10 @@ class RecordedRecipe:
         for key in ("sources", "exclude"):
             if key in raw["data"]:
                 raw["data"][key] = [_absolute(source, self.plan.base) for source in raw["data"][key]]
+        refine = raw.get("refine", {})
+        for key in ("minus", "decontaminate"):
+            if key in refine:
+                refine[key] = [_absolute(source, self.plan.base) for source in refine[key]]
         for section in [raw["tokenizer"], *raw["models"].values()]:
             for key in ("from", "start_from"):
                 named = section.get(key)

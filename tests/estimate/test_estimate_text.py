@@ -14,7 +14,7 @@ import pytest
 
 from gemmule.estimate import text
 from gemmule.plan.plan import Plan
-from gemmule.refine.documents import write_documents
+from gemmule.refine.documents import Reading, write_documents
 from gemmule.refine.sources import resolve
 from gemmule.tokenize.shards import write_shards
 from gemmule.tokenize.training import train
@@ -37,7 +37,7 @@ def plan_of(folder: Path, **data: object) -> Plan:
 
 def test_little_text_is_counted_exactly(text_folder, texts, tmp_path):
     found = text.look(plan_of(text_folder.parent))
-    counts = write_documents(resolve(["texts"], text_folder.parent), "text", 0.2, tmp_path / "documents")
+    counts = write_documents(Reading(resolve(["texts"], text_folder.parent)), 0.2, tmp_path / "documents")
     assert found.share == 1.0
     assert found.documents == len(texts)
     assert found.train_bytes == counts.train_bytes
@@ -87,7 +87,7 @@ def test_a_sample_stands_for_the_whole(kind, tmp_path):
     size = write_all(tmp_path / "texts", kind)
     (tmp_path / "cut").mkdir()
     files, share = text.sample(resolve(["texts"], tmp_path), "text", tmp_path / "cut", size=100_000)
-    counts = write_documents(files, "text", 0.2, tmp_path / "documents")
+    counts = write_documents(Reading(files), 0.2, tmp_path / "documents")
     looked_at = counts.train_bytes + counts.validation_bytes
     assert share < 0.6
     assert looked_at < 150_000

@@ -12,13 +12,16 @@ from gemmule.plan.plan import Plan
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.targets import TargetsStep
-from gemmule.recipe import Data, Distill, Evaluate, Recipe, Targets, TokenizerSection
+from gemmule.recipe import Data, Distill, Duplicates, Evaluate, Quality, Recipe, Refine, Targets, TokenizerSection
 from gemmule.recipe.identity import declared
 
 PLAN = Plan(RAW, Path(__file__).parent / "made_before" / "recipe.toml", Path("nowhere"))
 READ_WINDOWS = {"targets", "model", "evaluation"}
 OF_SECTION = {
     Data: {"documents"},
+    Refine: {"documents"},
+    Quality: {"documents"},
+    Duplicates: {"documents"},
     TokenizerSection: {"tokenizer"},
     Targets: {"targets", "model"},
     Evaluate: {"evaluation"},

@@ -256,6 +256,9 @@ def test_a_mistake_is_said_once_and_not_what_follows_from_it(overrides, alone):
 SECTIONS = {
     (): schema.Recipe,
     ("data",): schema.Data,
+    ("refine",): recipe.Refine,
+    ("refine", "quality"): recipe.Quality,
+    ("refine", "duplicates"): recipe.Duplicates,
     ("tokenizer",): schema.TokenizerSection,
     ("models", "student"): schema.Model,
     ("models", "student", "architecture"): schema.Architecture,

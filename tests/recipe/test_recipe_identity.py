@@ -21,6 +21,7 @@ def test_these_are_all_sections():
     assert {section.__name__ for section in Section.__subclasses__()} == {s.__name__ for s in PATHS} | {
         "Machine",
         "WeightedSource",
+        "TeacherScore",
     }
 
 

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from gemmule.base.errors import RequestError, WorkError
-from gemmule.refine.documents import DocumentsSummary, read_split, write_documents
+from gemmule.refine.documents import DocumentsSummary, Reading, read_split, write_documents
 from gemmule.refine.sources import SourceFile, resolve
 from gemmule.tokenize import train
 from gemmule.tokenize.shards import write_shards
@@ -30,7 +30,7 @@ def number(text: str) -> float:
 
 def test_split_is_by_hash_in_order_and_stable(tmp_path: Path) -> None:
     texts = [f"document {count}" for count in range(400)]
-    summary = write_documents([jsonl(tmp_path, texts)], "text", 0.1, tmp_path / "one")
+    summary = write_documents(Reading([jsonl(tmp_path, texts)]), 0.1, tmp_path / "one")
     train_side, validation = sides(tmp_path / "one")
     assert validation == [text for text in texts if number(text) < 0.1]
     assert train_side == [text for text in texts if number(text) >= 0.1]
@@ -39,7 +39,7 @@ def test_split_is_by_hash_in_order_and_stable(tmp_path: Path) -> None:
         len(train_side), sum(map(len, train_side)), len(validation), sum(map(len, validation)), 0
     )
     more = jsonl(tmp_path, [f"another {count}" for count in range(300)], "b.jsonl")
-    write_documents([more, jsonl(tmp_path, texts)], "text", 0.1, tmp_path / "two")
+    write_documents(Reading([more, jsonl(tmp_path, texts)]), 0.1, tmp_path / "two")
     train_now, validation_now = sides(tmp_path / "two")
     assert set(validation) <= set(validation_now)
     assert set(train_side) <= set(train_now)
@@ -48,7 +48,7 @@ def test_split_is_by_hash_in_order_and_stable(tmp_path: Path) -> None:
 def test_columns_and_summary(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_bytes("☃ plain\r\n".encode())
     file = jsonl(tmp_path, ["x", " ", "y"])
-    summary = write_documents([file, *resolve(["b.txt"], tmp_path)], "text", 0.5, tmp_path / "out")
+    summary = write_documents(Reading([file, *resolve(["b.txt"], tmp_path)]), 0.5, tmp_path / "out")
     rows = pyarrow.parquet.read_table(tmp_path / "out" / "documents.parquet").to_pylist()
     split = {text: "validation" if number(text) < 0.5 else "train" for text in ("x", "y", "☃ plain\r\n")}
     assert set(split.values()) == {"train", "validation"}
@@ -67,7 +67,7 @@ def test_columns_and_summary(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fraction", [0.0, 1e-9, 1 - 1e-9, 1.0])
 def test_neither_side_is_empty(tmp_path: Path, fraction: float) -> None:
     texts = [f"document {count}" for count in range(9)]
-    summary = write_documents([jsonl(tmp_path, texts)], "text", fraction, tmp_path / "out")
+    summary = write_documents(Reading([jsonl(tmp_path, texts)]), fraction, tmp_path / "out")
     train_side, validation = sides(tmp_path / "out")
     ordered = sorted(texts, key=number)
     if fraction < 0.5:
@@ -81,7 +81,7 @@ def test_neither_side_is_empty(tmp_path: Path, fraction: float) -> None:
 def test_equal_texts_share_a_side(tmp_path: Path) -> None:
     for fraction in (1e-9, 0.5, 1 - 1e-9):
         folder = tmp_path / str(fraction)
-        write_documents([jsonl(tmp_path, ["a", "b"] * 20)], "text", fraction, folder)
+        write_documents(Reading([jsonl(tmp_path, ["a", "b"] * 20)]), fraction, folder)
         train_side, validation = sides(folder)
         assert sorted([train_side, validation]) == [["a"] * 20, ["b"] * 20]
 
@@ -96,13 +96,13 @@ def test_equal_texts_share_a_side(tmp_path: Path) -> None:
 )
 def test_fewer_than_two_documents_are_refused(tmp_path: Path, texts: list[str], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        write_documents([jsonl(tmp_path, texts)], "text", 0.1, tmp_path / "out")
+        write_documents(Reading([jsonl(tmp_path, texts)]), 0.1, tmp_path / "out")
 
 
 def test_one_long_file_gives_both_sides(tmp_path: Path) -> None:
     text = "".join(f"Paragraph {count} of a long file.\r\n\r\n" for count in range(3000))
     (tmp_path / "a.txt").write_bytes(text.encode())
-    summary = write_documents(resolve(["a.txt"], tmp_path), "text", 0.05, tmp_path / "out")
+    summary = write_documents(Reading(resolve(["a.txt"], tmp_path)), 0.05, tmp_path / "out")
     assert summary.validation_documents >= 1
     assert summary.train_documents >= 1
     assert summary.validation_documents + summary.train_documents == 7  # of about 16 KiB, in 101 kB
@@ -113,7 +113,7 @@ def test_one_long_file_gives_both_sides(tmp_path: Path) -> None:
 def test_many_groups_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gemmule.refine.documents.GROUP_BYTES", 50)
     texts = [f"document {count}" for count in range(300)]
-    write_documents([jsonl(tmp_path, texts)], "text", 0.2, tmp_path / "out")
+    write_documents(Reading([jsonl(tmp_path, texts)]), 0.2, tmp_path / "out")
     assert pyarrow.parquet.ParquetFile(tmp_path / "out" / "documents.parquet").num_row_groups > 40
     assert list(read_split(tmp_path / "out", "validation")) == [text for text in texts if number(text) < 0.2]
 
@@ -121,7 +121,7 @@ def test_many_groups_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_bytes_depend_on_the_sources_alone(tmp_path: Path) -> None:
     file = jsonl(tmp_path, [f"document {count}" for count in range(100)])
     for name in ("a", "b"):
-        write_documents([file], "text", 0.1, tmp_path / name)
+        write_documents(Reading([file]), 0.1, tmp_path / name)
     for name in ("documents.parquet", "summary.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
@@ -129,7 +129,7 @@ def test_bytes_depend_on_the_sources_alone(tmp_path: Path) -> None:
 def test_damage_is_named(tmp_path: Path) -> None:
     with pytest.raises(WorkError, match=r"documents\.parquet: missing"):
         list(read_split(tmp_path, "train"))
-    write_documents([jsonl(tmp_path, ["a", "b"])], "text", 0.5, tmp_path)
+    write_documents(Reading([jsonl(tmp_path, ["a", "b"])]), 0.5, tmp_path)
     file = tmp_path / "documents.parquet"
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(WorkError, match=r"documents\.parquet: missing or damaged"):
@@ -153,7 +153,7 @@ def test_odd_separators_come_back_from_the_token_stream(tmp_path: Path, name: st
     (tmp_path / name).write_bytes(content.encode())
     (tmp_path / "z.txt").write_text("another document")
     files = resolve([name, "z.txt"], tmp_path)
-    summary = write_documents(files, "text", 0.5, tmp_path / "documents")
+    summary = write_documents(Reading(files), 0.5, tmp_path / "documents")
     assert (summary.train_documents, summary.validation_documents) == (1, 1)
     train_side, validation = sides(tmp_path / "documents")
     assert sorted(train_side + validation) == ["another document", ODD]
@@ -173,7 +173,7 @@ def weighted(files: dict[str, float], folder: Path) -> list[SourceFile]:
 def test_a_source_of_weight_two_stands_twice_after_all_have_stood_once(tmp_path: Path) -> None:
     a, b = ([f"{name} {count}" for count in range(60)] for name in "ab")
     jsonl(tmp_path, a), jsonl(tmp_path, b, "b.jsonl")
-    write_documents(weighted({"a.jsonl": 2, "b.jsonl": 1}, tmp_path), "text", 0.2, tmp_path / "out")
+    write_documents(Reading(weighted({"a.jsonl": 2, "b.jsonl": 1}, tmp_path)), 0.2, tmp_path / "out")
     train_side, validation = sides(tmp_path / "out")
     assert validation == [text for text in a + b if number(text) < 0.2]
     once = [text for text in a + b if number(text) >= 0.2]
@@ -194,7 +194,7 @@ def test_a_part_of_a_weight_is_chosen_by_the_text_alone(tmp_path: Path) -> None:
 
     def train_side(weight: float) -> list[str]:
         folder = tmp_path / f"out-{weight}"
-        write_documents(weighted({"a.jsonl": weight}, tmp_path), "text", 0.1, folder)
+        write_documents(Reading(weighted({"a.jsonl": weight}, tmp_path)), 0.1, folder)
         found, validation = sides(folder)
         assert validation == [text for text in texts if number(text) < 0.1]
         return found
@@ -209,8 +209,8 @@ def test_a_part_of_a_weight_is_chosen_by_the_text_alone(tmp_path: Path) -> None:
 def test_weights_that_leave_nothing_to_train_on_are_refused(tmp_path: Path) -> None:
     jsonl(tmp_path, ["x", "y", "z"])
     with pytest.raises(RequestError, match=r"weights leave out all \d documents for training"):
-        write_documents(weighted({"a.jsonl": 1e-9}, tmp_path), "text", 0.5, tmp_path / "out")
-    write_documents(weighted({"a.jsonl": 1e-9}, tmp_path), "text", 1.0, tmp_path / "all")
+        write_documents(Reading(weighted({"a.jsonl": 1e-9}, tmp_path)), 0.5, tmp_path / "out")
+    write_documents(Reading(weighted({"a.jsonl": 1e-9}, tmp_path)), 1.0, tmp_path / "all")
     assert [len(side) for side in sides(tmp_path / "all")] == [1, 2]
 
 

@@ -13,7 +13,7 @@ import pytest
 from gemmule.base.artifact import publish
 from gemmule.base.errors import WorkError
 from gemmule.refine.compressed import zstd
-from gemmule.refine.documents import write_documents
+from gemmule.refine.documents import Reading, write_documents
 from gemmule.refine.sources import SourceFile, read_documents
 
 
@@ -58,7 +58,7 @@ def test_nothing_is_published_from_a_cut_archive(tmp_path: Path, suffix: str) ->
         pytest.raises(WorkError, match=f"half.jsonl{suffix}") as caught,
         publish(tmp_path / "documents", "documents") as folder,
     ):
-        write_documents(files, "text", 0.1, folder)
+        write_documents(Reading(files), 0.1, folder)
     assert caught.value.exit_status == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"half.jsonl{suffix}", "whole.jsonl"]
 

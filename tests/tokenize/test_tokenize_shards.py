@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gemmule.base.artifact import publish
 from gemmule.base.errors import WorkError
-from gemmule.refine.documents import write_documents
+from gemmule.refine.documents import Reading, write_documents
 from gemmule.refine.sources import resolve
 from gemmule.tokenize import Tokenizer, save, train
 from gemmule.tokenize import shards as module
@@ -293,7 +293,7 @@ def test_a_full_disk_while_documents_or_a_tokenizer_are_written(tmp_path: Path, 
         pytest.raises(WorkError, match=r"out.*: can't be written: .*File too large"),
         publish(tmp_path / "out", "documents") as folder,
     ):
-        write_documents(files, "text", 0.1, folder)
+        write_documents(Reading(files), 0.1, folder)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     large = train([" ".join("".join(draw.choice(letters, 8)) for _ in range(2000))], 3000)
     with pytest.raises(OSError, match="File too large") as raised:

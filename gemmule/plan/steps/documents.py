@@ -1,23 +1,31 @@
-"""The recipe's text as documents: read, split into training and validation."""
+"""The recipe's text as documents: read, refined where the recipe says so, split into training and validation."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from gemmule import __version__
 from gemmule.base.artifact import Settings
+from gemmule.base.processes import Workers, cores
 from gemmule.base.progress import human, say
 from gemmule.plan.steps import Step
 from gemmule.recipe import identity
 
 if TYPE_CHECKING:
-    from gemmule.refine.documents import DocumentsSummary
+    from gemmule.refine.documents import DocumentsSummary, Reading
+    from gemmule.refine.refinery import Refined
+    from gemmule.refine.refining import Refining
     from gemmule.refine.source_file import SourceFile
+    from gemmule.refine.sources import Document, Tally
 
 PROMPT_LENGTH = 48  # characters, about
 
@@ -29,10 +37,15 @@ class DocumentsStep(Step):
     files: list[SourceFile]  # none where they are gone, and the documents were made of them
     digest: str  # of what the files hold
     notes: list[str]  # what was left out of the sources
+    refining: Refining | None  # None: text is taken as it stands
+    named: Settings = field(default_factory=dict)  # what else [refine] names comes to, by its keys
 
     @cached_property
     def settings(self) -> Settings:
-        return {"data.sources": self.digest, **identity(self.recipe.data, "data")}
+        settings = {"data.sources": self.digest, **identity(self.recipe.data, "data")}
+        if self.recipe.refine is not None:
+            settings |= identity(self.recipe.refine, "refine") | self.named
+        return settings
 
     @property
     def inputs(self) -> Mapping[str, Step]:
@@ -42,7 +55,8 @@ class DocumentsStep(Step):
         for note in self.notes:
             say(note)
         with self.publish() as folder:
-            summary = self.write(self.files, folder)
+            summary = self.write(self.files, folder, self.work)
+        shutil.rmtree(self.work, ignore_errors=True)
         say(
             f"documents: {summary.train_documents:,} for training ({human(summary.train_bytes)}B), "
             f"{summary.validation_documents:,} for validation ({human(summary.validation_bytes)}B){summary.remarks}"
@@ -50,12 +64,50 @@ class DocumentsStep(Step):
         if summary.left_out:
             say(f"skipped: {summary.left_out}")
 
-    def write(self, files: list[SourceFile], folder: Path) -> DocumentsSummary:
-        """The documents in some files, as the recipe has them read, written into `folder`."""
+    @property
+    def work(self) -> Path:
+        """Where an interrupted refining left what it had done."""
+        return self.path.with_name(f".{self.path.name}.refining")
+
+    def write(self, files: list[SourceFile], folder: Path, work: Path | None = None) -> DocumentsSummary:
+        """The documents in some files, as the recipe has them read and refined, written into `folder`.
+
+        Work in progress is kept in `work`, if that is given.
+        """
         from gemmule.refine.documents import write_documents
 
-        data, skip_bad = self.recipe.data, self.recipe.data.bad_records == "skip"
-        return write_documents(files, data.field, data.validation_fraction, folder, skip_bad=skip_bad)
+        reading, fraction = self.reading(files), self.recipe.data.validation_fraction
+        if self.refining is None:
+            return write_documents(reading, fraction, folder)
+        with self.refined(reading, work) as (refined, tally):
+            folder.mkdir(parents=True, exist_ok=True)
+            refined.write(folder)
+
+            def documents(counted: Tally) -> Iterable[Document]:
+                counted.__dict__.update(tally.__dict__)
+                return refined.corpus
+
+            return write_documents(reading, fraction, folder, documents)
+
+    def reading(self, files: list[SourceFile]) -> Reading:
+        from gemmule.refine.documents import Reading
+
+        data = self.recipe.data
+        return Reading(files, data.field, data.bad_records == "skip")
+
+    @contextmanager
+    def refined(self, reading: Reading, work: Path | None = None) -> Iterator[tuple[Refined, Tally]]:
+        """What the refinery makes of a text, while its folder is there; and what was counted in reading."""
+        from gemmule.refine.refinery import resumable
+        from gemmule.refine.refining import processes_for
+
+        assert self.refining is not None
+        most = self.recipe.machine.processes or cores()
+        with tempfile.TemporaryDirectory(prefix="gemmule-refine-") as temporary:
+            folder = Path(temporary) if work is None else work
+            folder = resumable(folder, self.settings | {"gemmule": __version__})
+            with Workers(processes_for(reading, most)) as workers:
+                yield self.refining.run(reading, folder, workers)
 
     @property
     def summary(self) -> dict[str, Any]:

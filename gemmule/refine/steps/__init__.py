@@ -3,3 +3,44 @@
 repair -> languages -> personal data -> quality -> boilerplate -> exact duplicates -> near duplicates -> substrings
        -> minus -> decontaminate -> keep
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from gemmule.recipe import Duplicates, Quality, Refine
+from gemmule.refine.source_file import SourceFile
+
+if TYPE_CHECKING:
+    from gemmule.refine.steps.step import Step
+
+
+Kind = TypeVar("Kind", Duplicates, Quality)
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What the steps need beside their settings."""
+
+    base: Path  # the recipe's folder
+    field: str = "text"  # of records, that holds the text
+    minus: Sequence[SourceFile] = ()
+    decontaminate: Sequence[SourceFile] = ()
+
+
+def in_order(refine: Refine, outside: Outside) -> list[Step]:
+    """The steps that a recipe's section asks for."""
+    from gemmule.refine.steps.keep import Keep
+
+    steps: list[Step] = []
+    if refine.keep is not None:
+        steps.append(Keep(refine.keep, outside.base))
+    return steps
+
+
+def _section(value: bool | Kind, kind: type[Kind]) -> Kind | None:
+    """A section that may be written as true or false."""
+    return (kind() if value else None) if isinstance(value, bool) else value

@@ -14,12 +14,15 @@ from collections.abc import Callable
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gemmule.base.artifact import sha256_file
 from gemmule.base.errors import RequestError, WorkError, first_line
-from gemmule.refine.corpus import Corpus
-from gemmule.refine.sources import Document
+from gemmule.refine.sources import Document, MissingSource
 from gemmule.refine.steps.step import DocumentStep, Verdict
+
+if TYPE_CHECKING:
+    from gemmule.refine.corpus import Corpus
 
 
 class Text(str):
@@ -86,7 +89,7 @@ def parsed(named: str) -> tuple[str, str, str]:
 def identity(named: str, base: Path) -> str:
     """What tells whether it changed: its name, and the hash of its module's file, which is not run.
 
-    Raises RequestError if there is no such module.
+    Raises MissingSource if there is no such module.
     """
     module = parsed(named)[0]
     places: list[str] | None = [str(base), *sys.path]
@@ -95,5 +98,5 @@ def identity(named: str, base: Path) -> str:
         spec = PathFinder.find_spec(part, places)
         places = list(spec.submodule_search_locations or []) if spec is not None else []
     if spec is None or spec.origin is None:
-        raise RequestError(f"refine.keep = {named!r}: no module {module} in {base}, nor among Python's")
+        raise MissingSource(f"refine.keep = {named!r}: no module {module} in {base}, nor among Python's")
     return f"{named}, sha256 {sha256_file(Path(spec.origin))[:16]}"

@@ -13,10 +13,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from gemmule.refine.corpus import Corpus
-from gemmule.refine.sources import Document
+if TYPE_CHECKING:
+    from gemmule.refine.corpus import Corpus
+    from gemmule.refine.sources import Document
 
 Figure = int | float | str
 

@@ -1,0 +1,53 @@
+"""[refine] of a recipe, put to work: its steps, where they find what they need, and what they make of a text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemmule.base.processes import Workers
+from gemmule.recipe import Refine
+from gemmule.refine.steps import Outside, in_order
+
+if TYPE_CHECKING:
+    from gemmule.refine.documents import Reading
+    from gemmule.refine.passes import Mask
+    from gemmule.refine.refinery import Refined
+    from gemmule.refine.sources import Tally
+    from gemmule.refine.steps.step import Step
+
+WORTH_A_PROCESS = 2**21  # bytes of text
+
+
+@dataclass(frozen=True)
+class Refining:
+    """What a recipe asks for."""
+
+    how: Refine
+    outside: Outside
+
+    def steps(self) -> list[Step]:
+        return in_order(self.how, self.outside)
+
+    @property
+    def mask(self) -> Mask:
+        """Hides personal data, in samples too of what was dropped before it was looked for."""
+        return as_it_is
+
+    def run(self, reading: Reading, folder: Path, workers: Workers) -> tuple[Refined, Tally]:
+        """Takes what is read through the steps; `folder` is that of work in progress. Raises what `refine` raises."""
+        from gemmule.refine.refinery import refine
+        from gemmule.refine.sources import Tally
+
+        tally = Tally()
+        return refine(reading.documents(tally), self.steps(), folder, workers, self.mask), tally
+
+
+def as_it_is(text: str, language: str) -> str:
+    return text
+
+
+def processes_for(reading: Reading, most: int) -> int:
+    """How many processes are worth their start for a text."""
+    return max(1, min(most, sum(file.path.stat().st_size for file in reading.files) // WORTH_A_PROCESS))
