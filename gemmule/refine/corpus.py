@@ -39,6 +39,11 @@ class Part:
         table, row = _table(self.file), place if self.rows is None else int(self.rows[place])
         return Document(*(table[name][row].as_py() for name in COLUMNS))
 
+    def named(self, place: int) -> str:
+        """`Document.place` of one, without reading its text."""
+        table, row = _table(self.file), place if self.rows is None else int(self.rows[place])
+        return Document("", table["source"][row].as_py(), table["position"][row].as_py()).place
+
     def without(self, places: Iterable[int]) -> Part:
         rows = np.delete(np.arange(self.documents, dtype=np.int32) if self.rows is None else self.rows, list(places))
         return Part(self.file, len(rows), rows)
@@ -106,6 +111,11 @@ class Corpus:
     def __getitem__(self, number: int) -> Document:
         place = self._part_of(number)
         return self.parts[place][number - self._starts[place]]
+
+    def place(self, number: int) -> str:
+        """`Document.place` of one, without reading its text."""
+        place = self._part_of(number)
+        return self.parts[place].named(number - self._starts[place])
 
     def without(self, numbers: Iterable[int]) -> Corpus:
         """The same but for some documents."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,8 @@ def least_estimate(threshold: float, bands: Bands) -> float:
 
 def sign(part: Part, bands: Bands) -> Path:
     """Writes the signatures of a part's documents beside it, unless they are there: [documents] of `row_type`."""
-    file = part.file.with_suffix(f".{bands.count}x{bands.rows}.npy")
+    which = "all" if part.rows is None else f"{crc32(part.rows.tobytes()):08x}"
+    file = part.file.with_suffix(f".{bands.count}x{bands.rows}.{which}.npy")
     if not file.exists():
         rows = np.zeros(part.documents, bands.row_type)
         for start, sets in _batches(part):

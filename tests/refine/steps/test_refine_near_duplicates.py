@@ -109,11 +109,13 @@ def test_the_order_of_parts_and_the_processes_do_not_matter(tmp_path: Path) -> N
 def test_signatures_are_kept_for_a_resumed_run(tmp_path: Path) -> None:
     corpus = corpus_of(planted(3), tmp_path)
     expected = decided(NearDuplicates(0.8), corpus)
-    files = sorted(tmp_path.glob("*.30x7.npy"))
+    files = sorted(tmp_path.glob("*.30x7.*.npy"))
     assert len(files) == len(corpus.parts)
     times = [file.stat().st_mtime_ns for file in files]
     assert decided(NearDuplicates(0.8), corpus) == expected
     assert [file.stat().st_mtime_ns for file in files] == times
+    without_originals = corpus.without(range(70))
+    assert decided(NearDuplicates(0.8), without_originals) == []  # not by the signatures of all
 
 
 @pytest.mark.parametrize(
