@@ -24,6 +24,15 @@ def percent(value: Number) -> str:
     return f"{100 * value:.1f}%" if value is not None and is_number(value) else DASH
 
 
+def share(part: float, whole: float) -> str:
+    """`part` of `whole` as "11.8%": something is never "0.0%", and not all is never "100.0%"."""
+    if not whole:
+        return DASH
+    if 0 < part / whole < 0.0005:
+        return "<0.1%"
+    return ">99.9%" if 0.9995 <= part / whole < 1 else percent(part / whole)
+
+
 def perplexity(value: Number) -> str:
     """Three to four digits: 8.41, 60.3, 1,204; a model that knows nothing at all may pass a million: 1.2e+09."""
     if value is None or not is_number(value):

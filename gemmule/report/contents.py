@@ -95,12 +95,24 @@ class ModelReport:
 
 
 @dataclass(frozen=True)
+class Refined:
+    """What the refinery made of the text; `page` is where its own page lies, from the report's folder."""
+
+    documents_in: int
+    documents_out: int
+    bytes_in: int
+    bytes_out: int
+    page: str
+
+
+@dataclass(frozen=True)
 class ReportData:
     """A run: its text, its models in the recipe's order, its recipe.
 
     `text` holds documents, train_tokens, validation_tokens, validation_bytes, vocabulary_size, bytes_per_token and
-    sources (a list of names). `created` is a date as it shall be shown; `recipe` is TOML. `running` is whether a
-    process is at work on it; `standing` says how the run stands, where it stopped before its end.
+    sources (a list of names). `refined` is None where text was taken as it stands. `created` is a date as it shall be
+    shown; `recipe` is TOML. `running` is whether a process is at work on it; `standing` says how the run stands, where
+    it stopped before its end.
     """
 
     name: str
@@ -112,6 +124,7 @@ class ReportData:
     recipe: str = ""
     running: bool = False
     standing: str = ""
+    refined: Refined | None = None
 
     @property
     def progress(self) -> dict[str, Progress]:

@@ -21,9 +21,10 @@ from gemmule.evaluate.units import Ratio, ratio
 from gemmule.model.config import TRAINING_PASSES
 from gemmule.plan.plan import Plan, Training
 from gemmule.plan.steps.model import ModelStep
+from gemmule.refine.page import PAGE, Record
 from gemmule.report import write_report
 from gemmule.report.comparison import controls_of
-from gemmule.report.contents import ModelReport, Progress, ReportData, Role
+from gemmule.report.contents import ModelReport, Progress, Refined, ReportData, Role
 from gemmule.run import status
 from gemmule.run.cards import write_cards
 from gemmule.train import metrics, pace
@@ -80,6 +81,7 @@ def _write(
         recipe=(plan.out / RECIPE).read_text(encoding="utf-8"),
         running=running,
         standing=standing,
+        refined=_refined(plan),
     )
     write_report(report, plan.out / "report.html")
 
@@ -224,6 +226,16 @@ def _text(plan: Plan) -> dict[str, Any]:
             "bytes_per_token": train.text_bytes / len(train),
         }
     return text
+
+
+def _refined(plan: Plan) -> Refined | None:
+    """What the refinery did, where it has written its page."""
+    folder = plan.documents.path
+    if not (folder / PAGE).is_file():
+        return None
+    record = Record.read(folder)
+    page = (folder / PAGE).relative_to(plan.out).as_posix()
+    return Refined(record.documents_in, record.documents_out, record.bytes_in, record.bytes_out, page)
 
 
 def _warnings(plan: Plan, records: list[dict[str, Any]], asked: int | None) -> list[str]:

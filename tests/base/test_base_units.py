@@ -86,4 +86,8 @@ def test_what_is_no_number_is_a_dash():
 
 def test_shares_and_sizes():
     assert units.percent(0.0193) == "1.9%"
+    assert [units.share(part, 10_000) for part in (0, 4, 5, 1_180, 9_994, 9_995, 10_000)] == [
+        "0.0%", "<0.1%", "0.1%", "11.8%", "99.9%", ">99.9%", "100.0%"
+    ]  # fmt: skip
+    assert units.share(0, 0) == "–"
     assert plain(units.size(268_525)) == "269 kB"

@@ -14,6 +14,7 @@ from parsed_page import Page
 from gemmule.base.errors import WorkError
 from gemmule.evaluate.units import Ratio
 from gemmule.report import ModelReport, ReportData, write_report
+from gemmule.report.contents import Refined
 from gemmule.report.page import render
 
 HOSTILE = "  to be\n\n\tor <script>alert('not')</script> & \"be\"\n"
@@ -117,6 +118,15 @@ def test_the_headline_and_who_paid(html):
     assert "Training teacher took 3.2\u00a0TFLOP" in paid
     assert "Distillation pays when the teacher exists already" in paid
     assert "student ends behind control" in Page(render(run(80, 75))).texts("p", "lede")[0]
+
+
+def test_a_refined_text_links_to_what_was_dropped(html):
+    refined = Refined(40_000, 25_088, 183_400_000, 117_010_000, "documents/refinery.html")
+    page = Page(render(replace(run(), refined=refined)))
+    [link] = [attributes for tag, attributes, _ in page.elements if tag == "a"]
+    assert link["href"] == "documents/refinery.html"
+    assert "40,000 documents in, 25,088 out, with 63.8% of the bytes: what was dropped, and why" in page.texts("dd")
+    assert "refinery" not in html
 
 
 def test_the_table_shows_every_figure(html):

@@ -23,8 +23,8 @@ def environment(folder: Path) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"visible": visible, "count": units.count, "size": units.size, "decimals": units.decimals}
-    made.filters |= {"percent": units.percent, "perplexity": units.perplexity, "duration": units.duration}
-    made.filters |= {"capital": lambda text: text[:1].upper() + text[1:]}
+    made.filters |= {"percent": units.percent, "share": units.share, "perplexity": units.perplexity}
+    made.filters |= {"duration": units.duration, "capital": lambda text: text[:1].upper() + text[1:]}
     return made
 
 
