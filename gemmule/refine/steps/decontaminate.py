@@ -1,0 +1,124 @@
+"""Decontamination: a document that shares 13 words in a row with an item of an evaluation set is dropped.
+
+As GPT-3's authors measured it (arXiv 2005.14165, appendix C): words in lower case, without punctuation. Every text of
+an item counts by itself. Items without a text of 13 words can't be told from other text; they are counted in `facts`.
+
+A run of words is known by a hash of 64 bits: of 10**9 runs of text against 10**7 of items, one is mistaken for another
+with a probability of 1 in 1,800. The hashes lie sorted in files, which all processes map into memory: 12 bytes each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gemmule.refine.corpus import Corpus
+from gemmule.refine.items import read_items
+from gemmule.refine.sources import Document, SourceFile
+from gemmule.refine.steps.step import DocumentStep, Figure, Verdict
+from gemmule.refine.words import Hashes, plain_words, runs
+
+LENGTH = 13  # words
+ITEM = np.dtype([("set", "u4"), ("position", "i8")])
+
+
+class _Index(NamedTuple):
+    """The runs of all items."""
+
+    runs: Hashes  # [runs], sorted
+    items: NDArray[np.uint32]  # [runs]: of which item
+    places: NDArray[Any]  # [items] of ITEM
+
+
+class Decontaminate(DocumentStep):
+    """`files` are the sets."""
+
+    name = "decontaminate"
+
+    def __init__(self, files: Sequence[SourceFile]) -> None:
+        self.files = files
+        self._facts: dict[str, Figure] = {}
+        self._folder = Path()
+        self._index: _Index | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_index": None}  # each process maps the files itself
+
+    def prepare(self, folder: Path, corpus: Corpus | None) -> None:
+        self._folder, self._index = folder, None
+        found: list[tuple[Hashes, int]] = []
+        places: list[tuple[int, int]] = []
+        counts = {file.name: [0, 0] for file in self.files}  # items, and those that are too short
+        for number, file in enumerate(self.files):
+            for position, texts in read_items(file):
+                of_item = np.unique(np.concatenate([np.empty(0, np.uint64), *map(item_runs, texts)]))
+                counts[file.name][0] += 1
+                counts[file.name][1] += not len(of_item)
+                if len(of_item):
+                    found.append((of_item, len(places)))
+                    places.append((number, position))
+        self._facts = {"items": sum(items for items, _ in counts.values())}
+        self._facts["too_short"] = sum(short for _, short in counts.values())
+        for name, (items, short) in counts.items():
+            self._facts |= {f"{name}: items": items, f"{name}: too_short": short}
+        _write(folder, found, places)
+
+    def facts(self) -> Mapping[str, Figure]:
+        return self._facts
+
+    def judge(self, document: Document) -> Verdict:
+        index = self._index = self._index or _read(self._folder)
+        of_document = runs(plain_words(document.text), LENGTH)
+        first = np.searchsorted(index.runs, of_document)
+        known = index.runs[np.minimum(first, len(index.runs) - 1)] == of_document if len(index.runs) else first < 0
+        if not known.any():
+            return Verdict(document)
+        where = np.flatnonzero(known)
+        last = np.searchsorted(index.runs, of_document[where], side="right")
+        items = [index.items[low:high] for low, high in zip(first[where], last, strict=True)]
+        return self._contaminated(index, where, items)
+
+    def _contaminated(self, index: _Index, where: NDArray[np.int64], items: list[NDArray[np.uint32]]) -> Verdict:
+        """`where` the runs of items begin in the document, and which items have them."""
+        found, shared = np.unique(np.concatenate(items), return_counts=True)
+        names = [f"{self.files[of_set].name}:{position}" for of_set, position in index.places[found].tolist()]
+        sets = [self.files[of_set].name for of_set in np.unique(index.places[found]["set"]).tolist()]
+        likest = int(shared.argmax())
+        words = _longest([place for place, each in zip(where, items, strict=True) if found[likest] in each])
+        return Verdict(
+            None,
+            f"shares {words} words in a row with an evaluation item",
+            figures={"words_in_a_row": words},
+            counts=dict.fromkeys([*sets, *names], 1),
+            matched=names[likest],
+        )
+
+
+def item_runs(text: str) -> Hashes:
+    return runs(plain_words(text), LENGTH)
+
+
+def _longest(places: Sequence[int]) -> int:
+    """How many words in a row, of the places where runs begin."""
+    breaks = np.flatnonzero(np.diff(places, prepend=-2, append=-2) != 1)
+    return int(np.diff(breaks).max()) + LENGTH - 1
+
+
+def _write(folder: Path, found: Sequence[tuple[Hashes, int]], places: Sequence[tuple[int, int]]) -> None:
+    of_items = np.concatenate([np.empty(0, np.uint64), *(each for each, _ in found)])
+    items = np.repeat(np.array([item for _, item in found], np.uint32), [len(each) for each, _ in found])
+    order = np.argsort(of_items, kind="stable")
+    for name, values in zip(_Index._fields, (of_items[order], items[order], np.array(places, ITEM)), strict=True):
+        np.save(_file(folder, name), values)
+
+
+def _read(folder: Path) -> _Index:
+    return _Index(*(np.load(_file(folder, name), mmap_mode="r") for name in _Index._fields))
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"decontaminate.{name}.npy"
