@@ -10,7 +10,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,10 @@ from numpy.typing import NDArray
 from gemmule.refine.sources import Document
 
 COLUMNS = ("text", "source", "position", "language")
+BATCH_CHARACTERS = 2**21
 Found = TypeVar("Found")
+Change = Callable[[Document], Document | None]
+"""What a document becomes; None: it is left out."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Part:
     def __getitem__(self, place: int) -> Document:
         table, row = _table(self.file), place if self.rows is None else int(self.rows[place])
         return Document(*(table[name][row].as_py() for name in COLUMNS))
+
+    def named(self, place: int) -> str:
+        """`Document.place` of one, without reading its text."""
+        table, row = _table(self.file), place if self.rows is None else int(self.rows[place])
+        return Document("", table["source"][row].as_py(), table["position"][row].as_py()).place
 
     def without(self, places: Iterable[int]) -> Part:
         rows = np.delete(np.arange(self.documents, dtype=np.int32) if self.rows is None else self.rows, list(places))
@@ -90,7 +98,7 @@ class Corpus:
         self,
         parts: Sequence[Part],
         folder: Path,
-        in_order: Callable[[Callable[[Part], Any], Iterable[Part]], Iterator[Any]] = map,
+        in_order: Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]] = map,
     ) -> None:
         self.parts, self.folder = parts, folder
         self._in_order = in_order
@@ -106,6 +114,11 @@ class Corpus:
     def __getitem__(self, number: int) -> Document:
         place = self._part_of(number)
         return self.parts[place][number - self._starts[place]]
+
+    def place(self, number: int) -> str:
+        """`Document.place` of one, without reading its text."""
+        place = self._part_of(number)
+        return self.parts[place].named(number - self._starts[place])
 
     def without(self, numbers: Iterable[int]) -> Corpus:
         """The same but for some documents."""
@@ -130,8 +143,35 @@ class Corpus:
             parts[place] = write_part(file, documents)
         return Corpus(parts, self.folder, self._in_order)
 
+    def beside(self, documents: Iterable[Document], name: str, change: Change) -> Corpus:
+        """Others, in parts of their own in a folder of this `name`, each as `change` makes it before it is written."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        batches = enumerate(iter(partial(_batch, iter(documents)), []))
+        return Corpus(list(self._in_order(partial(_write_changed, folder, change), batches)), folder, self._in_order)
+
+    def after(self, other: Corpus) -> Corpus:
+        """The other one's documents, and then these."""
+        return Corpus([*other.parts, *self.parts], self.folder, self._in_order)
+
     def _part_of(self, number: int) -> int:
         return bisect_right(self._starts, number) - 1
 
     def map(self, function: Callable[[Part], Found]) -> Iterator[Found]:
         return self._in_order(function, self.parts)
+
+
+def _batch(documents: Iterator[Document]) -> list[Document]:
+    """The next ones, until their text is of BATCH_CHARACTERS; empty after the last."""
+    batch: list[Document] = []
+    length = 0
+    while length < BATCH_CHARACTERS and (document := next(documents, None)) is not None:
+        batch.append(document)
+        length += len(document.text)
+    return batch
+
+
+def _write_changed(folder: Path, change: Change, batch: tuple[int, list[Document]]) -> Part:
+    number, documents = batch
+    changed = (left for document in documents if (left := change(document)) is not None)
+    return write_part(folder / f"{number:06d}.arrow", changed)
