@@ -26,10 +26,12 @@ from gemmule.estimate.memory import Memory
 from gemmule.estimate.remedies import for_training
 from gemmule.estimate.shapes import config_of
 from gemmule.evaluate.amounts import MODELS_AT_ONCE
+from gemmule.evaluate.scores import WINDOW
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.plan.steps.model import ModelStep
+from gemmule.plan.steps.scores import ScoresStep
 from gemmule.plan.steps.targets import TargetsStep
 from gemmule.teach.teachers.shape import Shape
 
@@ -82,7 +84,12 @@ def training(step: ModelStep, known: Mapping[str, Shape | None]) -> Memory | Non
 
 
 def evaluation(step: EvaluationStep, known: Mapping[str, Shape | None], vocabulary_size: int) -> int:
-    """The bytes that a model's evaluation holds, with all read beside it; 0 where nobody knows their shapes."""
+    """The bytes that a model's evaluation holds, with all read beside it; 0 where nobody knows their shapes.
+
+    Of one that is not evaluated too, as it only scores documents.
+    """
+    if step.recipe.only_scores(step.name):
+        return 0
     together = [step, *step.sharing[: MODELS_AT_ONCE - 1]]
     models = dict.fromkeys(model for each in together for model in each.asked)
     shapes = [shape for model in models if (shape := known[model.name]) is not None]
@@ -124,8 +131,12 @@ def _phases(plan: Plan, steps: Iterable[Step], known: Mapping[str, Shape | None]
                 weights = sum(teacher.parameters for teacher in teachers) * memory.NUMBER
                 bytes_held = memory.of_teaching(teachers, vocabulary_size(plan), length)
                 yield Phase(f"storing targets of {step.path.name}", bytes_held, weights, step)
+        elif isinstance(step, ScoresStep) and (read := step.shape) is not None:
+            bytes_held = memory.of_scoring(read, WINDOW)
+            yield Phase(f"scoring documents by {step.name}", bytes_held, read.parameters * memory.NUMBER, step)
         elif isinstance(step, EvaluationStep) and (shape := known[step.name]) is not None:
-            bytes_held = evaluation(step, known, vocabulary_size(plan))
+            if not (bytes_held := evaluation(step, known, vocabulary_size(plan))):
+                continue
             yield Phase(f"evaluating {step.name}", bytes_held, shape.parameters * memory.NUMBER, step)
 
 

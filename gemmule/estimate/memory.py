@@ -96,6 +96,11 @@ def of_evaluation(models: Sequence[Shape], vocabulary_size: int, sequence_length
     return (held + len(models) * min(rows, tokens) * vocabulary_size) * NUMBER
 
 
+def of_scoring(model: Shape, window: int) -> int:
+    """While a model reads documents, in its own tokens, to score them."""
+    return of_evaluation([model], model.vocabulary_size, window)
+
+
 def of_teaching(teachers: Iterable[Shape], vocabulary_size: int, sequence_length: int) -> int:
     """While targets are made: some windows at a time, and some rows of their logits."""
     teachers = list(teachers)

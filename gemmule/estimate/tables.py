@@ -81,6 +81,11 @@ def _text(estimate: Estimate) -> Iterator[str]:
 
 def _time(estimate: Estimate) -> Iterator[str]:
     measured = estimate.measured
+    scores = [
+        f", scores of documents by {entry.name} {duration(entry.seconds)}"
+        for entry in estimate.scoring
+        if entry.seconds is not None
+    ]
     answers = [
         f", {entry.name}'s forward passes {duration(entry.times * entry.seconds)}"
         for entry in estimate.teaching
@@ -88,13 +93,15 @@ def _time(estimate: Estimate) -> Iterator[str]:
     ]
     yield (
         f"Time here: {duration(estimate.seconds)}, of which training {duration(estimate.training_seconds)}"
-        f"{''.join(answers)}. Measured on {measured.threads} thread{'s' * (measured.threads > 1)}, where a large "
-        f"matmul ran at {measured.product / 1e9:.0f} GFLOP/s; on a busier machine it takes longer."
+        f"{''.join(scores + answers)}. Measured on {measured.threads} thread{'s' * (measured.threads > 1)}, where a "
+        f"large matmul ran at {measured.product / 1e9:.0f} GFLOP/s; on a busier machine it takes longer."
     )
     if any(model.trainings > 1 for model in estimate.models):
         yield "x N: trained with N seeds. Its row is one training; times and disk below are of all N."
     if len(answers) < len(estimate.teaching):
         yield "A server's response time is not included."
+    if len(scores) < len(estimate.scoring):
+        yield f"{estimate.scoring[0].name} is not here yet: the time of its scores of documents is not included."
 
 
 def _elsewhere(estimate: Estimate, on: list[Accelerator]) -> Iterator[str]:
@@ -128,6 +135,9 @@ def _space(estimate: Estimate) -> Table:
             size(model.trainings * model.disk),
         )
     blank = [""] * len(fields(Memory))
+    for scoring in estimate.scoring:
+        held_by_all = size(scoring.memory + estimate.measured.process)
+        table.add_row(f"scoring by {scoring.name}", *blank, held_by_all, DASH)
     for entry in estimate.teaching:
         table.add_row(
             f"teaching by {entry.name}",

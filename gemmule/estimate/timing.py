@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from gemmule.estimate import memory
 from gemmule.estimate.machine import BANDWIDTH, OF_PRODUCT, Measured
 from gemmule.estimate.text import Text
+from gemmule.evaluate.scores import WINDOW
 from gemmule.model.config import TRAINING_PASSES, Gemma2Config
 from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.plan.steps.model import ModelStep
+from gemmule.plan.steps.scores import ScoresStep
 from gemmule.plan.steps.targets import TargetsStep
 from gemmule.teach.targets.amounts import SAMPLED_POSITIONS, SEARCHED_POSITIONS
 from gemmule.teach.teachers.shape import Shape
@@ -26,6 +28,7 @@ DISK = 200e6  # bytes a second: written, hashed, and forced to the disk
 A_LAYER = 0.0012  # seconds a layer of a token that a model writes, beside its weights' way through memory
 SAMPLES = 2  # texts that a model writes for the report, if the recipe names no prompts
 DRAWING = 5e-9  # seconds a number of logits, of drawing targets from them (benchmarks/RESULTS.md: 1.3 ms of 262,144)
+BYTES_PER_TOKEN = 4  # of a large vocabulary, about
 SOLVED_POSITIONS = SAMPLED_POSITIONS + 2 * 9 * SEARCHED_POSITIONS  # read for a coding of targets, or drawn again
 
 
@@ -78,7 +81,7 @@ def evaluating(step: EvaluationStep, shapes: Mapping[str, Shape | None], text: T
     A teacher beside it that is evaluated itself is read once for both, there.
     """
     shape, evaluation = shapes[step.name], step.recipe.evaluate
-    if shape is None:
+    if shape is None or step.recipe.only_scores(step.name):
         return 0.0
     tokens = min(text.validation_tokens, step.most_tokens or text.validation_tokens)
     unmeasured = [teacher for teacher in step.teachers if teacher.unmeasured_by_recipe]
@@ -92,6 +95,31 @@ def evaluating(step: EvaluationStep, shapes: Mapping[str, Shape | None], text: T
     layers = shape.config.layers if shape.config is not None else 0
     a_token = layers * A_LAYER + shape.parameters * memory.NUMBER / BANDWIDTH
     return looked + numbers * measured.judging * (1 + 1.5 * bool(step.teachers)) + written * a_token
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What a model makes of each document, before any is learned from."""
+
+    name: str
+    tokens: int  # about, of its own
+    flops: float | None
+    seconds: float | None  # None where nothing is known of the model
+    memory: int  # bytes
+
+
+def scoring(step: ScoresStep, text: Text, measured: Measured) -> Scoring:
+    """A forward pass over the documents that are there before some are dropped by it."""
+    score, shape = step.recipe.refine.teacher_score if step.recipe.refine is not None else None, step.shape
+    assert score is not None
+    tokens = round(text.bytes / (1 - score.drop_noisiest - score.drop_easiest) / BYTES_PER_TOKEN)
+    if step.is_made:
+        return Scoring(step.name, tokens, 0.0, 0.0, 0)
+    if shape is None:
+        return Scoring(step.name, tokens, None, None, 0)
+    a_token = shape.flops_per_token / (OF_PRODUCT * measured.product) + shape.vocabulary_size * measured.judging
+    flops, held = tokens * shape.flops_per_token, memory.of_scoring(shape, WINDOW)
+    return Scoring(step.name, tokens, flops, tokens * a_token, held)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from gemmule.estimate import fits, memory, shapes, text, timing
 from gemmule.estimate.machine import Measured, free_disk, free_memory
 from gemmule.estimate.memory import Memory
 from gemmule.estimate.text import Text
-from gemmule.estimate.timing import Teaching, Training
+from gemmule.estimate.timing import Scoring, Teaching, Training
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps.model import ModelStep
+from gemmule.plan.steps.scores import ScoresStep
 from gemmule.plan.steps.targets import TargetsStep
 from gemmule.recipe import join_names
 from gemmule.teach.teachers.shape import Shape
@@ -43,6 +44,7 @@ class Estimate:
     recipe: str
     text: Text
     models: list[ModelEstimate]
+    scoring: list[Scoring]  # of documents, by a model; one at most
     teaching: list[Teaching]
     measured: Measured
     free_memory: int
@@ -64,7 +66,8 @@ class Estimate:
         beside = sum(model.trainings * training.other_seconds for model, training, _ in self.trained)
         taught = sum(entry.times * (entry.seconds or 0.0) for entry in self.teaching)
         evaluated = sum(model.trainings * model.evaluation_seconds for model in self.models)
-        return timing.START_UP + self.text.seconds + beside + taught + evaluated
+        scored = sum(entry.seconds or 0.0 for entry in self.scoring)
+        return timing.START_UP + self.text.seconds + scored + beside + taught + evaluated
 
     @property
     def seconds(self) -> float:
@@ -72,16 +75,20 @@ class Estimate:
 
     @property
     def flops(self) -> float:
-        """Of training and of teachers' answers, as far as they are known."""
+        """Of training, of teachers' answers and of documents' scores, as far as they are known."""
         trained = sum(model.trainings * (own.flops + (own.teacher_flops or 0)) for model, own, _ in self.trained)
-        return trained + sum(entry.times * (entry.flops or 0) for entry in self.teaching)
+        scored = sum(entry.flops or 0 for entry in self.scoring)
+        return trained + scored + sum(entry.times * (entry.flops or 0) for entry in self.teaching)
 
     @property
     def peak_memory(self) -> int:
         """Of the process, in the phase of the run that takes most."""
         trained = [held.total for _, _, held in self.trained]
         taught = [entry.memory for entry in self.teaching]
-        return self.measured.process + max([*trained, *taught, *(model.evaluation_memory for model in self.models)])
+        scored = [entry.memory for entry in self.scoring]
+        return self.measured.process + max(
+            [*trained, *taught, *scored, *(model.evaluation_memory for model in self.models)]
+        )
 
 
 def estimate(plan: Plan) -> Estimate:
@@ -102,6 +109,7 @@ def estimate(plan: Plan) -> Estimate:
         recipe=plan.recipe.name,
         text=found,
         models=models,
+        scoring=[timing.scoring(step, found, measured) for step in plan.of(ScoresStep)],
         teaching=taught,
         measured=measured,
         free_memory=free_memory(),

@@ -126,8 +126,11 @@ class DocumentPassages(Passages):
         stride: int | None = None,
         total: int = 1,
         most_bytes: int | None = None,
+        by_document: bool = False,
     ) -> None:
         """`total`: the bytes of all texts, as far as is known; no document is begun past `most_bytes`.
+
+        `by_document`: the units are documents, however few there are.
 
         Raises RequestError for a context or stride that can't be.
         """
@@ -141,7 +144,7 @@ class DocumentPassages(Passages):
         first = list(islice(texts, ENOUGH))
         self._texts = chain(first, texts)
         sizes = np.array([len(text.encode()) for text in first], np.int64)
-        self._few = _stretches(sizes, len(first))
+        self._few = None if by_document else _stretches(sizes, len(first))
         self.over = "documents" if self._few is None else "stretches"
         self.empty = not first
         self._bytes: list[NDArray[np.float64]] = []  # of units, in their order

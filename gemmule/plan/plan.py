@@ -8,7 +8,7 @@ imports torch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,10 +19,13 @@ from gemmule.base.run_folder import SEEDS, run_of
 from gemmule.plan.origins import Origin, Origins, located
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.any_model import AnyModel
+from gemmule.plan.steps.candidates import CandidatesStep
 from gemmule.plan.steps.documents import DocumentsStep
 from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.outside import OutsideStep, read_config
+from gemmule.plan.steps.scored_documents import ScoredDocumentsStep
+from gemmule.plan.steps.scores import ScoresStep
 from gemmule.plan.steps.targets import TargetsStep
 from gemmule.plan.steps.tokenizer import TokenizerStep
 from gemmule.plan.steps.tokens import TokensStep
@@ -138,9 +141,34 @@ class Plan:
             self.missing_text, files = missing, []
             digest = str(made["data.sources"])
             named = {key: made[key] for key in NAMED_IN_REFINE if key in made}
-        return DocumentsStep(
-            recipe=self.recipe, path=path, files=files, digest=digest, notes=notes, refining=refining, named=named
-        )
+        read: dict[str, Any] = {
+            "recipe": self.recipe,
+            "files": files,
+            "notes": notes,
+            "refining": refining,
+            "named": named,
+        }
+        if (scorer := self.recipe.scores_documents) is None:
+            return DocumentsStep(path=path, digest=digest, **read)
+        scores = self._scores(scorer, self._add(self._candidates(read)))
+        return ScoredDocumentsStep(path=path, digest=digest, scores=self._add(scores), **read)
+
+    def _candidates(self, read: dict[str, Any]) -> CandidatesStep:
+        """What is to be scored, whatever the weights of sources. Raises what is missing where neither is there."""
+        path = self.out / "candidates"
+        if self.missing_text is None:
+            digest = self.origins.digest([replace(file, weight=1.0) for file in read["files"]])
+        elif (path / artifact.MANIFEST).exists():
+            digest = str(artifact.read(path).settings["data.sources"])
+        else:
+            raise self.missing_text
+        return CandidatesStep(path=path, digest=digest, **read)
+
+    def _scores(self, name: str, candidates: CandidatesStep) -> ScoresStep:
+        origin, path = self.recipe.models[name].from_, self.out / "scores" / name
+        assert origin is not None
+        found = self.origins.find(origin, f"models.{name}.from", path)
+        return ScoresStep(recipe=self.recipe, path=path, name=name, origin=found, candidates=candidates)
 
     def _files(self, patterns: Iterable[str], notes: list[str], **how: Any) -> list[sources.SourceFile]:
         """The files that patterns of the recipe name, read as its sources are."""

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from gemmule.base import signals
 from gemmule.base.errors import GemmuleError, RequestError
+from gemmule.plan.origins import Origin
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.plan.steps.outside import OutsideStep
+from gemmule.plan.steps.scores import ScoresStep
 from gemmule.teach.teachers.kinds import Kind, kind_of, named, place_of
 
 
@@ -28,6 +30,9 @@ def check(steps: Iterable[Step], plan: Plan) -> None:
     for step in plan.of(OutsideStep):
         if step in asked and (kind := _kind(step)) is not None:
             kind.check_installed(step.origin.place)
+    for scores in plan.of(ScoresStep):
+        if scores in steps and (kind := _kind_of(scores.origin)) is not None:
+            kind.check_installed(scores.origin.place)
     if plan.recipe.evaluate.tasks and any(isinstance(step, EvaluationStep) for step in steps):
         with signals.deferred():
             from gemmule.evaluate import tasks  # imports torch
@@ -47,13 +52,18 @@ def check(steps: Iterable[Step], plan: Plan) -> None:
 
 
 def _kind(step: OutsideStep) -> Kind | None:
-    """Of a step that is made what it recorded; else what its source is, None where that can't be told.
+    """Of a step that is made what it recorded; else what its source is."""
+    if step.path.exists():
+        return named(step.record().kind)
+    return _kind_of(step.origin)
+
+
+def _kind_of(origin: Origin) -> Kind | None:
+    """None where that can't be told.
 
     Raises RequestError for a hub id whose config.json can't be had: it is fetched first, before any work.
     """
-    if step.path.exists():
-        return named(step.record().kind)
-    source = place_of(step.origin.place, ("config.json",))
+    source = place_of(origin.place, ("config.json",))
     try:
         return kind_of(source)
     except GemmuleError:

@@ -51,6 +51,20 @@ def check_names(recipe: Recipe, origin: str) -> None:
             _check_aligned_by_bytes(recipe, model, key)
 
 
+def check_scoring(recipe: Recipe, origin: str) -> None:
+    """Raises RequestError for a model that can't score the documents."""
+    name = recipe.scores_documents
+    if name is None:
+        return
+    key = f"{origin}: refine.teacher_score.model = {name!r}"
+    if name not in recipe.models:
+        raise RequestError(f"{key}: {unknown_name(name, recipe.models, 'model')}")
+    if recipe.models[name].from_ is None:
+        raise RequestError(
+            f"{key}: it is trained here, on the text that it is to judge; name a model from outside, with from"
+        )
+
+
 def check_seeds(recipe: Recipe, origin: str) -> None:
     """Raises RequestError for a model with more trainings than one that it needs, if that has several.
 

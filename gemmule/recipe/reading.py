@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from gemmule.base.encodings import BYTE_ORDER_MARK, what_it_is
 from gemmule.base.errors import RequestError, shown
-from gemmule.recipe.checks import check_names, check_secrets, check_seeds
+from gemmule.recipe.checks import check_names, check_scoring, check_secrets, check_seeds
 from gemmule.recipe.defaults import OutsideShape, fill_in
 from gemmule.recipe.errors import explain, show, unknown_name
 from gemmule.recipe.schema import MOST_MODELS, Recipe, in_order
@@ -58,6 +58,7 @@ def parse(raw: Mapping[str, Any], origin: str = "recipe", outside: OutsideShape 
     except ValidationError as error:
         raise RequestError(explain(error, origin, Recipe, complete)) from None
     check_names(recipe, origin)
+    check_scoring(recipe, origin)
     check_seeds(recipe, origin)
     recipe.order()
     return recipe

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gemmule.recipe.identity import RESOLVED, omitted_at
 from gemmule.recipe.section import Section
@@ -41,6 +41,12 @@ class TeacherScore(Section):
     model: str  # one of the recipe's, with `from`
     drop_noisiest: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of the documents
     drop_easiest: Annotated[float, Field(ge=0, lt=1)] = 0.05
+
+    @model_validator(mode="after")
+    def _something_stays(self) -> TeacherScore:
+        if (both := self.drop_noisiest + self.drop_easiest) >= 1:
+            raise ValueError(f"drop_noisiest and drop_easiest sum to {both:g}: less than 1 leaves something")
+        return self
 
 
 class Refine(Section):

@@ -365,6 +365,19 @@ class Recipe(Section):
         """Whether a teacher keeps its own tokenizer, and its students learn from it by text alone."""
         return any(model.distill.own_tokens for model in self.models.values() if teacher in model.teachers)
 
+    @property
+    def scores_documents(self) -> str | None:
+        """The model by which documents are dropped, if any is."""
+        score = self.refine.teacher_score if self.refine is not None else None
+        return score.model if score is not None else None
+
+    def only_scores(self, name: str) -> bool:
+        """Whether a model does nothing but score documents, in its own tokenizer's tokens."""
+        model = self.models[name]
+        asked = any(name in other.teachers or other.start_from == name for other in self.models.values())
+        gives_tokens = self.tokenizer.from_ in (name, model.from_)
+        return name == self.scores_documents and not (asked or gives_tokens or model.by_bytes)
+
     def held_against(self, name: str) -> dict[str, float]:
         """The teachers that a model is measured beside: its own, or those of the students that it is the control of."""
         model = self.models[name]

@@ -203,7 +203,7 @@ def _write(
     seen = _Extremes()
     is_repeated = max(weights.values(), default=1.0) > 1
     once = file.with_suffix(".once") if is_repeated else file
-    with _writer(once, COLUMNS if is_repeated else COLUMNS[:-1]) as writer:
+    with table_writer(once, COLUMNS if is_repeated else COLUMNS[:-1]) as writer:
         for rows in _groups(documents, is_validation, seen, weights):
             columns = list(zip(*rows, strict=True))[: len(writer.schema)]
             writer.write_table(pyarrow.table(columns, schema=writer.schema))
@@ -215,7 +215,8 @@ def _write(
 
 
 @contextmanager
-def _writer(file: Path, columns: Iterable[str]) -> Iterator[Any]:
+def table_writer(file: Path, columns: Iterable[str]) -> Iterator[Any]:
+    """A parquet file of documents: texts, but for what is numbered or counted."""
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 
@@ -233,7 +234,7 @@ def _write_copies(once: Path, file: Path, summary: DocumentsSummary) -> None:
     from pyarrow import compute
     from pyarrow.parquet import ParquetFile
 
-    with ParquetFile(once, buffer_size=2**20) as stored, _writer(file, COLUMNS[:-1]) as writer:
+    with ParquetFile(once, buffer_size=2**20) as stored, table_writer(file, COLUMNS[:-1]) as writer:
         round, found = 1, stored.metadata.num_rows
         while found:
             found, size, waiting = 0, 0, []

@@ -62,19 +62,17 @@ class Refined:
         """The record, as `refinery.json` and with all dropped documents in `dropped.parquet`."""
         languages, lengths = Counter[str](), Counter[int]()
         texts = Counter[str]()
-        for of_part in self.corpus.map(_described):
+        for of_part in self.corpus.map(described):
             languages.update(of_part[0])
             texts.update(of_part[1])
             lengths.update(of_part[2])
         record = {
             "steps": [outcome.as_json() for outcome in self.outcomes],
-            "languages": {
-                name: {"documents": number, "bytes": texts[name]} for name, number in languages.most_common()
-            },
+            "languages": by_language(languages, texts),
             "lengths": {"raw": sorted(self.raw_lengths.items()), "refined": sorted(lengths.items())},
         }
         write_json(folder / RECORD, record)
-        _write_dropped(folder / DROPPED, self.outcomes)
+        write_dropped(folder / DROPPED, self.outcomes)
         return record
 
 
@@ -215,9 +213,10 @@ def _refuse_nothing(refined: Refined) -> None:
     )
 
 
-def _described(part: Part) -> tuple[Counter[str], Counter[str], Counter[int]]:
+def described(documents: Iterable[Document]) -> tuple[Counter[str], Counter[str], Counter[int]]:
+    """The documents of each language, their bytes, and how many are of each length."""
     languages, texts, lengths = Counter[str](), Counter[str](), Counter[int]()
-    for document in part:
+    for document in documents:
         length = size(document.text)
         languages[document.language] += 1
         texts[document.language] += length
@@ -225,10 +224,15 @@ def _described(part: Part) -> tuple[Counter[str], Counter[str], Counter[int]]:
     return languages, texts, lengths
 
 
-def _write_dropped(file: Path, outcomes: Iterable[Outcome]) -> None:
-    """All that was dropped, in the order of steps and documents."""
+def by_language(languages: Counter[str], texts: Counter[str]) -> dict[str, dict[str, int]]:
+    """As the record has them, the most frequent first."""
+    return {name: {"documents": number, "bytes": texts[name]} for name, number in languages.most_common()}
+
+
+def write_dropped(file: Path, outcomes: Iterable[Outcome], before: Path | None = None) -> None:
+    """All that was dropped, in the order of steps and documents; by steps `before` these what is in that file."""
     import pyarrow
-    from pyarrow.parquet import ParquetWriter
+    from pyarrow.parquet import ParquetFile, ParquetWriter
 
     text = pyarrow.string()
     schema = pyarrow.schema(
@@ -236,6 +240,8 @@ def _write_dropped(file: Path, outcomes: Iterable[Outcome]) -> None:
          "bytes": pyarrow.int64(), "sample": text}
     )  # fmt: skip
     with ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
+        for batch in ParquetFile(before).iter_batches(10_000) if before is not None else ():
+            writer.write_batch(batch)
         for outcome in outcomes:
             rows, samples = outcome.rows(), LISTED
             while some := list(islice(rows, 10_000)):

@@ -52,10 +52,9 @@ class DocumentsStep(Step):
         return {}
 
     def make(self) -> None:
-        for note in self.notes:
-            say(note)
+        self.tell()
         with self.publish() as folder:
-            summary = self.write(self.files, folder, self.work)
+            summary = self.fill(folder)
         shutil.rmtree(self.work, ignore_errors=True)
         say(
             f"documents: {summary.train_documents:,} for training ({human(summary.train_bytes)}B), "
@@ -63,6 +62,15 @@ class DocumentsStep(Step):
         )
         if summary.left_out:
             say(f"skipped: {summary.left_out}")
+
+    def tell(self) -> None:
+        """Says what was left out of the sources."""
+        for note in self.notes:
+            say(note)
+
+    def fill(self, folder: Path) -> DocumentsSummary:
+        """Writes the documents into `folder`."""
+        return self.write(self.files, folder, self.work)
 
     @property
     def work(self) -> Path:

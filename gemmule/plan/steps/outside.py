@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gemmule.teach.teachers.teacher import LiveTeacher, Teacher
 
 # the key and values of the settings that say how its tokens stand to the run's; without, they are the run's
-TOKENS, OWN, BY_BYTES = "vocabulary", "its own", "by bytes"
+TOKENS, OWN, BY_BYTES, NO_MATTER = "vocabulary", "its own", "by bytes", "its own, to score documents"
 LOOKED_AT = 1_000_000  # tokens of the text, in the seed's order, to see which tokens stand for which
 _tried: set[tuple[str, Path]] = set()  # teachers, and the texts on which this process has tried them
 _hashed: dict[str, Any] = {}  # fingerprints of outside models' files that this process has hashed itself
@@ -50,6 +50,8 @@ class OutsideStep(AnyModel):
             settings[TOKENS] = OWN
         elif self.answers_by_bytes:
             settings[TOKENS] = BY_BYTES
+        elif self.only_scores:
+            settings[TOKENS] = NO_MATTER
         return settings
 
     @property
@@ -71,6 +73,11 @@ class OutsideStep(AnyModel):
         return not self.is_start and self.model.by_bytes
 
     @property
+    def only_scores(self) -> bool:
+        """Whether it was asked for nothing but the scores of documents, which have an artifact of their own."""
+        return not self.is_start and self.recipe.only_scores(self.name)
+
+    @property
     def outside(self) -> list[Outside]:
         from gemmule.convert.card import outside
 
@@ -85,9 +92,16 @@ class OutsideStep(AnyModel):
             read_config(place, self.key)
         try:
             if (kind := kind or kind_of(place)) is not None:
-                kind.check(place, self.recipe.data.sequence_length, self.recipe.evaluate.sample_tokens)
+                kind.check(place, *self._reads)
         except RequestError as error:
             raise RequestError(f"{self.key} = {origin!r}: {error}") from None
+
+    @property
+    def _reads(self) -> tuple[int, int]:
+        """The tokens that it reads at once at least, and writes."""
+        if self.only_scores:
+            return 2, 0
+        return self.recipe.data.sequence_length, self.recipe.evaluate.sample_tokens
 
     def known_config(self, key: str) -> Gemma2Config | None:
         """The shape of a Gemma 2, asked for by `key`; None while it is no folder here.
@@ -113,10 +127,13 @@ class OutsideStep(AnyModel):
         kind = kind_of(source)
         if kind is None:
             raise RequestError(f"{self.key}: {source} is no longer a model")
-        kind.check(source, self.recipe.data.sequence_length)
+        kind.check(source, self._reads[0])
         kind.check_installed(source)
         files = digest(model_files(Path(source), kind.files), {}) if source != self.origin.place else None
         with self.publish() as folder:
+            if self.only_scores:
+                Record(str(self.origin.place), kind.name, files).write(folder)
+                return
             kind, imported = kind.import_into(source, folder, self.is_start), folder / IMPORTED
             if not kind.has_tokenizer:
                 theirs = self.tokenizer.whole()
@@ -154,6 +171,8 @@ class OutsideStep(AnyModel):
 
     @property
     def unmeasured(self) -> str | None:
+        if self.only_scores:
+            return "it only scores documents"
         if self.unmeasured_by_recipe:
             return "it has a tokenizer of its own"
         if self.recorded_top_k is not None:
@@ -162,7 +181,7 @@ class OutsideStep(AnyModel):
 
     @property
     def unmeasured_by_recipe(self) -> bool:
-        return self.has_own_tokens or self.answers_by_bytes
+        return self.has_own_tokens or self.answers_by_bytes or self.only_scores
 
     def folder(self) -> Path:
         return Path(self._place())

@@ -13,6 +13,11 @@ def check(recipe: Recipe, origin: str, kind_of: Callable[[str], Kind | None]) ->
     """Raises RequestError naming the key in the recipe `origin`. `kind_of` what `from` says; None while not known."""
     froms = {name: model.from_ for name, model in recipe.models.items() if model.from_ is not None}
     kinds = {name: kind for name, source in froms.items() if (kind := kind_of(source)) is not None}
+    if (scorer := recipe.scores_documents) in kinds and kinds[scorer].top_k(recipe.models[scorer]) is not None:
+        raise RequestError(
+            f"{origin}: refine.teacher_score.model = {scorer!r}: {scorer} is {kinds[scorer].described_as} and provides "
+            "its top k only, in tokens that are not known yet: name a folder, a hub id or a GGUF file"
+        )
     for name, model in recipe.models.items():
         key = f"{origin}: models.{name}"
         names_top_k = name in kinds and kinds[name].top_k(model) is not None

@@ -33,6 +33,11 @@ class Shape(Sizes):
     config: Gemma2Config | None = None  # where gemmule's own model runs it
 
     @property
+    def vocabulary_size(self) -> int:
+        """Of the tokens that its head is asked for; 1 at least."""
+        return max(1, round(self.head_flops / (2 * max(1, self.width))))
+
+    @property
     def body_flops(self) -> float:
         return self.flops_per_token - self.head_flops
 

@@ -1,0 +1,139 @@
+"""What a model makes of each document of a text: its loss there, and the entropy of what it expected.
+
+Kept in one file, a row a document in their order; made by `scoring.py`. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gemmule.base.errors import WorkError
+
+FILE = "scores.parquet"
+WINDOW = 1024  # tokens that a model reads at once
+ROW = np.dtype([("tokens", "<i8"), ("bytes", "<i8"), ("loss", "<f8"), ("entropy", "<f8")])
+PRIOR = 64  # bytes
+GROUP = 2**16  # rows of a row group
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Of each of U documents: its tokens that were predicted, its bytes, and the sums over these tokens, nats."""
+
+    tokens: NDArray[np.int64]
+    bytes: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    entropy: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def bits_per_byte(self) -> NDArray[np.float64]:
+        """[U]"""
+        return self.loss / math.log(2) / self.bytes
+
+    @property
+    def judged(self) -> NDArray[np.float64]:
+        """[U]: bits per byte, of a short document drawn towards those of all: as if `PRIOR` bytes more were as they."""
+        return (self.loss / math.log(2) + PRIOR * self.overall) / (self.bytes + PRIOR)
+
+    @property
+    def overall(self) -> float:
+        """Bits per byte of all documents."""
+        return float(self.loss.sum() / math.log(2) / self.bytes.sum())
+
+    @staticmethod
+    def read(folder: Path) -> Scores:
+        """Raises WorkError for a missing or damaged file."""
+        import pyarrow
+        from pyarrow import parquet
+
+        try:
+            table = parquet.read_table(folder / FILE, page_checksum_verification=True)
+            return Scores(*(table[name].to_numpy() for name in ROW.names or ()))
+        except (pyarrow.ArrowException, OSError, KeyError) as error:
+            raise WorkError(f"{folder / FILE}: missing or damaged ({error}); make the scores again") from None
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """Which documents go by their scores: at most these shares of them, the easiest and the noisiest to a model."""
+
+    model: str
+    scores: Scores
+    easiest: float
+    noisiest: float
+
+    @cached_property
+    def _judged(self) -> NDArray[np.float64]:
+        return self.scores.judged
+
+    @cached_property
+    def limits(self) -> tuple[float, float]:
+        """Below the first and above the second a document goes, bits per byte."""
+        return limits(self._judged, self.easiest, self.noisiest)
+
+    def reason(self, number: int) -> str:
+        """For which a document goes; empty: it stays."""
+        judged, (low, high) = float(self._judged[number]), self.limits
+        if judged > high:
+            return (
+                f"noisy to {self.model}: {judged:.2f} bits per byte, "
+                f"the noisiest {self.noisiest:.0%} are above {high:.2f}"
+            )
+        if judged < low:
+            return (
+                f"easy to {self.model}: {judged:.2f} bits per byte, the easiest {self.easiest:.0%} are below {low:.2f}"
+            )
+        return ""
+
+    def facts(self) -> dict[str, float | str]:
+        """For the report."""
+        low, high = self.limits
+        deciles = np.quantile(self._judged, np.linspace(0, 1, 11))
+        return {
+            "model": self.model,
+            "bits per byte": self.scores.overall,
+            "easy below": low,
+            "noisy above": high,
+            "deciles": " ".join(f"{decile:.2f}" for decile in deciles),
+        }
+
+
+def limits(judged: NDArray[np.float64], easiest: float, noisiest: float) -> tuple[float, float]:
+    """Below the first and above the second lies at most this share of the documents each; equal ones stay together."""
+    ordered = np.sort(judged)
+    below, above = (int(share * len(judged) + 1e-9) for share in (easiest, noisiest))
+    return float(ordered[below]), float(ordered[-1 - above])
+
+
+def write(chunks: Iterable[NDArray[np.void]], folder: Path) -> None:
+    """Rows, in order, into `folder`: a row group at a time in memory."""
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
+
+    schema = pyarrow.schema([(name, pyarrow.from_numpy_dtype(ROW[name])) for name in ROW.names or ()])
+    with ParquetWriter(folder / FILE, schema, compression="zstd", write_page_checksum=True) as writer:
+        for rows in _groups(chunks):
+            writer.write_table(pyarrow.table([rows[name] for name in schema.names], schema=schema))
+
+
+def _groups(chunks: Iterable[NDArray[np.void]]) -> Iterable[NDArray[np.void]]:
+    group: list[NDArray[np.void]] = []
+    count = 0
+    for rows in chunks:
+        group.append(rows)
+        count += len(rows)
+        if count >= GROUP:
+            yield np.concatenate(group)
+            group, count = [], 0
+    if group:
+        yield np.concatenate(group)
