@@ -1,0 +1,136 @@
+"""Sentences in languages other than English, written for this: pages about a town, by language."""
+
+from __future__ import annotations
+
+from random import Random
+
+SENTENCES = {
+    "de": (
+        "Am frühen Morgen öffnete der Bäcker seinen Laden, und der Duft von frischem Brot zog durch die Gasse.",
+        "Die Kinder liefen zum Fluss hinunter, obwohl die Mutter ihnen das gestern noch verboten hatte.",
+        "Seit drei Jahren arbeitet meine Schwester in der Bibliothek und kennt dort beinahe jedes Buch.",
+        "Wenn es am Abend regnet, sitzen die Nachbarn gern zusammen und erzählen sich alte Geschichten.",
+        "Der Zug hatte wieder einmal Verspätung, deshalb kamen wir erst nach Mitternacht zu Hause an.",
+        "Auf dem Markt verkaufen die Bauern Äpfel, Kartoffeln und Käse aus der Umgebung.",
+        "Niemand wusste, warum die Glocke der kleinen Kirche mitten in der Nacht geläutet hatte.",
+        "Im Winter ist der See zugefroren, und man kann bis zur Insel hinüber gehen.",
+        "Die Stadt will im nächsten Jahr eine neue Brücke bauen, aber das Geld reicht noch nicht.",
+        "Mein Großvater hat mir beigebracht, wie man eine Uhr auseinandernimmt und wieder zusammensetzt.",
+    ),
+    "fr": (
+        "Tôt le matin, le boulanger ouvrait sa boutique et l'odeur du pain frais remplissait la ruelle.",
+        "Les enfants sont descendus vers la rivière, bien que leur mère le leur ait interdit la veille.",
+        "Depuis trois ans, ma sœur travaille à la bibliothèque et elle y connaît presque tous les livres.",
+        "Quand il pleut le soir, les voisins aiment se réunir et raconter de vieilles histoires.",
+        "Le train avait encore du retard, c'est pourquoi nous sommes rentrés après minuit.",
+        "Au marché, les paysans vendent des pommes, des pommes de terre et du fromage de la région.",
+        "Personne ne savait pourquoi la cloche de la petite église avait sonné au milieu de la nuit.",
+        "En hiver, le lac est gelé et l'on peut marcher jusqu'à l'île.",
+        "La ville veut construire un nouveau pont l'année prochaine, mais l'argent manque encore.",
+        "Mon grand-père m'a appris à démonter une montre et à la remonter sans perdre une seule vis.",
+    ),
+    "es": (
+        "Muy temprano el panadero abría su tienda y el olor del pan recién hecho llenaba la calle.",
+        "Los niños bajaron corriendo al río, aunque su madre se lo había prohibido el día anterior.",
+        "Desde hace tres años mi hermana trabaja en la biblioteca y conoce casi todos los libros.",
+        "Cuando llueve por la noche, a los vecinos les gusta reunirse y contar historias antiguas.",
+        "El tren llegó otra vez con retraso, por eso volvimos a casa después de la medianoche.",
+        "En el mercado los campesinos venden manzanas, patatas y queso de la comarca.",
+        "Nadie sabía por qué la campana de la pequeña iglesia había sonado en plena noche.",
+        "En invierno el lago se hiela y se puede caminar hasta la isla.",
+        "El ayuntamiento quiere construir un puente nuevo el año que viene, pero todavía falta dinero.",
+        "Mi abuelo me enseñó a desmontar un reloj y a montarlo de nuevo sin perder ni un tornillo.",
+    ),
+    "it": (
+        "La mattina presto il fornaio apriva la bottega e il profumo del pane riempiva il vicolo.",
+        "I bambini sono scesi al fiume di corsa, anche se la madre glielo aveva proibito ieri.",
+        "Da tre anni mia sorella lavora in biblioteca e conosce quasi tutti i libri che ci sono.",
+        "Quando piove di sera, ai vicini piace stare insieme e raccontarsi vecchie storie.",
+        "Il treno era di nuovo in ritardo, perciò siamo tornati a casa dopo mezzanotte.",
+        "Al mercato i contadini vendono mele, patate e formaggio dei dintorni.",
+        "Nessuno sapeva perché la campana della piccola chiesa avesse suonato nel cuore della notte.",
+        "D'inverno il lago gela e si può camminare fino all'isola.",
+        "Il comune vuole costruire un nuovo ponte l'anno prossimo, ma i soldi non bastano ancora.",
+        "Mio nonno mi ha insegnato a smontare un orologio e a rimontarlo senza perdere una vite.",
+    ),
+    "pt": (
+        "De manhã cedo o padeiro abria a sua loja e o cheiro do pão fresco enchia a rua inteira.",
+        "As crianças desceram a correr até ao rio, embora a mãe lhes tivesse proibido isso ontem.",
+        "Há três anos que a minha irmã trabalha na biblioteca e conhece quase todos os livros.",
+        "Quando chove à noite, os vizinhos gostam de se juntar e de contar histórias antigas.",
+        "O comboio chegou outra vez atrasado, por isso voltámos para casa depois da meia-noite.",
+        "No mercado os camponeses vendem maçãs, batatas e queijo da região.",
+        "Ninguém sabia por que razão o sino da pequena igreja tinha tocado a meio da noite.",
+        "No inverno o lago fica gelado e pode-se caminhar até à ilha.",
+        "A cidade quer construir uma ponte nova no próximo ano, mas ainda não há dinheiro que chegue.",
+        "O meu avô ensinou-me a desmontar um relógio e a montá-lo de novo sem perder um parafuso.",
+    ),
+    "nl": (
+        "Vroeg in de ochtend opende de bakker zijn winkel en rook de hele steeg naar vers brood.",
+        "De kinderen renden naar de rivier, hoewel hun moeder dat gisteren nog verboden had.",
+        "Mijn zus werkt al drie jaar in de bibliotheek en kent daar bijna elk boek.",
+        "Als het 's avonds regent, zitten de buren graag bij elkaar en vertellen ze oude verhalen.",
+        "De trein had weer eens vertraging, daarom kwamen we pas na middernacht thuis.",
+        "Op de markt verkopen de boeren appels, aardappelen en kaas uit de omgeving.",
+        "Niemand wist waarom de klok van het kleine kerkje midden in de nacht geluid had.",
+        "In de winter is het meer bevroren en kun je naar het eiland lopen.",
+        "De stad wil volgend jaar een nieuwe brug bouwen, maar er is nog niet genoeg geld.",
+        "Mijn grootvader heeft mij geleerd hoe je een horloge uit elkaar haalt en weer in elkaar zet.",
+    ),
+    "pl": (
+        "Wcześnie rano piekarz otwierał swój sklep, a zapach świeżego chleba wypełniał całą uliczkę.",
+        "Dzieci pobiegły nad rzekę, chociaż matka jeszcze wczoraj im tego zabroniła.",
+        "Moja siostra od trzech lat pracuje w bibliotece i zna tam prawie każdą książkę.",
+        "Kiedy wieczorem pada deszcz, sąsiedzi lubią siedzieć razem i opowiadać stare historie.",
+        "Pociąg znowu się spóźnił, dlatego wróciliśmy do domu dopiero po północy.",
+        "Na targu rolnicy sprzedają jabłka, ziemniaki i ser z okolicy.",
+        "Nikt nie wiedział, dlaczego dzwon małego kościoła zadzwonił w środku nocy.",
+        "Zimą jezioro zamarza i można przejść pieszo aż na wyspę.",
+        "Miasto chce w przyszłym roku zbudować nowy most, ale pieniędzy wciąż brakuje.",
+        "Dziadek nauczył mnie, jak rozebrać zegarek i złożyć go z powrotem.",
+    ),
+    "ru": (
+        "Рано утром пекарь открывал свою лавку, и запах свежего хлеба наполнял весь переулок.",
+        "Дети побежали к реке, хотя мать ещё вчера им это запретила.",
+        "Моя сестра уже три года работает в библиотеке и знает там почти каждую книгу.",
+        "Когда вечером идёт дождь, соседи любят сидеть вместе и рассказывать старые истории.",
+        "Поезд снова опоздал, поэтому мы вернулись домой только после полуночи.",
+        "На рынке крестьяне продают яблоки, картофель и сыр из окрестных деревень.",
+        "Никто не знал, почему колокол маленькой церкви зазвонил посреди ночи.",
+        "Зимой озеро замерзает, и можно дойти пешком до самого острова.",
+        "Город хочет в следующем году построить новый мост, но денег пока не хватает.",
+        "Дедушка научил меня разбирать часы и собирать их снова.",
+    ),
+    "ja": (
+        "朝早くパン屋が店を開けると、焼きたてのパンの香りが通りいっぱいに広がりました。",
+        "子どもたちは、昨日お母さんに止められたのに、川のほうへ走って行きました。",
+        "姉は三年前から図書館で働いていて、そこにある本をほとんど全部知っています。",
+        "夜に雨が降ると、近所の人たちは集まって昔の話をするのが好きです。",
+        "電車がまた遅れたので、私たちが家に着いたのは真夜中を過ぎていました。",
+        "市場では農家の人たちが、りんごやじゃがいもや地元のチーズを売っています。",
+        "小さな教会の鐘が真夜中に鳴った理由を、だれも知りませんでした。",
+        "冬になると湖が凍って、島まで歩いて行くことができます。",
+        "町は来年新しい橋を作りたいのですが、お金がまだ足りません。",
+        "祖父は私に、時計をばらして、もう一度組み立てる方法を教えてくれました。",
+    ),
+    "zh": (
+        "清晨，面包师打开店门，新鲜面包的香味飘满了整条小巷。",
+        "孩子们跑到河边去了，虽然妈妈昨天还不许他们这样做。",
+        "我姐姐在图书馆工作了三年，那里几乎每一本书她都知道。",
+        "晚上下雨的时候，邻居们喜欢坐在一起讲古老的故事。",
+        "火车又晚点了，所以我们半夜以后才回到家。",
+        "在市场上，农民们卖苹果、土豆和附近出产的奶酪。",
+        "谁也不知道小教堂的钟为什么在半夜响了起来。",
+        "冬天湖面结冰，人们可以一直走到岛上去。",
+        "这座城市明年想建一座新桥，可是钱还不够。",
+        "爷爷教会了我怎样把手表拆开，再重新装好。",
+    ),
+}  # fmt: skip
+
+
+def foreign(language: str, length: int, random: Random) -> str:
+    """A page of about so many bytes, in paragraphs of five sentences in any order."""
+    paragraphs: list[str] = []
+    while sum(len(paragraph.encode()) for paragraph in paragraphs) < length:
+        paragraphs.append(" ".join(random.sample(SENTENCES[language], 5)))
+    return "\n\n".join(paragraphs)
