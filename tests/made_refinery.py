@@ -75,7 +75,10 @@ def web_crawl(folder: Path) -> Path:
         step("substrings", (25_100, 25_100), (117_500_000, 117_100_000), changed=320, counts={"passages": 402}),
         step("minus", (25_100, 25_100), (117_100_000, 117_100_000), seconds=9.0),
         step("decontaminate", (25_100, 25_088), (117_100_000, 117_010_000), seconds=12.0,
-             facts={"items": 1_319, "too_short": 14}, counts={"eval/gsm8k.jsonl": 9, "eval/arc.jsonl": 3}),
+             facts={"items": 1_319, "too_short": 14,
+                    "eval/gsm8k.jsonl: items": 1_000, "eval/gsm8k.jsonl: too_short": 11,
+                    "eval/arc.jsonl: items": 319, "eval/arc.jsonl: too_short": 3},
+             counts={"eval/gsm8k.jsonl": 9, "eval/arc.jsonl": 3, "eval/gsm8k.jsonl:17": 8, "eval/arc.jsonl:2": 3}),
         step("keep", (25_088, 25_088), (117_010_000, 117_010_000), seconds=1.0),
     ]  # fmt: skip
 
@@ -112,7 +115,7 @@ def web_crawl(folder: Path) -> Path:
     }
     settings = {
         "repair": True, "languages": ["en"], "language_threshold": 0.5, "personal_data": "mask", "quality": True,
-        "duplicates": {"exact": True, "near": 0.8, "substrings": 50}, "minus": ["old/*.txt"],
+        "duplicates": {"exact": True, "near": 0.8, "substrings": 50}, "minus": "9f2c" * 16,
         "decontaminate": ["eval/*.jsonl"], "keep": "my_rules:keep",
     }  # fmt: skip
     languages = {"en": {"documents": 24_776, "bytes": 116_800_000}, "": {"documents": 312, "bytes": 210_000}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -34,6 +34,14 @@ class Opinion:
     @property
     def measured(self) -> str:
         return _line(", ".join(f"{name.replace('_', ' ')} {_figure(value)}" for name, value in self.figures.items()))
+
+
+def show_all(documents: Iterable[tuple[str, Sequence[Opinion]]]) -> None:
+    """Each document by its place, with what the steps make of it."""
+    for number, (place, opinions) in enumerate(documents):
+        if number:
+            print()
+        show_explained(place, opinions)
 
 
 def show_explained(place: str, opinions: Sequence[Opinion]) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from made_refinery import step
 
-from gemmule.refine.explaining import Opinion, lines, show_explained, table_lines
+from gemmule.refine.explaining import Opinion, lines, show_all, show_explained, table_lines
 
 OPINIONS = [
     Opinion("repair", "changed", figures={"mojibake": 2}),
@@ -58,6 +58,13 @@ def test_it_is_shown_as_lines_or_as_a_table(terminal, capsys, monkeypatch):
     assert ("│" in shown) is terminal
     if not terminal:
         assert shown.splitlines() == lines("texts/[red]a.txt:0", OPINIONS)
+
+
+def test_several_documents_stand_apart(capsys):
+    show_all([("a:0", OPINIONS[:1]), ("a:9", OPINIONS[:1])])
+    assert capsys.readouterr().out.splitlines() == [
+        *lines("a:0", OPINIONS[:1]), "", *lines("a:9", OPINIONS[:1])
+    ]  # fmt: skip
 
 
 def test_the_table_adds_up():

@@ -7,7 +7,7 @@ shows the range: "gopher: 3 to 49 words, fewer than 50".
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -48,15 +48,13 @@ class Rule:
     bytes: int = 0
     sampled: list[tuple[list[float], Drop]] = field(default_factory=list)  # with their figures
 
-    def add(self, drop: Drop, figures: list[str]) -> None:
-        self.documents += 1
-        self.bytes += drop.bytes
+    def count(self, figures: list[str], documents: int, bytes: int) -> None:
+        self.documents += documents
+        self.bytes += bytes
         self.figures = [
             (min(low, figure, key=_value), max(high, figure, key=_value))
             for (low, high), figure in zip(self.figures, figures, strict=True)
         ]
-        if drop.sample:
-            self.sampled.append(([_value(figure) for figure in figures], drop))
 
     @property
     def samples(self) -> list[Drop]:
@@ -80,17 +78,23 @@ class Drops:
     others: int = 0  # documents of rules beyond the most that are kept apart
     matched: Counter[str] = field(default_factory=Counter)  # documents by what they are like
 
-    def add(self, drop: Drop) -> None:
-        between, figures = NUMBER.split(drop.reason), NUMBER.findall(drop.reason)
-        key = tuple(between)
+    def count(self, reason: str, documents: int, bytes: int) -> None:
+        key, figures = tuple(NUMBER.split(reason)), NUMBER.findall(reason)
         if key not in self.rules and len(self.rules) >= MOST_RULES:
-            self.others += 1
-        else:
-            self.rules.setdefault(key, Rule(between, [(figure, figure) for figure in figures])).add(drop, figures)
-        if drop.matched:
-            self.matched[drop.matched] += 1
-            if len(self.matched) > MOST_MATCHES:
-                self.matched = Counter({place: times for place, times in self.matched.items() if times > 1})
+            self.others += documents
+            return
+        rule = self.rules.setdefault(key, Rule(list(key), [(figure, figure) for figure in figures]))
+        rule.count(figures, documents, bytes)
+
+    def sample(self, drop: Drop) -> None:
+        """Of a reason that is counted."""
+        if rule := self.rules.get(tuple(NUMBER.split(drop.reason))):
+            rule.sampled.append(([_value(figure) for figure in NUMBER.findall(drop.reason)], drop))
+
+    def forget(self) -> None:
+        """Of too many matches those met once."""
+        if len(self.matched) > MOST_MATCHES:
+            self.matched = Counter({place: times for place, times in self.matched.items() if times > 1})
 
     @property
     def ranked(self) -> list[Rule]:
@@ -105,15 +109,33 @@ class Drops:
 
 def read_drops(folder: Path) -> dict[str, Drops]:
     """By step. Nothing where there is no such file."""
-    found: dict[str, Drops] = {}
+    import pyarrow.parquet as parquet
+
+    found: defaultdict[str, Drops] = defaultdict(Drops)
     if (folder / DROPPED).is_file():
-        columns = ["step", "source", "position", "reason", "matched", "bytes", "sample"]
-        for row in _rows(folder / DROPPED, columns):
-            drop = Drop(
-                row["source"], row["position"], row["reason"], row["matched"] or "", row["bytes"], row["sample"] or ""
-            )
-            found.setdefault(row["step"], Drops()).add(drop)
-    return found
+        with parquet.ParquetFile(folder / DROPPED) as file:
+            for batch in file.iter_batches(batch_size=2**16):
+                _read(batch, found)
+    return dict(found)
+
+
+def _read(batch: Any, found: Mapping[str, Drops]) -> None:
+    """Counts are taken by Arrow: a million documents have few different reasons."""
+    import pyarrow
+    from pyarrow import compute
+
+    table = pyarrow.Table.from_batches([batch])
+    reasons = table.group_by(["step", "reason"], use_threads=False).aggregate([("bytes", "sum"), ("bytes", "count")])
+    for row in reasons.to_pylist():
+        found[row["step"]].count(row["reason"], row["bytes_count"], row["bytes_sum"])
+    matched = table.filter(compute.greater(compute.binary_length(table["matched"]), 0))
+    places = matched.group_by(["step", "matched"], use_threads=False).aggregate([("bytes", "count")])
+    for row in places.to_pylist():
+        found[row["step"]].matched[row["matched"]] += row["bytes_count"]
+    for row in table.filter(compute.greater(compute.binary_length(table["sample"]), 0)).to_pylist():
+        found[row.pop("step")].sample(Drop(**row))
+    for drops in found.values():
+        drops.forget()
 
 
 def kept_texts(folder: Path, places: Iterable[str], length: int) -> dict[str, str]:
@@ -133,14 +155,6 @@ def kept_texts(folder: Path, places: Iterable[str], length: int) -> dict[str, st
                 for row, place in rows:
                     found.setdefault(place, []).append(texts[row].as_py()[:length])
     return {place: texts[0] for place, texts in found.items() if len(texts) == 1}
-
-
-def _rows(file: Path, columns: list[str]) -> Iterable[Mapping[str, Any]]:
-    import pyarrow.parquet as parquet
-
-    with parquet.ParquetFile(file) as opened:
-        for batch in opened.iter_batches(batch_size=4096, columns=columns):
-            yield from batch.to_pylist()
 
 
 def _value(figure: str) -> float:

@@ -20,7 +20,7 @@ from gemmule.base.page.svg import element
 from gemmule.refine.page.drops import Drop, Drops, Rule, kept_texts, read_drops
 from gemmule.refine.page.flow_picture import flow_narrow, flow_wide
 from gemmule.refine.page.lengths_picture import lengths
-from gemmule.refine.page.record import Number, Record, StepRecord
+from gemmule.refine.page.record import Fact, Number, Record, StepRecord
 from gemmule.refine.page.told import Told, recipe_lines, told
 from gemmule.refine.passes import SAMPLE
 
@@ -56,7 +56,9 @@ class Section:
     said: str
     lines: list[str]  # of the recipe
     facts: dict[str, str]
+    by_name: list[list[str]]  # facts and counts of each of several files; the first row are titles
     counts: list[Bar]
+    more_counts: int  # kinds that are not shown
     rules: list[tuple[Rule, float, list[Sample]]]  # with the length of its bar
     others: int  # documents dropped for reasons that are not shown
     matched: list[tuple[str, int]]
@@ -90,7 +92,7 @@ def render(folder: Path) -> str:
 
 
 def headline(record: Record) -> str:
-    """How much goes on, in words."""
+    """How much was kept, in words."""
     out, all_of = record.documents_out, record.documents_in
     if not all_of:
         return "No documents came in"
@@ -98,8 +100,8 @@ def headline(record: Record) -> str:
         return f"All {_documents(all_of)} were dropped"
     share = units.share(record.bytes_out, record.bytes_in)
     if out == all_of:
-        return f"All {_documents(out)} go on, with {share} of the bytes"
-    return f"{out:,} of {_documents(all_of)} go on, with {share} of the bytes"
+        return f"All {_documents(out)} kept, {share} of the bytes"
+    return f"{out:,} of {_documents(all_of)} kept, {share} of the bytes"
 
 
 def _largest(record: Record) -> str:
@@ -125,17 +127,21 @@ def _acted(step: StepRecord) -> bool:
 def _section(step: StepRecord, record: Record, drops: Drops, kept: Mapping[str, str]) -> Section:
     shown = drops.ranked[:MOST_SHOWN]
     most = max((rule.documents for rule in shown), default=1)
-    counted = sorted(step.counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    of_step, of_names = _facts(step)
+    counts = [(kind, count) for kind, count in step.counts.items() if kind not in of_names]
+    counts.sort(key=lambda entry: (-entry[1], entry[0]))
     return Section(
         step=step,
         told=told(step),
         said=_said(step, record),
         lines=recipe_lines(record.settings, told(step).keys),
-        facts={key.replace("_", " "): _fact(value) for key, value in step.facts.items()},
-        counts=_bars({kind: (count, f"{count:,}") for kind, count in counted}),
+        facts={key.replace("_", " "): _shown(value) for key, value in of_step.items()},
+        by_name=_by_name(of_names, step.counts),
+        counts=_bars({kind: (count, f"{count:,}") for kind, count in counts[:MOST_SHOWN]}),
+        more_counts=len(counts[MOST_SHOWN:]),
         rules=[(rule, 100 * rule.documents / most, [_sample(drop, kept) for drop in rule.samples]) for rule in shown],
         others=sum(rule.documents for rule in drops.ranked[MOST_SHOWN:]) + drops.others,
-        matched=drops.most_matched(MOST_SHOWN),
+        matched=[] if counts else drops.most_matched(MOST_SHOWN),
     )
 
 
@@ -164,10 +170,32 @@ def _languages(record: Record) -> list[Bar]:
     )
 
 
-def _fact(value: Number | str) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else value
+def _facts(step: StepRecord) -> tuple[dict[str, Fact], dict[str, dict[str, Fact]]]:
+    """Those of a step, and those that it has of each of several files: {"a.jsonl: items": 9} is of a.jsonl."""
+    of_step, of_names = dict[str, Fact](), dict[str, dict[str, Fact]]()
+    for key, value in step.facts.items():
+        name, _, what = key.rpartition(": ")
+        if name:
+            of_names.setdefault(name, {})[what] = value
+        else:
+            of_step[key] = value
+    return of_step, of_names
+
+
+def _by_name(of_names: Mapping[str, Mapping[str, Fact]], counts: Mapping[str, int]) -> list[list[str]]:
+    """A row for each name: its facts, and how many documents were counted for it."""
+    columns = list(dict.fromkeys(what for facts in of_names.values() for what in facts))
+    rows = [
+        [name, *(_shown(facts[what]) if what in facts else units.DASH for what in columns), f"{counts.get(name, 0):,}"]
+        for name, facts in of_names.items()
+    ]
+    return [["", *(what.replace("_", " ") for what in columns), "documents"], *rows] if rows else []
+
+
+def _shown(fact: Fact) -> str:
+    if isinstance(fact, float):
+        return f"{fact:.4g}"
+    return f"{fact:,}" if isinstance(fact, int) else fact
 
 
 def _sample(drop: Drop, kept: Mapping[str, str]) -> Sample:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from gemmule.refine.refinery import RECORD
 
 Number = int | float
+Fact = Number | str
+DIGEST = re.compile("[0-9a-f]{64}")  # of the files that a key names: nobody wrote it
 Bins = Sequence[tuple[int, int]]  # of lengths: bytes that it begins at, documents
 
 
@@ -25,7 +28,7 @@ class StepRecord:
     bytes_out: int
     changed: int = 0  # documents
     counts: Mapping[str, int] = field(default_factory=dict)  # what was changed or found, by kind
-    facts: Mapping[str, Number | str] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = field(default_factory=dict)
     seconds: float | None = None
 
     @property
@@ -85,7 +88,11 @@ class Record:
             languages=record.get("languages", {}),
             raw_lengths=[(low, documents) for low, documents in lengths.get("raw", [])],
             refined_lengths=[(low, documents) for low, documents in lengths.get("refined", [])],
-            settings={key.removeprefix("refine."): value for key, value in record.get("settings", {}).items()},
+            settings={
+                key.removeprefix("refine."): value
+                for key, value in record.get("settings", {}).items()
+                if not DIGEST.fullmatch(str(value))
+            },
         )
 
 

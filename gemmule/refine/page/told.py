@@ -93,7 +93,7 @@ STEPS = {
         " measured on what it was trained on.",
         "GPT-3 (Brown et al. 2020, arXiv 2005.14165, appendix C)",
         ("decontaminate",),
-        "Documents dropped, by set",
+        "Items met most often, with documents",
         matched="Evaluation item",
     ),
     "keep": Told("Your own function", "Asks the function that the recipe names about each document.", "", ("keep",)),

@@ -45,7 +45,7 @@ def section(folder: Path, title: str) -> str:
 
 
 def test_the_headline_says_how_much_goes_on_and_what_took_most(page):
-    assert page.texts("h1") == ["25,088 of 40,000 documents go on, with 63.8% of the bytes"]
+    assert page.texts("h1") == ["25,088 of 40,000 documents kept, 63.8% of the bytes"]
     assert page.texts("title")[0] == page.texts("h1")[0]
     assert page.texts("p", "lede") == [
         "117\u00a0MB of 183\u00a0MB. Languages took most: 5,789 documents, 21.6\u00a0MB, 11.8%."
@@ -76,7 +76,7 @@ def test_every_step_that_did_something_has_a_section_with_its_source_and_setting
     assert titles == [
         "What happened to the text", "Steps", "Repair", "Languages", "Personal data", "Quality rules",
         "Boilerplate lines", "Exact duplicates", "Near duplicates", "Repeated passages", "Evaluation text", "Lengths",
-        "Languages", "The recipe",
+        "Languages of what was kept", "The recipe",
     ]  # fmt: skip
     quality = section(crawl, "Quality rules")
     assert "arXiv 2112.11446" in quality
@@ -85,6 +85,7 @@ def test_every_step_that_did_something_has_a_section_with_its_source_and_setting
     assert 'languages = ["en"] language_threshold = 0.5' in section(crawl, "Languages")
     assert "duplicates = { exact = true, near = 0.8, substrings = 50 }" in section(crawl, "Near duplicates")
     assert "Dropped nothing, changed 3,112: 12 kB more." in section(crawl, "Repair")
+    assert "minus" not in page.texts("pre")[-1]  # its digest is no line of a recipe
 
 
 def test_reasons_that_differ_in_their_figures_are_one_rule(crawl):
@@ -102,9 +103,14 @@ def test_personal_data_is_counted_by_kind(crawl):
 def test_contamination_is_told_by_set_and_by_item(crawl):
     evaluation = section(crawl, "Evaluation text")
     assert "Items 1,319 Too short 14" in evaluation
-    assert "eval/gsm8k.jsonl 9" in evaluation
-    assert "eval/arc.jsonl 3" in evaluation
-    assert "eval/gsm8k.jsonl:1 2" in evaluation  # items 2 and 3 of the drops
+    assert "items too short documents eval/gsm8k.jsonl 1,000 11 9 eval/arc.jsonl 319 3 3" in evaluation
+    assert "Items met most often, with documents eval/gsm8k.jsonl:17 8 eval/arc.jsonl:2 3" in evaluation
+
+
+def test_what_was_matched_most_often_is_told(crawl):
+    assert f"Matched most often Like Documents crawl/part-01.jsonl.gz:0 {2900 // 41 + 1}" in section(
+        crawl, "Near duplicates"
+    )
 
 
 def test_a_near_duplicate_stands_beside_what_it_is_like(tmp_path):
@@ -171,9 +177,9 @@ def test_nothing_on_the_page_is_invisible(tmp_path):
     [
         ((0, 0), (0, 0), "No documents came in"),
         ((5, 0), (50, 0), "All 5 documents were dropped"),
-        ((1, 1), (50, 50), "All 1 document go on, with 100.0% of the bytes"),
-        ((5, 5), (50_000, 49_999), "All 5 documents go on, with >99.9% of the bytes"),
-        ((5, 1), (50_000, 1), "1 of 5 documents go on, with <0.1% of the bytes"),
+        ((1, 1), (50, 50), "All 1 document kept, 100.0% of the bytes"),
+        ((5, 5), (50_000, 49_999), "All 5 documents kept, >99.9% of the bytes"),
+        ((5, 1), (50_000, 1), "1 of 5 documents kept, <0.1% of the bytes"),
     ],
 )
 def test_every_end_has_its_headline(documents, bytes, headline, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from made_refinery import drop, step, write_refinery
 
 from gemmule.refine.page import drops as module
-from gemmule.refine.page.drops import NUMBER, Drop, Drops, read_drops
+from gemmule.refine.page.drops import NUMBER, Drops, read_drops
 from gemmule.refine.page.told import recipe_lines
 
 
@@ -26,11 +26,11 @@ def test_figures_are_found_and_names_are_none(reason, figures):
 def test_a_rule_counts_documents_and_bytes_and_shows_the_range():
     drops = Drops()
     for words, bytes in ((9, 90), (1_200, 10), (30, 5)):
-        drops.add(Drop("a", 0, f"{words:,} words, fewer than 50", "", bytes, ""))
-    drops.add(Drop("a", 0, "no words", "", 1, ""))
+        drops.count(f"{words:,} words, fewer than 50", 1, bytes)
+    drops.count("no words", 2, 1)
     assert [(rule.words, rule.documents, rule.bytes) for rule in drops.ranked] == [
         ("9 to 1,200 words, fewer than 50", 3, 105),
-        ("no words", 1, 1),
+        ("no words", 2, 1),
     ]
 
 
@@ -40,7 +40,7 @@ def test_what_is_matched_more_than_once_is_counted_however_much_else_is(tmp_path
     found = [drop("minus", "a", number, "same", place) for number, place in enumerate(["often", *matched])]
     counted = read_drops(write_refinery(tmp_path, [step("minus", (99, 72), (9, 8))], found))["minus"]
     assert counted.most_matched(5) == [("often", 2)]
-    assert len(counted.matched) <= 11
+    assert len(counted.matched) == 1
     assert counted.ranked[0].documents == 27
 
 
