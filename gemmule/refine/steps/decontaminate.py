@@ -4,7 +4,7 @@ As GPT-3's authors measured it (arXiv 2005.14165, appendix C): words in lower ca
 an item counts by itself. Items without a text of 13 words can't be told from other text; they are counted in `facts`.
 
 A run of words is known by a hash of 64 bits: of 10**9 runs of text against 10**7 of items, one is mistaken for another
-with a probability of 1 in 1,800. The hashes lie sorted in files, which all processes map into memory: 12 bytes each.
+with a probability of 1 in 1,800. All processes map them into memory from files: 16 to 20 bytes each.
 """
 
 from __future__ import annotations
@@ -18,24 +18,26 @@ from numpy.typing import NDArray
 
 from gemmule.refine.corpus import Corpus
 from gemmule.refine.items import read_items
+from gemmule.refine.lookup import Lookup
 from gemmule.refine.sources import Document, SourceFile
 from gemmule.refine.steps.step import DocumentStep, Figure, Verdict
 from gemmule.refine.words import Hashes, plain_words, runs
 
 LENGTH = 13  # words
 ITEM = np.dtype([("set", "u4"), ("position", "i8")])
+ITEMS, PLACES = "decontaminate.items.npy", "decontaminate.places.npy"
 
 
 class _Index(NamedTuple):
     """The runs of all items."""
 
-    runs: Hashes  # [runs], sorted
+    lookup: Lookup
     items: NDArray[np.uint32]  # [runs]: of which item
     places: NDArray[Any]  # [items] of ITEM
 
 
 class Decontaminate(DocumentStep):
-    """`files` are the sets."""
+    """`files` are the sets, one each."""
 
     name = "decontaminate"
 
@@ -55,7 +57,7 @@ class Decontaminate(DocumentStep):
         counts = {file.name: [0, 0] for file in self.files}  # items, and those that are too short
         for number, file in enumerate(self.files):
             for position, texts in read_items(file):
-                of_item = np.unique(np.concatenate([np.empty(0, np.uint64), *map(item_runs, texts)]))
+                of_item = np.unique(np.concatenate([np.empty(0, np.uint64), *map(_runs, filter(_may_match, texts))]))
                 counts[file.name][0] += 1
                 counts[file.name][1] += not len(of_item)
                 if len(of_item):
@@ -72,15 +74,11 @@ class Decontaminate(DocumentStep):
 
     def judge(self, document: Document) -> Verdict:
         index = self._index = self._index or _read(self._folder)
-        of_document = runs(plain_words(document.text), LENGTH)
-        first = np.searchsorted(index.runs, of_document)
-        known = index.runs[np.minimum(first, len(index.runs) - 1)] == of_document if len(index.runs) else first < 0
-        if not known.any():
+        found = index.lookup.find(_runs(document.text))
+        if not len(found.where):
             return Verdict(document)
-        where = np.flatnonzero(known)
-        last = np.searchsorted(index.runs, of_document[where], side="right")
-        items = [index.items[low:high] for low, high in zip(first[where], last, strict=True)]
-        return self._contaminated(index, where, items)
+        items = [index.items[low:high] for low, high in zip(found.low, found.high, strict=True)]
+        return self._contaminated(index, found.where, items)
 
     def _contaminated(self, index: _Index, where: NDArray[np.int64], items: list[NDArray[np.uint32]]) -> Verdict:
         """`where` the runs of items begin in the document, and which items have them."""
@@ -98,8 +96,12 @@ class Decontaminate(DocumentStep):
         )
 
 
-def item_runs(text: str) -> Hashes:
+def _runs(text: str) -> Hashes:
     return runs(plain_words(text), LENGTH)
+
+
+def _may_match(text: str) -> bool:
+    return len(text) >= LENGTH
 
 
 def _longest(places: Sequence[int]) -> int:
@@ -112,13 +114,11 @@ def _write(folder: Path, found: Sequence[tuple[Hashes, int]], places: Sequence[t
     of_items = np.concatenate([np.empty(0, np.uint64), *(each for each, _ in found)])
     items = np.repeat(np.array([item for _, item in found], np.uint32), [len(each) for each, _ in found])
     order = np.argsort(of_items, kind="stable")
-    for name, values in zip(_Index._fields, (of_items[order], items[order], np.array(places, ITEM)), strict=True):
-        np.save(_file(folder, name), values)
+    Lookup.write(of_items[order], folder, "decontaminate")
+    np.save(folder / ITEMS, items[order])
+    np.save(folder / PLACES, np.array(places, ITEM))
 
 
 def _read(folder: Path) -> _Index:
-    return _Index(*(np.load(_file(folder, name), mmap_mode="r") for name in _Index._fields))
-
-
-def _file(folder: Path, name: str) -> Path:
-    return folder / f"decontaminate.{name}.npy"
+    items, places = (np.load(folder / file, mmap_mode="r") for file in (ITEMS, PLACES))
+    return _Index(Lookup.read(folder, "decontaminate"), items, places)
