@@ -55,6 +55,10 @@ class DocumentsStep(Step):
         self.tell()
         with self.publish() as folder:
             summary = self.fill(folder)
+            if self.refining is not None:
+                from gemmule.refine.page import write_page
+
+                write_page(folder)
         shutil.rmtree(self.work, ignore_errors=True)
         say(
             f"documents: {summary.train_documents:,} for training ({human(summary.train_bytes)}B), "

@@ -54,19 +54,21 @@ class Record:
 
     @property
     def documents_in(self) -> int:
-        return self.steps[0].documents_in if self.steps else 0
+        return self.steps[0].documents_in if self.steps else self.documents_out
 
     @property
     def documents_out(self) -> int:
-        return self.steps[-1].documents_out if self.steps else 0
+        return (
+            self.steps[-1].documents_out if self.steps else sum(each["documents"] for each in self.languages.values())
+        )
 
     @property
     def bytes_in(self) -> int:
-        return self.steps[0].bytes_in if self.steps else 0
+        return self.steps[0].bytes_in if self.steps else self.bytes_out
 
     @property
     def bytes_out(self) -> int:
-        return self.steps[-1].bytes_out if self.steps else 0
+        return self.steps[-1].bytes_out if self.steps else sum(each["bytes"] for each in self.languages.values())
 
     @property
     def largest(self) -> StepRecord | None:

@@ -197,6 +197,12 @@ def test_what_is_missing_does_not_break_it(tmp_path):
     assert Page(render(tmp_path)).texts("h1") == ["No documents came in"]
 
 
+def test_without_steps_all_is_kept(tmp_path):
+    page = rendered(tmp_path, languages={"": {"documents": 3, "bytes": 30}})
+    assert page.texts("h1") == ["All 3 documents kept, 100.0% of the bytes"]
+    assert page.texts("p", "lede") == ["30\u00a0B of 30\u00a0B. Nothing was dropped."]
+
+
 def test_reasons_without_number_do_not_fill_the_page(tmp_path):
     letters = [f"{chr(97 + n // 26 // 26)}{chr(97 + n // 26 % 26)}{chr(97 + n % 26)}" for n in range(3000)]
     drops = [drop("keep", "a.txt", n, f"mine: {name}", sample=name) for n, name in enumerate(letters)]
