@@ -126,16 +126,16 @@ def sample(files: list[SourceFile], field: str, folder: Path, size: int = SAMPLE
     All of them if that is enough; else the beginnings of some, written into `folder`. Small files leave their part of
     the size to large ones.
     """
-    whole = max(1, sum(file.path.stat().st_size for file in files))
+    whole = max(1, sum(file.size for file in files))
     chosen = files if len(files) <= FILES else [files[i * len(files) // FILES] for i in range(FILES)]
-    by_size = sorted(chosen, key=lambda file: file.path.stat().st_size)
+    by_size = sorted(chosen, key=lambda file: file.size)
     left, taken, found = size, 0.0, {}
     for number, file in enumerate(by_size):
         stem = folder / f"{number:03d}"
         part = known_format(file).beginning(file, field, left // (len(by_size) - number), stem)
         found[file] = part.file
         left -= part.bytes
-        taken += part.share * file.path.stat().st_size
+        taken += part.share * file.size
     return [found[file] for file in chosen], min(1.0, taken / whole)
 
 

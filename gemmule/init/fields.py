@@ -42,7 +42,10 @@ def text_fields(files: list[SourceFile]) -> list[str]:
     others: dict[str, str] = {}
     for file, first_records in with_records[:FILES]:
         here: set[str] = set()
-        for record in islice(first_records(file), LOOKED_AT):
+        found = list(islice(first_records(file), LOOKED_AT))
+        if not found and known_format(file).members is not None:
+            continue  # an archive of plain texts
+        for record in found:
             for name, value in record.items():
                 if not isinstance(value, str):
                     others.setdefault(name, type(value).__name__)
@@ -53,6 +56,8 @@ def text_fields(files: list[SourceFile]) -> list[str]:
                 markup[name] += sum(map(len, MARKUP.findall(text)))
                 runs.setdefault(name, set()).update(_runs(text))
         shared = here if shared is None else shared & here
+    if shared is None:
+        return []
     if not shared:
         raise RequestError(_nothing_shared([file for file, _ in with_records], others))
     order = sorted(shared, key=lambda name: (-len(runs[name]), -lengths[name], name))

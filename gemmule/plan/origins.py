@@ -87,7 +87,8 @@ def located(path: str, base: Path) -> Path:
 
 
 def digest(files: Sequence[sources.SourceFile], known: dict[str, Any]) -> str:
-    """Identifies files by their contents and weights, whatever their names: "42 files, 5212345 bytes, sha256 0123...".
+    """Identifies files by their contents, and how they are read, whatever their names: "42 files, 5212345 bytes, sha256
+    0123...".
 
     `known`: fingerprints by path, looked into and added to, so that a file that did not change is not read again.
     """
@@ -97,9 +98,15 @@ def digest(files: Sequence[sources.SourceFile], known: dict[str, Any]) -> str:
             key = sources.printable(file.path.resolve())
             fingerprint = known[key] = sources.fingerprint(file, known.get(key), meter.beyond(size))
             whole.update(fingerprint["sha256"].encode())
-            whole.update(f" x {file.weight!r}".encode() if file.weight != 1 else b"")
+            whole.update(_how(file).encode())
             size += fingerprint["size"]
     return f"{len(files)} file{'' if len(files) == 1 else 's'}, {size} bytes, sha256 {whole.hexdigest()[:16]}"
+
+
+def _how(file: sources.SourceFile) -> str:
+    """In what way it is read, where not all of it is, once."""
+    weight = f" x {file.weight!r}" if file.weight != 1 else ""
+    return weight + (f" {file.only!r} {file.without!r}" if file.only or file.without else "")
 
 
 def model_files(place: Path, patterns: Iterable[str] = WEIGHTS) -> list[sources.SourceFile]:

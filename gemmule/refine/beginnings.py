@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ Begin = Callable[[SourceFile, str, int, Path], Beginning]
 
 def whole(file: SourceFile, field: str, size: int, stem: Path) -> Beginning:
     """All of it: of a format that can't be read in part."""
-    return Beginning(file, 1.0, file.path.stat().st_size)
+    return Beginning(file, 1.0, file.size)
 
 
 def first_bytes(keep: Callable[[bytes], bytes]) -> Begin:
@@ -64,8 +64,13 @@ def first_texts(read: Read) -> Begin:
             texts.extend(text for _, text in read(iter([content]), file.name, field) if isinstance(text, str))
         if not texts:
             return Beginning(file, 1.0, len(content))
-        part = stem.with_suffix(".jsonl")
-        part.write_text("".join(json.dumps({field: text}) + "\n" for text in texts), encoding="utf-8")
-        return Beginning(replace(file, path=part), share, len(content))
+        return Beginning(as_jsonl(file, texts, field, stem), share, len(content))
 
     return beginning
+
+
+def as_jsonl(file: SourceFile, texts: Iterable[str], field: str, stem: Path) -> SourceFile:
+    """Texts of a file, in a file that stands for it."""
+    part = stem.with_suffix(".jsonl")
+    part.write_text("".join(json.dumps({field: text}) + "\n" for text in texts), encoding="utf-8")
+    return replace(file, path=part)

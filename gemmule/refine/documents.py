@@ -48,6 +48,8 @@ class DocumentsSummary:
     empty_files: int = 0  # that were left out
     first_bad: str = ""  # what was wrong with the first of these
     replaced: int = 0  # invalid bytes that became U+FFFD, and NUL bytes that were dropped
+    left_members: int = 0  # of archives, that were left out: links, archives in archives
+    first_left: str = ""  # the first of these
     copies: int = 0  # of training documents, by weights above 1; counted as documents too
     left_by_weight: int = 0  # training documents that weights below 1 left out
 
@@ -61,6 +63,8 @@ class DocumentsSummary:
             empty_files=tally.empty_files,
             first_bad=tally.first_bad,
             replaced=tally.replaced,
+            left_members=tally.left_members,
+            first_left=tally.first_left,
         )
 
     @property
@@ -76,7 +80,13 @@ class DocumentsSummary:
     @property
     def left_out(self) -> str:
         """What was skipped, counted, and the first of it; empty if nothing."""
-        return Tally(bad=self.bad_records, empty_files=self.empty_files, first_bad=self.first_bad).left_out
+        return Tally(
+            bad=self.bad_records,
+            empty_files=self.empty_files,
+            first_bad=self.first_bad,
+            left_members=self.left_members,
+            first_left=self.first_left,
+        ).left_out
 
     def as_json(self) -> dict[str, int | str]:
         counts = dataclasses.asdict(self)

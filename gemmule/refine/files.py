@@ -1,8 +1,9 @@
 """Which files a recipe's text is in: by patterns that name them, and patterns that leave some out.
 
 Files of a format (`formats/`), each plain, .gz or .zst, are read wherever a file, a folder or a glob names them; or of
-a folder only if it holds nothing else to read (csv, tsv and json may be settings and tables beside the text); or only
-where a file or a glob names them (source code: `src/**/*.py`).
+a folder only if it holds no such text (html and archives, which may be about it, or hold it once more), or nothing else
+to read at all (csv, tsv and json, which may be settings and tables); or only where a file or a glob names them (source
+code: `src/**/*.py`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from gemmule.base.errors import RequestError
 from gemmule.refine.compressed import SUFFIXES, unreadable
 from gemmule.refine.finding import Search
-from gemmule.refine.formats import by_suffix, format_of, known_format
+from gemmule.refine.formats import InFolders, by_suffix, format_of, known_format, read_in_folders
 from gemmule.refine.source_file import SourceFile
 
 BUNDLED = "gemmule:shakespeare"
@@ -42,17 +43,18 @@ def resolve(
     """The files that `patterns` name, each once, sorted within a pattern, without those that `exclude` names.
 
     A pattern is a file, a folder (all files of known kinds beneath it, hidden ones left out), a glob (`**` for any
-    depth), relative to `base`; or of the bundled text, all ("gemmule:shakespeare") or by name
-    ("gemmule:shakespeare/hamlet.txt", "gemmule:shakespeare/*henry*"). A glob finds the kind that it ends in. A file has
-    the weight of the first pattern that names it, from `weights`. Folder and
-    glob leave out links that lead out of the folder that the pattern names, unless `follow_links`: `tell` is told so.
+    depth), relative to `base`, or one of these in an archive ("books.zip/part one/*.txt"); or of the bundled text, all
+    ("gemmule:shakespeare") or by name ("gemmule:shakespeare/hamlet.txt", "gemmule:shakespeare/*henry*"). A glob finds
+    the kind that it ends in. A file has the weight of the first pattern that names it, from `weights`. Folder and glob
+    leave out links that lead out of the folder that the pattern names, unless `follow_links`: `tell` is told so.
 
     Raises MissingSource for a pattern that names nothing, RequestError for a file of unknown kind named outright, and
     for an empty file unless `skip_empty`: then the reader counts it.
     """
-    excluded = {pattern: _excluded(as_path(pattern), base) for pattern in exclude}
-    idle, named = set(excluded), 0
-    found: dict[str, SourceFile] = {}
+    within = {pattern: inside for pattern in exclude if (inside := _in_archive(as_path(pattern), base)) is not None}
+    excluded = {pattern: _excluded(as_path(pattern), base) for pattern in exclude if pattern not in within}
+    idle, named = {*excluded, *within}, 0
+    found: dict[tuple[str, tuple[str, ...]], SourceFile] = {}
     for pattern in patterns:
         try:
             for file in _matches(as_path(pattern), base, follow_links, tell):
@@ -62,9 +64,12 @@ def resolve(
                     key for key, places in excluded.items() if _beneath(places, real, os.path.abspath(file.path))
                 }
                 idle -= reasons
-                if reasons or real in found:
+                if reasons or (real, file.only) in found:
                     continue
-                found[real] = replace(file, weight=(weights or {}).get(pattern, 1.0))
+                parts = {key: each.only for key, each in within.items() if os.path.realpath(each.path) == real}
+                idle -= parts.keys()
+                without = tuple(only for (only,) in parts.values())
+                found[real, file.only] = replace(file, weight=(weights or {}).get(pattern, 1.0), without=without)
                 if not skip_empty and file.path.stat().st_size == 0:
                     raise RequestError(
                         f"{file.name}: an empty file (0 bytes); leave it out by data.exclude, or all such by "
@@ -121,6 +126,8 @@ def _matches(pattern: str, base: Path, follow_links: bool, tell: Callable[[str],
         if format_of(file) is None:
             raise RequestError(f"{file.name}: a kind of file that isn't read; known: {_known()}")
         return [file]
+    if (inside := _in_archive(pattern, base)) is not None:
+        return [inside]
     named = ""  # the suffix that a glob ends in
     if place.is_dir():
         search = Search(place, _is_known, follow_links)
@@ -137,29 +144,45 @@ def _matches(pattern: str, base: Path, follow_links: bool, tell: Callable[[str],
         raise MissingSource(f"{pattern}: {what}")
     found = [SourceFile(path, _shown(path, base)) for path in sorted(set(paths))]
     lost = [file.name for file in found if not file.path.exists()]
-    files = [file for file in found if (_in_folders(file) == "always" or file.suffix == named) and file.path.is_file()]
-    tables = [file for file in found if _in_folders(file) == "alone" and file.path.is_file()]
-    alone = tables if not any(_in_folders(file) == "named" for file in found) else []
+    there = [file for file in found if file.path.is_file()]
+    files = [file for file in there if _in_folders(file) == "always" or file.suffix == named]
+    others = [file for file in there if _in_folders(file) in ("instead", "alone")]
+    if not files:
+        levels = read_in_folders({_in_folders(file) for file in found})
+        files = [file for file in others if _in_folders(file) in levels]
+    passed = [file for file in others if file not in files]
     left = _left_out(pattern, search)
-    if not (files or alone):
+    if not files:
         raise MissingSource(left or nothing + (_hint(pattern, found) if place.is_dir() else ""))
     if left:
         tell(left)
     if lost:
         tell(f"{pattern}: {lost[0]} is a link that leads nowhere{_and_more(lost)}")
-    if files and tables and place.is_dir():
+    if passed and place.is_dir():
         tell(
-            f"{pattern}: {tables[0].name}{_and_more(tables)} left out next to texts; to read such files, name "
-            f"them: {os.path.join(pattern, '**', '*' + tables[0].suffix)}"
+            f"{pattern}: {passed[0].name}{_and_more(passed)} left out next to texts; to read such files, name "
+            f"them: {os.path.join(pattern, '**', '*' + passed[0].suffix)}"
         )
-    return files or alone
+    return files
+
+
+def _in_archive(pattern: str, base: Path) -> SourceFile | None:
+    """The archive that a pattern names files in, as in "books.zip/part one/*.txt"; None if it is no such pattern."""
+    pattern = os.path.expanduser(pattern)
+    for parent in Path(pattern).parents:
+        place = base / parent
+        if place.is_file():
+            archive = SourceFile(place, _shown(place, base), only=(str(PurePath(pattern).relative_to(parent)),))
+            format = format_of(archive)
+            return archive if format is not None and format.members is not None else None
+    return None
 
 
 def _is_known(path: Path) -> bool:
     return format_of(SourceFile(path, "")) is not None
 
 
-def _in_folders(file: SourceFile) -> str:
+def _in_folders(file: SourceFile) -> InFolders:
     return known_format(file).in_folders
 
 

@@ -1,6 +1,6 @@
 """Source files to documents: the first step of the flow, text in.
 
-- Of every format in `formats/`, each plain, .gz or .zst (`files.py` finds them).
+- Of every format in `formats/`, each plain, .gz or .zst, or in an archive (`files.py` finds them).
 - Read in a stream: a file may be larger than memory. A text of more than 64 KiB, be it a file or a record, is cut into
   documents (`cutting.py`).
 - Text is taken as it is, byte for byte: no newline translation, no normalisation; only a byte-order mark is no text.
@@ -29,12 +29,14 @@ __all__ = [
     "read_documents", "resolve",
 ]  # fmt: skip
 
+Invalid = Literal["refuse", "replace"]
+
 
 @dataclass(frozen=True)
 class Document:
     """A text and where it stands: `position` is the byte offset in the (decompressed) file for plain text, the line
     number from 1 for jsonl and csv, the record's number from 1 for json, the row from 0 for parquet. The documents
-    that a long record is cut into have the same."""
+    that a long record is cut into have the same. A file in an archive is called "books.zip/inner/a.txt"."""
 
     text: str
     source: str
@@ -57,6 +59,8 @@ class Tally:
     empty_files: int = 0  # that were skipped
     first_bad: str = ""  # what was wrong with the first of them
     replaced: int = 0  # invalid bytes that became U+FFFD, and NUL bytes that were dropped
+    left_members: int = 0  # of archives, that were left out: links, archives in archives
+    first_left: str = ""  # the first of them, and what it is
     stored_bytes: int = 0  # of the file that is being read: how many, as stored, are behind
 
     @property
@@ -64,12 +68,18 @@ class Tally:
         """What was skipped, counted, and the first of it; empty if nothing."""
         counts = {"bad record": self.bad, "empty file": self.empty_files}
         named = ", ".join(f"{count:,} {what}{'s' * (count > 1)}" for what, count in counts.items() if count)
-        return f"{named}; the first: {self.first_bad}" if named else ""
+        bad = f"{named}; the first: {self.first_bad}" if named else ""
+        many = f" (and {self.left_members - 1:,} more)" if self.left_members > 1 else ""
+        return "; ".join(filter(None, [bad, f"{self.first_left}{many}" if self.left_members else ""]))
 
     def skip(self, error: BadRecord) -> None:
         self.empty_files += isinstance(error, EmptyFile)
         self.bad += not isinstance(error, EmptyFile)
         self.first_bad = self.first_bad or str(error)
+
+    def leave(self, member: str) -> None:
+        self.left_members += 1
+        self.first_left = self.first_left or member
 
 
 def fingerprint(
@@ -106,7 +116,7 @@ def read_documents(
     tally: Tally | None = None,
     *,
     skip_bad: bool = False,
-    invalid: Literal["refuse", "replace"] = "refuse",
+    invalid: Invalid = "refuse",
 ) -> Iterator[Document]:
     """The documents in a file, in order. `field` is the one that holds the text in records.
 
@@ -126,11 +136,14 @@ def read_documents(
     def on_invalid(count: int) -> None:
         tally.replaced += count
 
+    if format.members is not None:
+        yield from _in_archive(format.members(file, tally.leave), field, tally, skip_bad, invalid)
+        return
     try:
         for position, text in format.texts(file, field, on_read, on_invalid if invalid == "replace" else None):
             if isinstance(text, BadRecord):
                 if not skip_bad:
-                    raise BadRecord(f'{text}\nTo leave such records out, counted: data.bad_records = "skip"')
+                    raise _stopped(text)
                 tally.skip(text)
                 continue
             parts = _parts_of(position, text, whole=format.in_documents)
@@ -145,6 +158,27 @@ def read_documents(
         if not skip_bad:
             raise
         tally.skip(error)
+
+
+def _in_archive(
+    members: Iterator[SourceFile | BadRecord], field: str, tally: Tally, skip_bad: bool, invalid: Invalid
+) -> Iterator[Document]:
+    try:
+        for member in members:
+            if isinstance(member, SourceFile):
+                yield from read_documents(member, field, tally, skip_bad=skip_bad, invalid=invalid)
+            elif skip_bad:
+                tally.skip(member)
+            else:
+                raise _stopped(member)
+    except EmptyFile as error:
+        if not skip_bad:
+            raise
+        tally.skip(error)
+
+
+def _stopped(error: BadRecord) -> BadRecord:
+    return BadRecord(f'{error}\nTo leave such records out, counted: data.bad_records = "skip"')
 
 
 def _parts_of(position: int, text: str | bytes, whole: bool) -> Iterator[tuple[int, str]]:

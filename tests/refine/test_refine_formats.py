@@ -61,12 +61,14 @@ def test_a_format_is_a_file(tmp_path):
     (texts / "b.txt").write_text("plain")
     assert [file.name for file in resolve(["texts"], tmp_path)] == ["texts/b.txt"]
     (texts / "c.unknown").write_text("?")
-    with pytest.raises(RequestError, match=r"known: \.txt, \.md, \.jsonl, \.parquet, \.csv, \.tsv, \.json, \.toy, "):
+    with pytest.raises(
+        RequestError, match=r"known: \.txt, \.md, \.jsonl, \.parquet, \.csv, \.tsv, \.json, \.toy, \.zip, "
+    ):
         resolve(["texts/c.unknown"], tmp_path)
 
 
 def test_the_formats_that_are_read(tmp_path):
     (tmp_path / "a.toy").write_text(LINE)
     known = r"a\.toy: a kind of file that isn't read; known: \.txt, \.md, \.jsonl, \.parquet, \.csv, \.tsv, \.json, "
-    with pytest.raises(RequestError, match=known + r"each also with \.gz or \.zst$"):
+    with pytest.raises(RequestError, match=known + r"\.zip, \.tar, \.tgz, each also with \.gz or \.zst$"):
         resolve(["a.toy"], tmp_path)

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from gemmule.base.encodings import text_blocks, valid_blocks
+from gemmule.base.encodings import BadRecord, text_blocks, valid_blocks
 from gemmule.refine.beginnings import Begin, whole
 from gemmule.refine.records import Read, Texts
 from gemmule.refine.source_file import SourceFile
 
+InFolders = Literal["always", "instead", "alone", "named"]
 OnInvalid = Callable[[int], object] | None
 TextsOf = Callable[[SourceFile, str, Callable[[int], object], OnInvalid], Texts]
 
@@ -37,10 +38,14 @@ class Format:
     need not be said here: it is when all of it is read."""
     beginning: Begin = whole
     """About so many bytes of a file's text, as a file of its own if they are not all (`beginnings.py`)."""
-    in_folders: Literal["always", "alone", "named"] = "always"
-    """Of a folder, it is read always, or if nothing else is there to read, or only where a file or a glob names it."""
+    in_folders: InFolders = "always"
+    """Of a folder, it is read always; or instead, if there is nothing of the first kind; or if it is alone there; or
+    only where a file or a glob names it."""
     in_documents: bool = False
     """Its texts are documents already; else long ones are cut (`cutting.py`)."""
+    members: Callable[[SourceFile, Callable[[str], object]], Iterator[SourceFile | BadRecord]] | None = None
+    """The files in an archive, each to be read while the iteration is at it, and what is told of others that are left
+    out. Raises BadRecord or WorkError."""
 
     @property
     def has_fields(self) -> bool:
@@ -57,12 +62,21 @@ def streamed(read: Read) -> TextsOf:
     return texts
 
 
+def read_in_folders(present: Collection[InFolders]) -> set[InFolders]:
+    """Which formats are read of a folder, or an archive, that holds files of such."""
+    if "always" in present:
+        return {"always"}
+    if "instead" in present:
+        return {"instead"}
+    return set() if "named" in present else {"alone"}
+
+
 @cache
 def by_suffix() -> dict[str, Format]:
-    """Each format by its suffixes: plain text first, then records, those that are read only alone last."""
+    """Each format by its suffixes: plain text, records, archives; of each, what is read of every folder first."""
     modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
     formats: list[Format] = [format for module in modules for format in module.FORMATS]
-    formats.sort(key=lambda format: (format.has_fields, format.in_folders == "alone"))
+    formats.sort(key=lambda format: (bool(format.members), format.has_fields, format.in_folders != "always"))
     return {suffix: format for format in formats for suffix in format.suffixes}
 
 

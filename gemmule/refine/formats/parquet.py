@@ -27,7 +27,7 @@ def read_parquet(file: SourceFile, field: str, on_read: Callable[[int], object],
     from pyarrow.parquet import ParquetFile
 
     try:
-        size = file.path.stat().st_size
+        size = file.size
         with file.seekable() as stream:
             table = ParquetFile(stream, buffer_size=2**20, page_checksum_verification=True)
             names = table.schema_arrow.names
@@ -91,7 +91,7 @@ def first_rows(file: SourceFile, field: str, size: int, stem: Path) -> Beginning
     import pyarrow
     from pyarrow.parquet import ParquetFile, write_table
 
-    stored = file.path.stat().st_size
+    stored = file.size
     if file.is_compressed or stored <= size // 4:  # text is compressed to no less than a quarter
         return Beginning(file, 1.0, stored)
     try:
