@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 from gemmule.base import units
@@ -37,11 +38,14 @@ class Opinion:
 
 
 def show_all(documents: Iterable[tuple[str, Sequence[Opinion]]]) -> None:
-    """Each document by its place, with what the steps make of it."""
-    for number, (place, opinions) in enumerate(documents):
-        if number:
-            print()
-        show_explained(place, opinions)
+    """One document in full; of several a line each. On stdout."""
+    waiting = iter(documents)
+    first, second = next(waiting, None), next(waiting, None)
+    if first is not None and second is None:
+        show_explained(*first)
+        return
+    for place, opinions in chain(filter(None, (first, second)), waiting):
+        print(_headline(place, opinions))
 
 
 def show_explained(place: str, opinions: Sequence[Opinion]) -> None:
@@ -101,10 +105,10 @@ def _aligned(column: Sequence[str], right: bool) -> list[str]:
 
 def _headline(place: str, opinions: Sequence[Opinion]) -> str:
     """What becomes of the document."""
-    dropping = next((each.step for each in opinions if each.outcome == "dropped"), None)
+    dropping = next((f"dropped by {each.step}: {each.why}" for each in opinions if each.outcome == "dropped"), None)
     changing = [each.step for each in opinions if each.outcome == "changed"]
     kept = f"kept, changed by {', '.join(changing)}" if changing else "kept as it is"
-    return _line(f"{place}: {kept if dropping is None else f'dropped by {dropping}'}")
+    return _line(f"{place}: {kept if dropping is None else dropping}")
 
 
 def _figure(value: Figure) -> str:

@@ -17,7 +17,7 @@ OPINIONS = [
 
 def test_a_line_says_what_each_step_makes_of_a_document():
     assert lines("texts/a.txt:0", OPINIONS) == [
-        "texts/a.txt:0: dropped by quality",
+        "texts/a.txt:0: dropped by quality: gopher: 1,200 words, fewer than 5,000",
         "  repair           changed",
         "                   mojibake 2",
         "  languages        kept",
@@ -43,7 +43,7 @@ def test_nothing_that_a_document_holds_moves_the_cursor():
     shown = "\n".join(lines(hostile, [opinion]))
     assert shown.count("\n") == 2
     assert not {"\x1b", "\t", "\u202e"} & set(shown)
-    assert shown.count("\\x1b[2Jx\\ny\\t\\u202e") == 7
+    assert shown.count("\\x1b[2Jx\\ny\\t\\u202e") == 9
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -60,11 +60,14 @@ def test_it_is_shown_as_lines_or_as_a_table(terminal, capsys, monkeypatch):
         assert shown.splitlines() == lines("texts/[red]a.txt:0", OPINIONS)
 
 
-def test_several_documents_stand_apart(capsys):
-    show_all([("a:0", OPINIONS[:1]), ("a:9", OPINIONS[:1])])
+def test_of_several_documents_each_has_a_line(capsys):
+    show_all([("a:0", OPINIONS), ("a:9", OPINIONS[:1])])
     assert capsys.readouterr().out.splitlines() == [
-        *lines("a:0", OPINIONS[:1]), "", *lines("a:9", OPINIONS[:1])
-    ]  # fmt: skip
+        "a:0: dropped by quality: gopher: 1,200 words, fewer than 5,000",
+        "a:9: kept, changed by repair",
+    ]
+    show_all([("a:0", OPINIONS)])
+    assert capsys.readouterr().out.splitlines() == lines("a:0", OPINIONS)
 
 
 def test_the_table_adds_up():
