@@ -85,6 +85,7 @@ Remake = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="run even where memory or disk is too small by the estimate")]
 Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", help="only this model; may be repeated")]
+AllowCode = Annotated[bool, typer.Option("--allow-code", help="run code that the recipe names (refine.keep)")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON when done")]
 
 
@@ -96,6 +97,8 @@ def main() -> None:
 def _resumes(arguments: list[str]) -> bool:
     """Whether this command takes up what was interrupted."""
     verb, *named = [argument for argument in arguments if not argument.startswith("-")] or [""]
+    if any(argument.partition("=")[0] in ("--explain", "--dry-run") for argument in arguments):
+        return False
     return verb in RESUMABLE and (verb != "evaluate" or not named or any(map(_is_recipe, named)))
 
 
@@ -158,11 +161,12 @@ def run(
     out: Out = None,
     remake: Remake = False,
     force: Force = False,
+    allow_code: AllowCode = False,
 ) -> None:
     """Runs a recipe; the same command resumes where it stopped."""
     from gemmule.run.runner import Family
 
-    Family.from_file(recipe, overrides or (), out).run(remake=remake, force=force)
+    Family.from_file(recipe, overrides or (), out, allow_code).run(remake=remake, force=force)
 
 
 def _verb(name: str, what: str) -> Callable[..., None]:
@@ -173,10 +177,11 @@ def _verb(name: str, what: str) -> Callable[..., None]:
         remake: Remake = False,
         force: Force = False,
         models: Models = None,
+        allow_code: AllowCode = False,
     ) -> None:
         from gemmule.run.runner import Family
 
-        Family.from_file(recipe, overrides or (), out).run(name, models or (), remake, force)
+        Family.from_file(recipe, overrides or (), out, allow_code).run(name, models or (), remake, force)
 
     RESUMABLE.add(name)
     one_step.__doc__ = f"One step of a recipe: {what}."
@@ -184,7 +189,46 @@ def _verb(name: str, what: str) -> Callable[..., None]:
     return one_step
 
 
-refine = _verb("refine", "text into documents")
+@app.command()
+def refine(
+    recipe: RecipePath = DEFAULT_RECIPE,
+    overrides: Overrides = None,
+    out: Out = None,
+    remake: Remake = False,
+    force: Force = False,
+    allow_code: AllowCode = False,
+    explain: Annotated[
+        str | None, typer.Option(metavar="FILE[:N]", help="what every step thinks of a document; makes nothing")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="count what each step drops; makes nothing")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """One step of a recipe: text into documents."""
+    from gemmule.run.runner import Family
+
+    if explain is None and not dry_run:
+        if as_json:
+            raise RequestError("--json: for --dry-run; what is made has its counts in documents/refinery.json")
+        Family.from_file(recipe, overrides or (), out, allow_code).run("refine", (), remake, force)
+        return
+    for option, given in {"--remake": remake, "--dry-run": explain is not None and dry_run}.items():
+        if given:
+            raise RequestError(f"{option}: not with {'--dry-run' if explain is None else '--explain'}")
+    documents = Family.from_file(recipe, overrides or (), out, allow_code).plan.documents
+    from gemmule.refine import explaining
+
+    if explain is not None:
+        explaining.show_all(documents.explain(explain))
+        return
+    record = documents.dry_run()
+    if as_json:
+        show_json(record)
+    else:
+        for line in explaining.table_lines(record):
+            show(line)
+
+
+RESUMABLE.add("refine")
 tokenize = _verb("tokenize", "documents into token shards")
 
 
@@ -196,6 +240,7 @@ def teach(
     remake: Remake = False,
     force: Force = False,
     models: Models = None,
+    allow_code: AllowCode = False,
     worker: Annotated[
         str | None, typer.Option(metavar="N/COUNT", help="this worker's number of how many: 1/16, 2/16, ...")
     ] = None,
@@ -204,12 +249,12 @@ def teach(
     from gemmule.run.runner import Family, Worker
 
     if worker is None:
-        Family.from_file(recipe, overrides or (), out).run("teach", models or (), remake, force)
+        Family.from_file(recipe, overrides or (), out, allow_code).run("teach", models or (), remake, force)
         return
     if remake:
         raise RequestError("--remake: not with --worker; use it once in a command without --worker")
     share = Worker.parse(worker)
-    Family.from_file(recipe, overrides or (), out).teach(share, models or (), force)
+    Family.from_file(recipe, overrides or (), out, allow_code).teach(share, models or (), force)
 
 
 train = _verb("train", "models, trained")
@@ -244,7 +289,9 @@ def evaluate(
     include: Annotated[
         Path | None, typer.Option(parser=_named, metavar="DIR", help="a folder of lm-evaluation-harness tasks")
     ] = None,
-    allow_code: Annotated[bool, typer.Option("--allow-code", help="run code that files in --include name")] = False,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="run code that files in --include, or a recipe, name")
+    ] = False,
     context: Annotated[
         int | None, typer.Option(parser=_whole, metavar="N", help="tokens of a window; default: the model's context")
     ] = None,
@@ -262,7 +309,7 @@ def evaluate(
 ) -> None:
     """Measures any model on any text; of a recipe, all of its models."""
     of_a_model = {"TEXT": texts, "--against": against, "--tasks": tasks, "--include": include, "--context": context,
-                  "--allow-code": allow_code, "--stride": stride, "--field": field, "--json": as_json}  # fmt: skip
+                  "--stride": stride, "--field": field, "--json": as_json}  # fmt: skip
     of_a_recipe = {"--set": overrides, "--out": out, "--remake": remake, "--force": force, "--model": models}
     is_recipe = _is_recipe(target)
     for option, value in (of_a_model if is_recipe else of_a_recipe).items():
@@ -272,7 +319,7 @@ def evaluate(
     if is_recipe:
         from gemmule.run.runner import Family
 
-        Family.from_file(Path(target), overrides or (), out).run("evaluate", models or (), remake, force)
+        Family.from_file(Path(target), overrides or (), out, allow_code).run("evaluate", models or (), remake, force)
         return
     with signals.deferred():
         from gemmule.evaluate import outside  # imports torch

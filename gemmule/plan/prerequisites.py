@@ -23,6 +23,10 @@ from gemmule.teach.teachers.kinds import Kind, kind_of, named, place_of
 def check(steps: Iterable[Step], plan: Plan) -> None:
     """Raises RequestError naming an extra or a device that the making of `steps` needs and this machine lacks."""
     steps = list(steps)
+    if plan.documents in steps:
+        plan.documents.check_code()
+        if plan.documents.refining is not None:
+            plan.documents.refining.check_installed()
     taken = plan.tokenizer.origin
     if plan.tokenizer in steps and taken is not None and taken.kind is not None and Path(taken.place).is_file():
         taken.kind.check_installed(taken.place)

@@ -112,6 +112,11 @@ class Reading:
     files: Sequence[SourceFile]
     field: str = "text"  # that holds the text in records
     skip_bad: bool = False  # whether records that can't be taken, and empty files, are left out and counted
+    invalid: Literal["refuse", "replace"] = "refuse"  # bytes that are no UTF-8
+
+    def of(self, file: SourceFile, tally: Tally | None = None) -> Iterator[Document]:
+        """Those in one file. Raises what `read_documents` raises."""
+        return read_documents(file, self.field, tally, skip_bad=self.skip_bad, invalid=self.invalid)
 
     def documents(self, tally: Tally) -> Iterator[Document]:
         """Says how far it is, if it takes long. Raises what `read_documents` raises."""
@@ -119,7 +124,7 @@ class Reading:
         with PatientMeter("reading text", sum(sizes)) as meter:
             behind = 0
             for file, size in zip(self.files, sizes, strict=True):
-                for document in read_documents(file, self.field, tally, skip_bad=self.skip_bad):
+                for document in self.of(file, tally):
                     yield document
                     meter.update(behind + tally.stored_bytes)
                 behind += size

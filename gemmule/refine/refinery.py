@@ -58,7 +58,7 @@ class Refined:
     outcomes: list[Outcome]
     raw_lengths: Counter[int] = field(default_factory=Counter)
 
-    def write(self, folder: Path) -> dict[str, Any]:
+    def write(self, folder: Path, settings: Mapping[str, Any] = {}) -> dict[str, Any]:
         """The record, as `refinery.json` and with all dropped documents in `dropped.parquet`."""
         languages, lengths = Counter[str](), Counter[int]()
         texts = Counter[str]()
@@ -67,6 +67,7 @@ class Refined:
             texts.update(of_part[1])
             lengths.update(of_part[2])
         record = {
+            "settings": {key: value for key, value in settings.items() if key.startswith("refine.")},
             "steps": [outcome.as_json() for outcome in self.outcomes],
             "languages": by_language(languages, texts),
             "lengths": {"raw": sorted(self.raw_lengths.items()), "refined": sorted(lengths.items())},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib.util
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemmule.base.errors import RequestError
 from gemmule.base.processes import Workers
 from gemmule.recipe import Refine
 from gemmule.refine.steps import Outside, in_order
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from gemmule.refine.sources import Tally
     from gemmule.refine.steps.step import Step
 
+PACKAGES = ("ftfy", "py3langid", "phonenumbers", "stdnum", "datasketch")
 WORTH_A_PROCESS = 2**21  # bytes of text
 
 
@@ -26,6 +29,17 @@ class Refining:
 
     how: Refine
     outside: Outside
+
+    def check_installed(self) -> None:
+        """Raises RequestError naming the extra where a package that the steps need is missing."""
+        missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+        if missing:
+            raise RequestError(f"[refine] needs {' and '.join(missing)}: pip install 'gemmule[refine]'")
+
+    @property
+    def without_code(self) -> Refining:
+        """But for a function of the user's."""
+        return replace(self, how=self.how.model_copy(update={"keep": None}))
 
     def steps(self) -> list[Step]:
         return in_order(self.how, self.outside)

@@ -8,16 +8,21 @@ there, and ends as if it had been trained for so many from the start, to the bit
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from gemmule.base import artifact
 from gemmule.base.progress import say
 from gemmule.plan.steps import Step
+from gemmule.plan.steps.documents import DocumentsStep
 from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.plan.steps.model import ModelStep
+from gemmule.plan.steps.tokenizer import TokenizerStep
+from gemmule.plan.steps.tokens import TokensStep
 from gemmule.train import pace
 from gemmule.train.metrics import METRICS
+
+TEXT = (DocumentsStep, TokenizerStep, TokensStep)
 
 
 def goes_on(step: Step, stale: Collection[Step]) -> bool:
@@ -26,15 +31,22 @@ def goes_on(step: Step, stale: Collection[Step]) -> bool:
     return not follows and step.meeting_point is not None
 
 
-def lost(stale: Collection[Step]) -> list[Step]:
+def lost(stale: Mapping[Step, list[str]]) -> list[Step]:
     """What is made anew and was worth something, of what is stale: neither models that go on, nor what was measured.
 
     An evaluation takes a small part of its run, and what is replaced of it is kept; but of a model that is made anew it
-    goes with the model.
+    goes with the model. Text that is refined anew, before any model has learned from it, is what refining is.
     """
+    if all(isinstance(step, TEXT) for step in stale) and all(map(_is_refined_otherwise, stale.values())):
+        return []
     on = {step for step in stale if goes_on(step, stale)}
     measured = {step for step in stale if isinstance(step, EvaluationStep) and on.issuperset(_among(step, stale))}
     return [step for step in stale if step not in on | measured]
+
+
+def _is_refined_otherwise(reasons: Iterable[str]) -> bool:
+    """Whether nothing but [refine] changed, or it follows from that."""
+    return all(reason.startswith(("refine.", "its ")) for reason in reasons)
 
 
 def hints(step: Step, stale: Mapping[Step, list[str]]) -> list[str]:

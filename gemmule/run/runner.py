@@ -24,6 +24,7 @@ from gemmule.base.run_folder import RECIPE
 from gemmule.plan import prerequisites
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps import Step
+from gemmule.plan.steps.documents import DocumentsStep
 from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.targets import TargetsStep
 from gemmule.run import status
@@ -80,8 +81,14 @@ class Family:
         self.recorded = RecordedRecipe(self.plan, raw, origin)
 
     @classmethod
-    def from_file(cls, path: Path, overrides: Iterable[str] = (), out: Path | None = None) -> Family:
-        return cls(recipes.read(path, overrides), path, out)
+    def from_file(
+        cls, path: Path, overrides: Iterable[str] = (), out: Path | None = None, allow_code: bool = False
+    ) -> Family:
+        """`allow_code`: whether a function of the user's that the recipe names may run."""
+        family = cls(recipes.read(path, overrides), path, out)
+        for step in family.plan.of(DocumentsStep):
+            step.allow_code = allow_code
+        return family
 
     def chosen(self, verb: str | None, models: Iterable[str] = ()) -> list[Step]:
         """The steps of one verb (all for None) for some models (all if none are named), and all that they need."""

@@ -29,6 +29,7 @@ class CandidatesStep(DocumentsStep):
     def make(self) -> None:
         from gemmule.refine.judged import write_candidates
 
+        self.check_code()
         self.tell()
         with self.refined(self.reading(self.files), self.work) as (refined, tally), self.publish() as folder:
             refined.write(folder)

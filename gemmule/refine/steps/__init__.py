@@ -15,7 +15,7 @@ from gemmule.recipe import Duplicates, Quality, Refine
 from gemmule.refine.source_file import SourceFile
 
 if TYPE_CHECKING:
-    from gemmule.refine.steps.step import Step
+    from gemmule.refine.steps.step import DocumentStep, Step
 
 
 Kind = TypeVar("Kind", Duplicates, Quality)
@@ -33,9 +33,25 @@ class Outside:
 
 def in_order(refine: Refine, outside: Outside) -> list[Step]:
     """The steps that a recipe's section asks for."""
+    from gemmule.refine.steps.decontaminate import Decontaminate
+    from gemmule.refine.steps.exact_duplicates import ExactDuplicates
     from gemmule.refine.steps.keep import Keep
+    from gemmule.refine.steps.minus import Minus
+    from gemmule.refine.steps.near_duplicates import NearDuplicates
 
+    duplicates = _section(refine.duplicates, Duplicates)
     steps: list[Step] = []
+    alike: list[DocumentStep] = []
+    steps += alike
+    if duplicates is not None and duplicates.exact:
+        steps.append(ExactDuplicates())
+    if duplicates is not None and duplicates.near:
+        steps.append(NearDuplicates(duplicates.near))
+    if outside.minus:
+        near = duplicates.near if duplicates is not None and duplicates.near else 0.8
+        steps.append(Minus(outside.minus, outside.field, near, alike))
+    if outside.decontaminate:
+        steps.append(Decontaminate(outside.decontaminate))
     if refine.keep is not None:
         steps.append(Keep(refine.keep, outside.base))
     return steps
