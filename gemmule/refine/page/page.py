@@ -25,6 +25,7 @@ from gemmule.refine.page.told import Told, recipe_lines, told
 from gemmule.refine.passes import SAMPLE
 
 PAGE = "refinery.html"
+WORD = re.compile(r"\s+|[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+")  # or a sign that is one
 MOST_SHOWN = 12  # rules, kinds, items
 MOST_LANGUAGES = 30
 
@@ -160,7 +161,9 @@ def _bars(values: Mapping[str, tuple[Number, str]]) -> list[Bar]:
 
 
 def _languages(record: Record) -> list[Bar]:
-    """What came out, by language: the most bytes first."""
+    """What came out, by language, the most bytes first; nothing where languages were not looked at."""
+    if not any(record.languages):
+        return []
     found = sorted(record.languages.items(), key=lambda entry: (-entry[1]["bytes"], entry[0]))[:MOST_LANGUAGES]
     return _bars(
         {
@@ -199,21 +202,33 @@ def _shown(fact: Fact) -> str:
 
 
 def _sample(drop: Drop, kept: Mapping[str, str]) -> Sample:
-    like = kept.get(drop.matched, drop.sample)
-    text = visible(drop.sample)
-    return Sample(drop, Markup.escape(text)) if like == drop.sample else Sample(drop, *_differing(text, visible(like)))
+    text, like = drop.sample, kept.get(drop.matched, drop.sample)
+    ours, theirs = _differing(_beginning(text), _beginning(like), cut=_is_cut(text) and _is_cut(like))
+    ours, theirs = (each + " …" if _is_cut(whole) else each for each, whole in ((ours, text), (theirs, like)))
+    return Sample(drop, ours) if like == text else Sample(drop, ours, theirs)
 
 
-def _differing(one: str, other: str) -> tuple[Markup, Markup]:
-    """Both texts, with the words marked in which they differ."""
-    ours, theirs = (re.findall(r"\s+|\S+", text) for text in (one, other))
-    same = difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks()
+def _is_cut(text: str) -> bool:
+    return len(text) >= SAMPLE
+
+
+def _beginning(text: str) -> str:
+    """Of a text that was cut off what is whole of it."""
+    whole = re.sub(r"\s\S{0,39}$", "", text) if _is_cut(text) else text  # but for a word, in languages with spaces
+    return visible(whole.rstrip())
+
+
+def _differing(one: str, other: str, cut: bool) -> tuple[Markup, Markup]:
+    """Both texts, with the words marked in which they differ. Where both are `cut`, one of them is shown further."""
+    ours, theirs = WORD.findall(one), WORD.findall(other)
     found: tuple[list[str], list[str]] = [], []
     at = [0, 0]
-    for block in same:
+    for block in difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks():
+        before = ["".join(ours[at[0] : block.a]), "".join(theirs[at[1] : block.b])]
+        is_further = cut and block.size == 0 and not all(before)
         for side, words, start in ((0, ours, block.a), (1, theirs, block.b)):
-            if differing := "".join(words[at[side] : start]):
-                found[side].append(element("mark", differing))
+            if before[side]:
+                found[side].append(Markup.escape(before[side]) if is_further else element("mark", before[side]))
             found[side].append(Markup.escape("".join(words[start : start + block.size])))
             at[side] = start + block.size
     return Markup("").join(found[0]), Markup("").join(found[1])

@@ -125,6 +125,25 @@ def test_a_near_duplicate_stands_beside_what_it_is_like(tmp_path):
     assert "Jaccard 0.91" in page.texts("p", "reason")[0]
 
 
+def test_where_texts_are_cut_off_they_do_not_differ(tmp_path):
+    text = " ".join(f"word{number}" for number in range(99))
+    drops = [drop("near_duplicates", "new.txt", 7, "Jaccard 0.91", "old.txt:0", sample=f"so {text}"[:400])]
+    page = rendered(tmp_path, step("near_duplicates", (2, 1), (9, 8)), drops=drops, kept=[(text, "old.txt", 0)])
+    assert page.texts("mark") == ["so "]  # though three characters more of the other are shown
+    assert page.texts("p", "text")[0] == f"so {text}"[:400].rsplit(" ", 1)[0] + " …"
+
+
+def test_text_without_spaces_is_compared_by_signs(tmp_path):
+    drops = [drop("near_duplicates", "a", 0, "Jaccard 0.91", "b:0", sample="吾輩は猫である。名前はまだ無い。")]
+    page = rendered(
+        tmp_path,
+        step("near_duplicates", (2, 1), (9, 8)),
+        drops=drops,
+        kept=[("吾輩は犬である。名前はまだ無い。", "b", 0)],
+    )
+    assert page.texts("mark") == ["猫", "犬"]
+
+
 def test_of_a_place_that_two_documents_have_no_text_is_shown(tmp_path):
     page = rendered(
         tmp_path, step("near_duplicates", (3, 2), (300, 200)),
@@ -201,6 +220,7 @@ def test_without_steps_all_is_kept(tmp_path):
     page = rendered(tmp_path, languages={"": {"documents": 3, "bytes": 30}})
     assert page.texts("h1") == ["All 3 documents kept, 100.0% of the bytes"]
     assert page.texts("p", "lede") == ["30\u00a0B of 30\u00a0B. Nothing was dropped."]
+    assert "Languages of what was kept" not in page.texts("h2")  # nobody looked
 
 
 def test_reasons_without_number_do_not_fill_the_page(tmp_path):
