@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from gemmule.base.encodings import BYTE_ORDER_MARK, BadRecord, text_blocks
 from gemmule.base.errors import WorkError
@@ -22,14 +22,27 @@ from gemmule.refine.sources import read_documents
 Records = Iterator[tuple[int, Any]]
 
 
-def read_items(file: SourceFile) -> Iterator[tuple[int, list[str]]]:
-    """The items of a file, in order: the position (as in `Document`) and the texts of each.
+class Item(NamedTuple):
+    set: str  # the file, by its name
+    position: int  # in it, as in `Document`
+    texts: list[str]
+
+
+def read_items(file: SourceFile) -> Iterator[Item]:
+    """The items of a file, in order; of an archive those of each file in it.
 
     Raises BadRecord for what can't be read, WorkError for a damaged file.
     """
-    records = READERS.get(file.suffix, _of_fields if known_format(file).has_fields else _documents)
+    format = known_format(file)
+    if format.members is not None:
+        for member in format.members(file, lambda _: None):
+            if isinstance(member, BadRecord):
+                raise member
+            yield from read_items(member)
+        return
+    records = READERS.get(file.suffix, _of_fields if format.has_fields else _documents)
     for position, record in records(file):
-        yield position, list(_texts(record))
+        yield Item(file.name, position, list(_texts(record)))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import gzip
 from pathlib import Path
+from zipfile import ZipFile
 
 import pyarrow
 import pyarrow.parquet
@@ -18,7 +19,7 @@ TEXTS = ["question", "Why?", "choices", "Because.", "So.", "n", "answers", "text
 
 def items(path: Path, content: str | bytes) -> list[tuple[int, list[str]]]:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return list(read_items(SourceFile(path, path.name)))
+    return [(item.position, item.texts) for item in read_items(SourceFile(path, path.name))]
 
 
 def test_jsonl(tmp_path: Path) -> None:
@@ -47,7 +48,17 @@ def test_parquet(tmp_path: Path) -> None:
     table = pyarrow.table({"question": ["Why?", None], "choices": [["a", "b"], []], "n": [1, 2]})
     pyarrow.parquet.write_table(table, path)
     assert list(read_items(SourceFile(path, "a"))) == [
-        (0, ["question", "Why?", "choices", "a", "b", "n"]), (1, ["question", "choices", "n"]),
+        ("a", 0, ["question", "Why?", "choices", "a", "b", "n"]), ("a", 1, ["question", "choices", "n"]),
+    ]  # fmt: skip
+
+
+def test_archives(tmp_path: Path) -> None:
+    path = tmp_path / "sets.zip"
+    with ZipFile(path, "w") as archive:
+        archive.writestr("one.jsonl", ROW)
+        archive.writestr("two.txt", "An item.")
+    assert list(read_items(SourceFile(path, "sets.zip"))) == [
+        ("sets.zip/one.jsonl", 1, TEXTS), ("sets.zip/two.txt", 0, ["An item."]),
     ]  # fmt: skip
 
 

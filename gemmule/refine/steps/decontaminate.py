@@ -10,6 +10,8 @@ with a probability of 1 in 1,800. All processes map them into memory from files:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,14 +38,24 @@ class _Index(NamedTuple):
     places: NDArray[Any]  # [items] of ITEM
 
 
+@dataclass
+class _Set:
+    """What is counted of an evaluation set."""
+
+    number: int
+    items: int = 0
+    too_short: int = 0
+
+
 class Decontaminate(DocumentStep):
-    """`files` are the sets, one each."""
+    """Each of `files` is a set; so is each file in an archive."""
 
     name = "decontaminate"
 
     def __init__(self, files: Sequence[SourceFile]) -> None:
         self.files = files
         self._facts: dict[str, Figure] = {}
+        self._sets: list[str] = []  # by their names
         self._folder = Path()
         self._index: _Index | None = None
 
@@ -54,19 +66,20 @@ class Decontaminate(DocumentStep):
         self._folder, self._index = folder, None
         found: list[tuple[Hashes, int]] = []
         places: list[tuple[int, int]] = []
-        counts = {file.name: [0, 0] for file in self.files}  # items, and those that are too short
-        for number, file in enumerate(self.files):
-            for position, texts in read_items(file):
-                of_item = np.unique(np.concatenate([np.empty(0, np.uint64), *map(_runs, filter(_may_match, texts))]))
-                counts[file.name][0] += 1
-                counts[file.name][1] += not len(of_item)
-                if len(of_item):
-                    found.append((of_item, len(places)))
-                    places.append((number, position))
-        self._facts = {"items": sum(items for items, _ in counts.values())}
-        self._facts["too_short"] = sum(short for _, short in counts.values())
-        for name, (items, short) in counts.items():
-            self._facts |= {f"{name}: items": items, f"{name}: too_short": short}
+        counts: dict[str, _Set] = {}
+        for item in chain.from_iterable(map(read_items, self.files)):
+            of_set = counts.setdefault(item.set, _Set(len(counts)))
+            of_item = np.unique(np.concatenate([np.empty(0, np.uint64), *map(_runs, filter(_may_match, item.texts))]))
+            of_set.items += 1
+            of_set.too_short += not len(of_item)
+            if len(of_item):
+                found.append((of_item, len(places)))
+                places.append((of_set.number, item.position))
+        self._sets = list(counts)
+        self._facts = {"items": sum(each.items for each in counts.values())}
+        self._facts["too_short"] = sum(each.too_short for each in counts.values())
+        for name, each in counts.items():
+            self._facts |= {f"{name}: items": each.items, f"{name}: too_short": each.too_short}
         _write(folder, found, places)
 
     def facts(self) -> Mapping[str, Figure]:
@@ -83,8 +96,8 @@ class Decontaminate(DocumentStep):
     def _contaminated(self, index: _Index, where: NDArray[np.int64], items: list[NDArray[np.uint32]]) -> Verdict:
         """`where` the runs of items begin in the document, and which items have them."""
         found, shared = np.unique(np.concatenate(items), return_counts=True)
-        names = [f"{self.files[of_set].name}:{position}" for of_set, position in index.places[found].tolist()]
-        sets = [self.files[of_set].name for of_set in np.unique(index.places[found]["set"]).tolist()]
+        names = [f"{self._sets[of_set]}:{position}" for of_set, position in index.places[found].tolist()]
+        sets = [self._sets[of_set] for of_set in np.unique(index.places[found]["set"]).tolist()]
         likest = int(shared.argmax())
         words = _longest([place for place, each in zip(where, items, strict=True) if found[likest] in each])
         return Verdict(
