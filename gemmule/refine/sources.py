@@ -12,8 +12,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,8 +26,8 @@ from gemmule.refine.formats import known_format
 from gemmule.refine.source_file import SourceFile
 
 __all__ = [
-    "BUNDLED", "Document", "MissingSource", "SourceFile", "Tally", "absolute", "fingerprint", "is_bundled", "printable",
-    "read_documents", "resolve",
+    "BUNDLED", "Document", "MissingSource", "SourceFile", "Tally", "absolute", "extracted", "fingerprint", "is_bundled",
+    "printable", "read_documents", "resolve",
 ]  # fmt: skip
 
 Invalid = Literal["refuse", "replace"]
@@ -36,12 +37,14 @@ Invalid = Literal["refuse", "replace"]
 class Document:
     """A text and where it stands: `position` is the byte offset in the (decompressed) file for plain text, the line
     number from 1 for jsonl and csv, the record's number from 1 for json, the row from 0 for parquet. The documents
-    that a long record is cut into have the same. A file in an archive is called "books.zip/inner/a.txt"."""
+    that a long record is cut into have the same. Of a page, it is the byte offset in its main text. A file in an
+    archive is called "books.zip/inner/a.txt"."""
 
     text: str
     source: str
     position: int
     language: str = ""  # as the refinery found it, by its ISO 639-1 code; empty: not looked at, or too short to tell
+    is_markup: bool = False  # a page, of which `extracted` makes documents
 
     @property
     def place(self) -> str:
@@ -117,12 +120,14 @@ def read_documents(
     *,
     skip_bad: bool = False,
     invalid: Invalid = "refuse",
+    extract: bool = True,
 ) -> Iterator[Document]:
     """The documents in a file, in order. `field` is the one that holds the text in records.
 
     `invalid`: "replace" makes bytes that are no UTF-8 U+FFFD, and drops NUL bytes; positions in plain text are then
-    those in what comes of it. Documents of nothing but white space are passed over. `tally` counts these, and what else
-    is not as it stands there.
+    those in what comes of it. `extract`: whether the main text of a page is found here, which is slow; else a document
+    is a page's markup, of which `extracted` makes documents. Those of nothing but white space are passed over. `tally`
+    counts these, and what else is not as it stands there.
 
     Raises BadRecord, a RequestError, naming file and line (row, in parquet) for what isn't UTF-8, or no record whose
     `field` is a text, unless `skip_bad`; WorkError naming the file for an archive that is cut short or damaged.
@@ -137,7 +142,8 @@ def read_documents(
         tally.replaced += count
 
     if format.members is not None:
-        yield from _in_archive(format.members(file, tally.leave), field, tally, skip_bad, invalid)
+        read = partial(read_documents, field=field, tally=tally, skip_bad=skip_bad, invalid=invalid, extract=extract)
+        yield from _in_archive(format.members(file, tally.leave), read, tally, skip_bad)
         return
     try:
         for position, text in format.texts(file, field, on_read, on_invalid if invalid == "replace" else None):
@@ -146,27 +152,50 @@ def read_documents(
                     raise _stopped(text)
                 tally.skip(text)
                 continue
-            parts = _parts_of(position, text, whole=format.in_documents)
-            del text
-            for number, (place, part) in enumerate(parts):
-                tally.cut += number == 1
-                if part.strip():
-                    yield Document(part, file.name, place)
-                else:
-                    tally.empty += 1
+            if format.extract is not None and isinstance(text, str):
+                page = Document(text, file.name, position, is_markup=True)
+                yield from extracted(page, tally) if extract else [page]
+            else:
+                parts = _parts_of(position, text, whole=format.in_documents)
+                del text
+                yield from _documents(file.name, parts, tally)
     except BadRecord as error:
         if not skip_bad:
             raise
         tally.skip(error)
 
 
+def extracted(document: Document, tally: Tally | None = None) -> Iterator[Document]:
+    """The documents in the main text of one that is markup; any other document as it is."""
+    if not document.is_markup:
+        yield document
+        return
+    extract = known_format(SourceFile(Path(document.source), document.source)).extract
+    assert extract is not None
+    parts = _parts_of(document.position, extract(document.text), whole=False, is_offset=True)
+    yield from _documents(document.source, parts, tally if tally is not None else Tally())
+
+
+def _documents(source: str, parts: Iterable[tuple[int, str]], tally: Tally) -> Iterator[Document]:
+    """Those of the parts of a text that are not white space alone."""
+    for number, (position, part) in enumerate(parts):
+        tally.cut += number == 1
+        if part.strip():
+            yield Document(part, source, position)
+        else:
+            tally.empty += 1
+
+
 def _in_archive(
-    members: Iterator[SourceFile | BadRecord], field: str, tally: Tally, skip_bad: bool, invalid: Invalid
+    members: Iterator[SourceFile | BadRecord],
+    read: Callable[[SourceFile], Iterator[Document]],
+    tally: Tally,
+    skip_bad: bool,
 ) -> Iterator[Document]:
     try:
         for member in members:
             if isinstance(member, SourceFile):
-                yield from read_documents(member, field, tally, skip_bad=skip_bad, invalid=invalid)
+                yield from read(member)
             elif skip_bad:
                 tally.skip(member)
             else:
@@ -181,15 +210,16 @@ def _stopped(error: BadRecord) -> BadRecord:
     return BadRecord(f'{error}\nTo leave such records out, counted: data.bad_records = "skip"')
 
 
-def _parts_of(position: int, text: str | bytes, whole: bool) -> Iterator[tuple[int, str]]:
-    """A text: in one, or cut into documents if it is long and need not stay `whole`."""
+def _parts_of(position: int, text: str | bytes, whole: bool, is_offset: bool = False) -> Iterator[tuple[int, str]]:
+    """A text: in one, or cut into documents if it is long and need not stay `whole`; with the position of them all, or
+    each with its own, where that counts bytes."""
     if isinstance(text, str) and (whole or _is_short(text)):
         yield position, text
         return
     content = memoryview(text.encode() if isinstance(text, str) else text)
     del text
     blocks = (content[start : start + 2**20] for start in range(0, len(content), 2**20))
-    yield from ((position, part.decode()) for _, part in cut(blocks))
+    yield from ((position + offset * is_offset, part.decode()) for offset, part in cut(blocks))
 
 
 def _is_short(text: str) -> bool:

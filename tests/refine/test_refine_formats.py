@@ -62,13 +62,14 @@ def test_a_format_is_a_file(tmp_path):
     assert [file.name for file in resolve(["texts"], tmp_path)] == ["texts/b.txt"]
     (texts / "c.unknown").write_text("?")
     with pytest.raises(
-        RequestError, match=r"known: \.txt, \.md, \.jsonl, \.parquet, \.csv, \.tsv, \.json, \.toy, \.zip, "
+        RequestError,
+        match=r"known: \.txt, \.md, \.html, \.htm, \.xhtml, \.jsonl, \.parquet, \.csv, \.tsv, \.json, \.toy, \.zip, ",
     ):
         resolve(["texts/c.unknown"], tmp_path)
 
 
 def test_the_formats_that_are_read(tmp_path):
     (tmp_path / "a.toy").write_text(LINE)
-    known = r"a\.toy: a kind of file that isn't read; known: \.txt, \.md, \.jsonl, \.parquet, \.csv, \.tsv, \.json, "
-    with pytest.raises(RequestError, match=known + r"\.zip, \.tar, \.tgz, each also with \.gz or \.zst$"):
+    known = r"\.txt, \.md, \.html, \.htm, \.xhtml, \.jsonl, \.parquet, \.csv, \.tsv, \.json, \.zip, \.tar, \.tgz, each "
+    with pytest.raises(RequestError, match=r"a kind of file that isn't read; known: " + known + r"also with \.gz or"):
         resolve(["a.toy"], tmp_path)

@@ -43,6 +43,8 @@ class Format:
     only where a file or a glob names it."""
     in_documents: bool = False
     """Its texts are documents already; else long ones are cut (`cutting.py`)."""
+    extract: Callable[[str], str] | None = None
+    """The text in what `texts` gives, if that is markup: slow, and to be had in any process; empty if there is none."""
     members: Callable[[SourceFile, Callable[[str], object]], Iterator[SourceFile | BadRecord]] | None = None
     """The files in an archive, each to be read while the iteration is at it, and what is told of others that are left
     out. Raises BadRecord or WorkError."""

@@ -268,8 +268,10 @@ def read_archive(archive: SourceFile, field: str, on_read: Callable[[int], objec
     for file in members(archive):
         if isinstance(file, BadRecord):
             yield 0, file
-        else:
-            yield from known_format(file).texts(file, field, on_read, on_invalid)
+            continue
+        format = known_format(file)
+        for position, text in format.texts(file, field, on_read, on_invalid):
+            yield position, format.extract(text) if format.extract and isinstance(text, str) else text
 
 
 def first_records(archive: SourceFile) -> Iterator[dict[str, Any]]:
