@@ -131,12 +131,13 @@ def _section(step: StepRecord, record: Record, drops: Drops, kept: Mapping[str, 
     of_step, of_names = _facts(step)
     counts = [(kind, count) for kind, count in step.counts.items() if kind not in of_names]
     counts.sort(key=lambda entry: (-entry[1], entry[0]))
+    counts, unlike = (counts, {}) if told(step).counted else ([], dict(counts))
     return Section(
         step=step,
         told=told(step),
         said=_said(step, record),
         lines=recipe_lines(record.settings, told(step).keys),
-        facts={key.replace("_", " "): _shown(value) for key, value in of_step.items()},
+        facts={key.replace("_", " "): _shown(value) for key, value in (of_step | unlike).items()},
         by_name=_by_name(of_names, step.counts),
         counts=_bars({kind: (count, f"{count:,}") for kind, count in counts[:MOST_SHOWN]}),
         more_counts=len(counts[MOST_SHOWN:]),

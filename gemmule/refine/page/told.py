@@ -18,7 +18,7 @@ class Told:
     what: str = ""
     source: str = ""
     keys: tuple[str, ...] = ()  # of [refine] that set it
-    counted: str = "Counts"  # what its `counts` are of
+    counted: str = ""  # what its `counts` are of; empty: of unlike things
     matched: str = "Like"  # what a document that it drops is to the one named beside it
 
 

@@ -85,6 +85,7 @@ def test_every_step_that_did_something_has_a_section_with_its_source_and_setting
     assert 'languages = ["en"] language_threshold = 0.5' in section(crawl, "Languages")
     assert "duplicates = { exact = true, near = 0.8, substrings = 50 }" in section(crawl, "Near duplicates")
     assert "Dropped nothing, changed 3,112: 12 kB more." in section(crawl, "Repair")
+    assert "Lines found 214 Lines 40,211" in section(crawl, "Boilerplate lines")
     assert "minus" not in page.texts("pre")[-1]  # its digest is no line of a recipe
 
 
@@ -169,7 +170,8 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path):
     drops = [drop(f"n{HOSTILE}", HOSTILE, 0, f"{HOSTILE} 12", f"{HOSTILE}:3", sample=HOSTILE) for _ in range(2)]
     page = rendered(
         tmp_path,
-        step(f"n{HOSTILE}", (9, 7), (90, 80), counts={HOSTILE: 2}, facts={HOSTILE: HOSTILE}),
+        step(f"n{HOSTILE}", (9, 7), (90, 80), counts={f"c{HOSTILE}": 2}, facts={HOSTILE: HOSTILE}),
+        step("personal_data", (7, 7), (80, 80), counts={HOSTILE: 2}),
         step("near_duplicates", (7, 6), (80, 70)),
         drops=[*drops, drop("near_duplicates", "a", 0, "J", "k:0", sample=HOSTILE)],
         kept=[(f"{HOSTILE} kept", "k", 0)],
@@ -180,7 +182,8 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path):
     shown = "</p><script>alert(1)</script><img src=x onerror=alert(2)>[U+202E]&amp;␛[2J"
     assert page.texts("p", "text")[0] == shown
     assert page.texts("p", "text")[-1] == f"{shown} kept"
-    assert page.texts("dd") == [shown]
+    assert page.texts("dd") == [shown, "2"]
+    assert {shown, f"c{shown}".capitalize()} <= {*page.texts("th"), *(text.capitalize() for text in page.texts("dt"))}
     assert {f"n{shown}"} <= set(page.texts("h2"))
     assert "default-src 'none'" in render(tmp_path)
 
