@@ -17,13 +17,69 @@ from gemmule.recipe.values import Place
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
-class Quality(Section):
-    """Rules by which text that is not prose is dropped; each set has its thresholds in its own step."""
+NGrams = list[Annotated[tuple[Annotated[int, Field(ge=1, le=100)], Ratio], Field(strict=False)]]  # [words, share]
+Number = Annotated[float, Field(ge=0)]
 
-    gopher: bool = True
-    repetition: bool = True
-    c4: bool = True
-    fineweb: bool = True
+
+class Gopher(Section):
+    """Thresholds of `refine/steps/quality/gopher.py`; 0 turns a rule off."""
+
+    min_doc_words: Annotated[int, Field(ge=0)] = 50
+    max_doc_words: Annotated[int, Field(ge=0)] = 100_000
+    min_avg_word_length: Number = 3
+    max_avg_word_length: Number = 10
+    max_symbol_word_ratio: Number = 0.1
+    max_bullet_lines_ratio: Ratio = 0.9
+    max_ellipsis_lines_ratio: Ratio = 0.3
+    max_non_alpha_words_ratio: Ratio = 0.8  # datatrove's name; the least share of words that have a letter
+    min_stop_words: Annotated[int, Field(ge=0)] = 2
+    stop_words: list[str] = ["the", "be", "to", "of", "and", "that", "have", "with"]
+
+
+class Repetition(Section):
+    """Thresholds of `refine/steps/quality/repetition.py`, shares of the text; 0 turns a rule off."""
+
+    dup_line_frac: Ratio = 0.3
+    dup_para_frac: Ratio = 0.3
+    dup_line_char_frac: Ratio = 0.2
+    dup_para_char_frac: Ratio = 0.2
+    top_n_grams: NGrams = [(2, 0.2), (3, 0.18), (4, 0.16)]
+    dup_n_grams: NGrams = [(5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10)]
+
+
+class C4(Section):
+    """Thresholds of `refine/steps/quality/c4.py`; -1 turns a rule off."""
+
+    remove_citations: bool = True
+    filter_no_terminal_punct: bool = False
+    min_num_sentences: Annotated[int, Field(ge=-1)] = 5
+    min_words_per_line: Annotated[int, Field(ge=-1)] = 3
+    max_word_length: Annotated[int, Field(ge=-1)] = 1000
+    filter_lorem_ipsum: bool = True
+    filter_javascript: bool = True
+    filter_curly_bracket: bool = True
+    filter_policy: bool = True
+
+
+class FineWeb(Section):
+    """Thresholds of `refine/steps/quality/fineweb.py`."""
+
+    line_punct_thr: Ratio = 0.12
+    line_punct_exclude_zero: bool = False
+    short_line_thr: Ratio = 0.67
+    short_line_length: Annotated[int, Field(ge=0)] = 30
+    char_duplicates_ratio: Ratio = 0.01
+    new_line_ratio: Number = 0.3
+
+
+class Quality(Section):
+    """Rules by which text that is not prose is dropped; thresholds have datatrove's names and defaults."""
+
+    gopher: bool | Gopher = True
+    repetition: bool | Repetition = True
+    c4: bool | C4 = True
+    fineweb: bool | FineWeb = True
+    all_are_pages: bool = False  # what is no web page is judged as one too: no allowance for verse, short texts, code
     boilerplate: bool = True
 
 

@@ -1,0 +1,91 @@
+"""Drops documents by the rules that made MassiveText, C4 and FineWeb: each set is a file of this folder.
+
+The rules are for web pages, and web pages (sources in .html) are judged by them exactly as datatrove's filters do, in
+FineWeb's order: Gopher's, then C4's, which removes lines, then FineWeb's on what is left.
+
+Other text they misjudge. All of GSM8K has too few words, a tenth of Shakespeare's scenes has too many commas or a
+refrain, and code has no full stops. So for what is no page a rule that fails is set aside where it can't tell
+(`kinds.py` says by what these are known):
+
+- source code, known by its suffix, is left alone;
+- of verse, plays and dialogues, how lines end, how short they are, and which come again says nothing;
+- a short text in whole sentences may be short, and may say a thing twice;
+- in another language than English, its stop words are not looked for, and a word without spaces has two characters;
+- prose may have curly brackets, and words are counted as Gopher's paper does: a comma is none. (datatrove takes marks
+  for words without a letter, so that essays with many are dropped.)
+
+Of what is no page only notices (of cookies, of JavaScript) and lines with a word of more than 1,000 characters are
+removed: headings, speakers and blank lines, which C4 removes, are part of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from typing import TypeVar
+
+from gemmule.recipe.refining import C4, FineWeb, Gopher, Quality, Repetition
+from gemmule.refine.sources import Document
+from gemmule.refine.steps.quality import c4, fineweb, gopher, kinds, repetition
+from gemmule.refine.steps.quality.checks import Check, Text
+from gemmule.refine.steps.step import DocumentStep, Figure, Verdict
+
+Limits = TypeVar("Limits", Gopher, Repetition, C4, FineWeb)
+
+
+class QualityRules(DocumentStep):
+    name = "quality"
+
+    def __init__(self, settings: Quality) -> None:
+        self.gopher = _limits(settings.gopher, Gopher)
+        self.repetition = _limits(settings.repetition, Repetition)
+        self.c4 = _limits(settings.c4, C4)
+        self.fineweb = _limits(settings.fineweb, FineWeb)
+        self.all_are_pages = settings.all_are_pages
+
+    def judge(self, document: Document) -> Verdict:
+        return self._judge(document, thorough=False)
+
+    def explain(self, document: Document) -> Verdict:
+        return self._judge(document, thorough=True)
+
+    def _judge(self, document: Document, *, thorough: bool) -> Verdict:
+        if not self.all_are_pages and kinds.is_code(document.source):
+            return Verdict(document, figures={"rules": "none, for this is source code"} if thorough else {})
+        is_page = self.all_are_pages or kinds.is_page(document.source)
+        text = Text(document.text, thorough=thorough)
+        lines = c4.Lines(text, self.c4) if self.c4 else None
+        reason, figures, counts = "", dict[str, Figure](), Counter[str]()
+        for of, check in self._checks(text, lines):
+            excuse = kinds.excuse(check, text, document.language) if check.fails and not is_page else ""
+            counts[f"set aside: {excuse}"] += bool(excuse)
+            if check.fails and not excuse:
+                reason = reason or f"{of}: {check.reason}"
+                if not thorough:
+                    return Verdict(None, reason)
+            if thorough:
+                figures[f"{of}.{check.name}"] = f"{check.said}{f', but this is {excuse}' if excuse else ''}"
+        if reason:
+            return Verdict(None, reason, figures)
+        if lines:
+            left, removed = lines.of_a_page() if is_page else lines.of_other_text()
+            document = dataclasses.replace(document, text=left)
+            counts.update({f"lines: {rule}": count for rule, count in removed.items()})
+        return Verdict(document, figures=figures, counts=+counts)
+
+    def _checks(self, text: Text, lines: c4.Lines | None) -> Iterator[tuple[str, Check]]:
+        """The figures of each set, in order; what is not asked for is not looked at."""
+        if self.gopher:
+            yield from (("gopher", check) for check in gopher.checks(text, self.gopher))
+        if self.repetition:
+            yield from (("repetition", check) for check in repetition.checks(text, self.repetition))
+        if lines:
+            yield from (("c4", check) for check in lines.checks())
+        if self.fineweb:
+            left = lines.kept if lines and lines.kept.text else text
+            yield from (("fineweb", check) for check in fineweb.checks(left, self.fineweb))
+
+
+def _limits(settings: bool | Limits, kind: type[Limits]) -> Limits | None:
+    return settings if isinstance(settings, kind) else kind() if settings else None
