@@ -19,12 +19,12 @@ LABEL = re.compile(r"\s*([A-Z][\w.' -]{0,30}?)(?:\t|:\s|:$|\.\s+(?=[A-Z]))")  # 
 SENTENCE_END = re.compile(rf"(?<![.\s])[{SENTENCE_ENDS}][\"'”’)\]*_]*(?:\s|$)")
 SENTENCE_START = re.compile(rf"(?:^|[{SENTENCE_ENDS}][\"'”’)\]*_]*\s)\W*(\w)")
 LONG_SENTENCE = 50  # words
-FUNCTION_WORDS = frozenset(  # noqa: SIM905
+ENGLISH = (  # noqa: SIM905
     "a about after all am an and any are as at be because been before but by can could did do does each for from had "
     "has have he her him his how i if in into is it its may me more my no not of on one or our out she should so some "
     "than that the their them then there these they this to two was we were what when which who will with would you "
-    "your".split()
-)
+    "your"
+).split()
 
 PROSE = 0.2  # of its words are function words, at the least; about 0.45 of most
 SHORT = 300  # words
@@ -46,6 +46,7 @@ OTHER_LANGUAGES = {  # the commonest words of some, where the document's languag
     "tr": "bir ve bu için da de çok ama ne gibi daha ile",
     "vi": "là và của không có một cho được trong này với người",
 }
+FUNCTION_WORDS = frozenset(ENGLISH)
 WORDS_OF_OTHERS = [frozenset(words.split()) for words in OTHER_LANGUAGES.values()]
 LINES = ("line_punct_thr", "short_line_thr", "new_line_ratio")
 SAY_NOTHING = {  # of a kind: these rules
@@ -55,7 +56,7 @@ SAY_NOTHING = {  # of a kind: these rules
         *("top_n_grams", "dup_n_grams"),
     ),
     "not in English": ("min_stop_words", "max_avg_word_length"),
-    "without spaces": ("min_avg_word_length",),
+    "without spaces": ("min_avg_word_length", "min_num_sentences"),  # C4 counts words a line between spaces
     "prose": ("filter_curly_bracket",),
 }
 
