@@ -20,12 +20,13 @@ from gemmule.recipe import (
     TokenizerSection,
     Train,
 )
+from gemmule.recipe.refining import C4, FineWeb, Gopher, Repetition
 
 MODEL = {"architecture": {"layers": 2, "width": 16}, "train": {"tokens": 1000}}
 RAW: dict[str, Any] = {
     "name": "r",
     "data": {"sources": ["text.jsonl"]},
-    "refine": {"quality": {}, "duplicates": {}},
+    "refine": {"quality": {"gopher": {}, "repetition": {}, "c4": {}, "fineweb": {}}, "duplicates": {}},
     "tokenizer": {"vocabulary_size": 300},
     "models": {
         "teacher": MODEL,
@@ -37,6 +38,10 @@ PATHS: dict[type[BaseModel], tuple[str, ...]] = {
     Data: ("data",),
     Refine: ("refine",),
     Quality: ("refine", "quality"),
+    Gopher: ("refine", "quality", "gopher"),
+    Repetition: ("refine", "quality", "repetition"),
+    C4: ("refine", "quality", "c4"),
+    FineWeb: ("refine", "quality", "fineweb"),
     Duplicates: ("refine", "duplicates"),
     TokenizerSection: ("tokenizer",),
     Evaluate: ("evaluate",),

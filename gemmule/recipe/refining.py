@@ -18,21 +18,23 @@ Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
 NGrams = list[Annotated[tuple[Annotated[int, Field(ge=1, le=100)], Ratio], Field(strict=False)]]  # [words, share]
-Number = Annotated[float, Field(ge=0)]
+Amount = Annotated[int, Field(ge=0, le=10**9)]
+Number = Annotated[float, Field(ge=0, le=1e9)]
+Limit = Annotated[int, Field(ge=-1, le=10**9)]
 
 
 class Gopher(Section):
     """Thresholds of `refine/steps/quality/gopher.py`; 0 turns a rule off."""
 
-    min_doc_words: Annotated[int, Field(ge=0)] = 50
-    max_doc_words: Annotated[int, Field(ge=0)] = 100_000
+    min_doc_words: Amount = 50
+    max_doc_words: Amount = 100_000
     min_avg_word_length: Number = 3
     max_avg_word_length: Number = 10
     max_symbol_word_ratio: Number = 0.1
     max_bullet_lines_ratio: Ratio = 0.9
     max_ellipsis_lines_ratio: Ratio = 0.3
     max_non_alpha_words_ratio: Ratio = 0.8  # datatrove's name; the least share of words that have a letter
-    min_stop_words: Annotated[int, Field(ge=0)] = 2
+    min_stop_words: Amount = 2
     stop_words: list[str] = ["the", "be", "to", "of", "and", "that", "have", "with"]
 
 
@@ -52,9 +54,9 @@ class C4(Section):
 
     remove_citations: bool = True
     filter_no_terminal_punct: bool = False
-    min_num_sentences: Annotated[int, Field(ge=-1)] = 5
-    min_words_per_line: Annotated[int, Field(ge=-1)] = 3
-    max_word_length: Annotated[int, Field(ge=-1)] = 1000
+    min_num_sentences: Limit = 5
+    min_words_per_line: Limit = 3
+    max_word_length: Limit = 1000
     filter_lorem_ipsum: bool = True
     filter_javascript: bool = True
     filter_curly_bracket: bool = True
@@ -67,7 +69,7 @@ class FineWeb(Section):
     line_punct_thr: Ratio = 0.12
     line_punct_exclude_zero: bool = False
     short_line_thr: Ratio = 0.67
-    short_line_length: Annotated[int, Field(ge=0)] = 30
+    short_line_length: Amount = 30
     char_duplicates_ratio: Ratio = 0.01
     new_line_ratio: Number = 0.3
 

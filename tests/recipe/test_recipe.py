@@ -11,7 +11,7 @@ import pytest
 
 from gemmule import recipe
 from gemmule.base.errors import RequestError
-from gemmule.recipe import schema
+from gemmule.recipe import refining, schema
 from gemmule.refine.sources import resolve
 
 FAMILY = {
@@ -258,6 +258,10 @@ SECTIONS = {
     ("data",): schema.Data,
     ("refine",): recipe.Refine,
     ("refine", "quality"): recipe.Quality,
+    ("refine", "quality", "gopher"): refining.Gopher,
+    ("refine", "quality", "repetition"): refining.Repetition,
+    ("refine", "quality", "c4"): refining.C4,
+    ("refine", "quality", "fineweb"): refining.FineWeb,
     ("refine", "duplicates"): recipe.Duplicates,
     ("tokenizer",): schema.TokenizerSection,
     ("models", "student"): schema.Model,
