@@ -1,14 +1,16 @@
 """What a model's scores tell apart: real text, and noise of known kinds planted in it.
 
-    python benchmarks/teacher_score.py MODEL [--text FILES...] [--documents 200] [--planted 20] [--save FILE]
+    python benchmarks/teacher_score.py MODEL [--text FILES...] [--documents 200] [--planted 20] [--save S.json]
 
 Passages of 100 to 1,000 characters of each text (gemmule's Shakespeare, unless named), and planted documents of each
 kind, as long: random letters, a passage's words shuffled, its letters shuffled within words, base64, tables of random
 numbers, one line repeated, and passages twice over. MODEL is a folder, a hub id or a GGUF file.
 
-For each kind: its bits per byte, how surely they tell one of its documents from a real passage (the area under the ROC
-curve: 0.5 is chance), and what the default shares drop. Then how much of what is dropped as noisy is noise, where a
-tenth of the documents is, drawn 200 times. --save keeps scores and texts.
+For each kind: its bits per byte; how surely a measure tells one of its documents from a real passage (the area under
+the ROC curve: 1 is always, 0.5 is chance), by bits per byte as documents are judged, by nats per token, and by what the
+loss is above the entropy that the model expected; and how many of its documents go where they are a tenth of all (of
+those that are easy a twentieth) and the default shares are dropped, drawn 200 times. --save keeps scores and texts, and
+MODEL may be such a file.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import common
 import numpy as np
@@ -28,7 +31,7 @@ from rich.table import Table
 
 from gemmule.base.device import choose_device
 from gemmule.evaluate import any_model
-from gemmule.evaluate.scores import Scores, limits
+from gemmule.evaluate.scores import ROW, Scores, limits
 from gemmule.evaluate.scoring import Scorer
 from gemmule.recipe import TeacherScore
 from gemmule.refine import sources
@@ -48,52 +51,57 @@ def main() -> None:
     parser.add_argument("--planted", type=int, default=20)
     parser.add_argument("--save", type=Path)
     wishes = parser.parse_args()
-    kinds = {Path(text).name: _passages(text, wishes.documents) for text in wishes.text}
-    kinds |= _noise([text for texts in kinds.values() for text in texts], wishes.planted)
+    if wishes.model.endswith(".json"):
+        kept = json.loads(Path(wishes.model).read_text())
+    else:
+        kept = _score(wishes.model, wishes.text, wishes.documents, wishes.planted)
+    if wishes.save is not None:
+        wishes.save.write_text(json.dumps(kept))
+    _tell(Scores(*(np.array(kept[name]) for name in ROW.names or ())), np.array(kept["kind"]))
+
+
+def _score(model: str, named: list[str], documents: int, planted: int) -> dict[str, list[Any]]:
+    kinds = {Path(text).name: _passages(text, documents) for text in named}
+    kinds |= _noise([text for texts in kinds.values() for text in texts], planted)
     texts = [text for of_kind in kinds.values() for text in of_kind]
-    of = np.array([kind for kind, of_kind in kinds.items() for _ in of_kind])
-    scorer = Scorer(any_model.load(wishes.model, any_model.find(wishes.model), choose_device()))
+    scorer = Scorer(any_model.load(model, any_model.find(model), choose_device()))
     began = time.perf_counter()
     rows = scorer.score(texts)
     seconds = time.perf_counter() - began
-    scores = Scores(*(rows[name] for name in rows.dtype.names or ()))
-    print(f"{len(texts)} documents, {scores.tokens.sum():,} tokens, {scores.tokens.sum() / seconds:.0f} tokens/s")
-    if wishes.save is not None:
-        columns = {name: rows[name].tolist() for name in rows.dtype.names or ()}
-        wishes.save.write_text(json.dumps({"kind": of.tolist(), "text": texts, **columns}))
-    _tell(scores, of, ~np.isin(of, NOISY + EASY))
+    print(f"{len(texts)} documents, {rows['tokens'].sum():,} tokens, {rows['tokens'].sum() / seconds:.0f} tokens/s")
+    kept = {"kind": [kind for kind, of_kind in kinds.items() for _ in of_kind], "text": texts}
+    return kept | {name: rows[name].tolist() for name in ROW.names or ()}
 
 
-def _tell(scores: Scores, of: NDArray[np.str_], real: NDArray[np.bool_]) -> None:
-    default = TeacherScore(model="any")
-    judged = scores.judged
-    low, high = limits(judged, default.drop_easiest, default.drop_noisiest)
-    columns = ("documents", "bytes", "bits per byte", "5% to 95%", "surely", "noisy", "easy")
+def _tell(scores: Scores, of: NDArray[np.str_]) -> None:
+    judged, noisy, easy = scores.judged, np.isin(of, NOISY), np.isin(of, EASY)
+    measures = (judged, scores.loss / scores.tokens, (scores.loss - scores.entropy) / scores.bytes)
+    columns = ("documents", "bytes", "bits per byte", "5% to 95%", "sure by bits", "by nats", "by excess", "go")
     table = Table("", *columns)
-    for kind in dict.fromkeys(of.tolist()):
-        own = of == kind
-        sure = "" if real[own].any() else f"{_area(judged[own], judged[real]):.3f}"
-        ends = " to ".join(f"{end:.2f}" for end in np.quantile(scores.bits_per_byte[own], (0.05, 0.95)))
-        table.add_row(
-            kind, str(own.sum()), f"{scores.bytes[own].mean():.0f}", f"{scores.bits_per_byte[own].mean():.2f}", ends,
-            sure, f"{(judged[own] > high).mean():.0%}", f"{(judged[own] < low).mean():.0%}",
-        )  # fmt: skip
+    kinds = {kind: of == kind for kind in dict.fromkeys(of.tolist())} | {"all noise": noisy}
+    for kind, own in kinds.items():
+        row = [str(own.sum()), f"{scores.bytes[own].mean():.0f}", f"{scores.bits_per_byte[own].mean():.2f}"]
+        row.append(" to ".join(f"{end:.2f}" for end in np.quantile(scores.bits_per_byte[own], (0.05, 0.95))))
+        if (own & (noisy | easy)).any():
+            sign = -1 if (own & easy).any() else 1
+            row += [f"{_area(sign * each[own], sign * each[~noisy & ~easy]):.3f}" for each in measures]
+            row.append(f"{_going(judged, ~noisy & ~easy, own, (own & easy).any()):.1%}")
+        table.add_row(kind, *row)
     common.show(table)
-    _tell_noise(judged, of, real, default.drop_noisiest)
 
 
-def _tell_noise(judged: NDArray[np.float64], of: NDArray[np.str_], real: NDArray[np.bool_], share: float) -> None:
-    """Precision and recall of the noisiest, where so many of the documents are noise."""
-    generator = np.random.default_rng(0)
-    clean, noise = np.flatnonzero(real), np.flatnonzero(np.isin(of, NOISY))
+def _going(judged: NDArray[np.float64], real: NDArray[np.bool_], planted: NDArray[np.bool_], is_easy: bool) -> float:
+    """The share of planted documents that goes, where they are as many as what is dropped."""
+    generator, default = np.random.default_rng(0), TeacherScore(model="any")
+    share = default.drop_easiest if is_easy else default.drop_noisiest
+    clean, noise = np.flatnonzero(real), np.flatnonzero(planted)
     count = round(len(clean) * share / (1 - share))
     found = []
     for _ in range(DRAWN):
-        chosen = np.concatenate([clean, generator.choice(noise, count, replace=count > len(noise))])
-        dropped = judged[chosen] > limits(judged[chosen], 0.0, share)[1]
-        found.append((dropped[len(clean) :].sum() / dropped.sum(), dropped[len(clean) :].mean()))
-    precision, recall = np.mean(found, axis=0)
-    print(f"a tenth noise, the noisiest tenth dropped: {precision:.1%} of it is noise, {recall:.1%} of the noise goes")
+        some = judged[np.concatenate([clean, generator.choice(noise, count, replace=count > len(noise))])]
+        low, high = limits(some, default.drop_easiest, default.drop_noisiest)
+        found.append((some[len(clean) :] < low if is_easy else some[len(clean) :] > high).mean())
+    return float(np.mean(found))
 
 
 def _area(planted: NDArray[np.float64], real: NDArray[np.float64]) -> float:
