@@ -97,15 +97,16 @@ def _tried(plan: Plan) -> Text:
         if section.prune:
             grown = round(vocabulary_size / share**NEW_WORDS)
             vocabulary_size = max(vocabulary_size, min(grown, plan.tokenizer.whole().vocabulary_size))
+        left = plan.recipe.left_by_scores / share  # documents are not scored here
         return Text(
             share=share,
-            documents=round((counts.train_documents + counts.validation_documents) / share),
-            train_bytes=round(train.text_bytes / share),
-            validation_bytes=round(validation.text_bytes / share),
-            train_tokens=round(len(train) / share),
-            validation_tokens=round(len(validation) / share),
+            documents=round((counts.train_documents + counts.validation_documents) * left),
+            train_bytes=round(train.text_bytes * left),
+            validation_bytes=round(validation.text_bytes * left),
+            train_tokens=round(len(train) * left),
+            validation_tokens=round(len(validation) * left),
             vocabulary_size=vocabulary_size,
-            document_bytes=round(folder_bytes(documents) / share),
+            document_bytes=round(folder_bytes(documents) * left),
             seconds=reading + learning + taken() / share,
         )
 

@@ -110,9 +110,7 @@ class Scoring:
 
 def scoring(step: ScoresStep, text: Text, measured: Measured) -> Scoring:
     """A forward pass over the documents that are there before some are dropped by it."""
-    score, shape = step.recipe.refine.teacher_score if step.recipe.refine is not None else None, step.shape
-    assert score is not None
-    tokens = round(text.bytes / (1 - score.drop_noisiest - score.drop_easiest) / BYTES_PER_TOKEN)
+    shape, tokens = step.shape, round(text.bytes / step.recipe.left_by_scores / BYTES_PER_TOKEN)
     if step.is_made:
         return Scoring(step.name, tokens, 0.0, 0.0, 0)
     if shape is None:

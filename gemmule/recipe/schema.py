@@ -371,6 +371,12 @@ class Recipe(Section):
         score = self.refine.teacher_score if self.refine is not None else None
         return score.model if score is not None else None
 
+    @property
+    def left_by_scores(self) -> float:
+        """The share of the documents that stays where they are scored, about."""
+        score = self.refine.teacher_score if self.refine is not None else None
+        return 1.0 if score is None else 1 - score.drop_noisiest - score.drop_easiest
+
     def only_scores(self, name: str) -> bool:
         """Whether a model does nothing but score documents, in its own tokenizer's tokens."""
         model = self.models[name]
