@@ -269,6 +269,12 @@ def retire(path: Path, old: Path) -> Path:
     return target
 
 
+def retired(old: Path, name: str) -> list[Path]:
+    """What `retire` set aside under this name, the newest first."""
+    found = [path for path in old.glob(f"{name}-*") if path.name.removeprefix(f"{name}-").isdecimal()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix(f"{name}-")), reverse=True)
+
+
 def sha256_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from gemmule.base.errors import WorkError
 
 FILE = "scores.parquet"
 WINDOW = 1024  # tokens that a model reads at once
-ROW = np.dtype([("tokens", "<i8"), ("bytes", "<i8"), ("loss", "<f8"), ("entropy", "<f8")])
+COLUMNS = [("digest", "<i8"), ("tokens", "<i8"), ("bytes", "<i8"), ("loss", "<f8"), ("entropy", "<f8")]
+ROW = np.dtype(COLUMNS)
 PRIOR = 64  # bytes
 GROUP = 2**16  # rows of a row group
 
@@ -27,6 +29,7 @@ GROUP = 2**16  # rows of a row group
 class Scores:
     """Of each of U documents: its tokens that were predicted, its bytes, and the sums over these tokens, nats."""
 
+    digest: NDArray[np.int64]  # of its text
     tokens: NDArray[np.int64]
     bytes: NDArray[np.int64]
     loss: NDArray[np.float64]
@@ -113,6 +116,31 @@ def limits(judged: NDArray[np.float64], easiest: float, noisiest: float) -> tupl
     ordered = np.sort(judged)
     below, above = (int(share * len(judged) + 1e-9) for share in (easiest, noisiest))
     return float(ordered[below]), float(ordered[-1 - above])
+
+
+def digests(texts: Iterable[str]) -> NDArray[np.int64]:
+    """By which a text's score is found again."""
+    hashes = (sha256(text.encode()).digest() for text in texts)
+    return np.array([int.from_bytes(found[:8], "big", signed=True) for found in hashes], np.int64)
+
+
+class Known:
+    """Scores that are there already, by the texts that they are of."""
+
+    def __init__(self, scores: Scores | None = None) -> None:
+        self._rows = np.zeros(len(scores) if scores is not None else 0, ROW)
+        if scores is not None:
+            order = np.argsort(scores.digest, kind="stable")
+            for name in ROW.names or ():
+                self._rows[name] = getattr(scores, name)[order]
+
+    def find(self, wanted: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.void]]:
+        """Which of the digests are known, and a row for each, which is another document's where it is not known."""
+        if not len(self._rows):
+            return np.zeros(len(wanted), bool), np.zeros(len(wanted), ROW)
+        places = np.minimum(np.searchsorted(self._rows["digest"], wanted), len(self._rows) - 1)
+        rows = self._rows[places]
+        return rows["digest"] == wanted, rows
 
 
 def write(chunks: Iterable[NDArray[np.void]], folder: Path) -> None:

@@ -27,7 +27,7 @@ from gemmule.evaluate.amounts import tokens_at_once
 from gemmule.evaluate.any_model import AnyModel
 from gemmule.evaluate.looking import Looking
 from gemmule.evaluate.passages import DocumentPassages
-from gemmule.evaluate.scores import ROW, WINDOW
+from gemmule.evaluate.scores import ROW, WINDOW, Known, digests
 from gemmule.refine.refinery import resumable
 
 CHUNK = 2**16  # bytes of documents, about: what a kill costs at most, a minute of a slow model
@@ -79,27 +79,34 @@ class Kept:
 
 
 def score_all(
-    texts: Iterable[str], total: int, kept: Kept, load: Callable[[], AnyModel], name: str, *, allow_worse: bool = False
+    texts: Iterable[str],
+    total: int,
+    kept: Kept,
+    load: Callable[[], AnyModel],
+    name: str,
+    *,
+    known: Known | None = None,
+    allow_worse: bool = False,
 ) -> None:
-    """Scores what is missing of documents of `total` bytes; `load` gives the model, if there is anything missing.
+    """Scores what is missing of documents of `total` bytes, and not `known`; `load` gives the model, if it is needed.
 
     Raises WorkError for a model that gives no numbers; or that predicts text worse than the frequencies of its bytes,
     unless `allow_worse`: it is damaged, lacks its <bos> or has another tokenizer, and would judge at random.
     """
-    chunks = _chunks(islice(texts, kept.documents, None))
-    first = next(chunks, None)
-    if first is None:
-        return
-    scorer = Scorer(load())
+    scorer: Scorer | None = None
     with Meter(f"scores by {name}", max(1, total), done=kept.bytes, unit="bytes") as meter:
-        while first is not None:
-            rows = scorer.score(first, lambda done: meter.update(min(total, kept.bytes + done)))
-            if not np.isfinite(rows["loss"] + rows["entropy"]).all():
-                raise WorkError(f"models.{name}: its loss is no number on some document: are its weights damaged?")
-            if not (kept.documents or allow_worse):
-                _check_knows(rows, first, name)
+        for chunk in _chunks(islice(texts, kept.documents, None)):
+            found = digests(chunk)
+            there, rows = (known or Known()).find(found)
+            if not there.all():
+                scorer = scorer or Scorer(load())
+                new = [text for text, is_there in zip(chunk, there, strict=True) if not is_there]
+                made = scorer.score(new, lambda done: meter.update(min(total, kept.bytes + done)))
+                _check(made, new, name, kept.documents == 0 and not allow_worse)
+                rows[~there] = made
+            rows["digest"] = found
             kept.add(rows)
-            first = next(chunks, None)
+            meter.update(min(total, kept.bytes))
 
 
 class Scorer:
@@ -112,7 +119,7 @@ class Scorer:
 
     @torch.no_grad()
     def score(self, texts: Sequence[str], on_read: Callable[[int], object] = int) -> NDArray[np.void]:
-        """A row for each text; `on_read` is told how many bytes are behind."""
+        """A row for each text, its digest left out; `on_read` is told how many bytes are behind."""
         model, tokenizer = self.model.model, self.model.tokenizer
         rows = np.zeros(len(texts), ROW)
         rows["bytes"] = [len(text.encode()) for text in texts]
@@ -132,16 +139,19 @@ class Scorer:
         return rows
 
 
-def _check_knows(rows: NDArray[np.void], texts: Sequence[str], name: str) -> None:
-    """Raises WorkError if a model predicts texts worse than how often each byte occurred before in them.
+def _check(rows: NDArray[np.void], texts: Sequence[str], name: str, must_know: bool) -> None:
+    """Raises WorkError for numbers that are none; and, if it must know, for a model that predicts texts worse than how
+    often each byte occurred before in them.
 
     That is a code that begins with all bytes alike and learns by counting (Laplace): of n bytes, c of each kind,
     log((n + 255)! / 255! / the product of all c!).
     """
+    if not np.isfinite(rows["loss"] + rows["entropy"]).all():
+        raise WorkError(f"models.{name}: its loss is no number on some document: are its weights damaged?")
     counts = np.bincount(np.frombuffer("".join(texts).encode(), np.uint8), minlength=256).tolist()
     counted = math.lgamma(sum(counts) + 256) - math.lgamma(256) - sum(math.lgamma(count + 1) for count in counts)
     found, plain = (nats / math.log(2) / sum(counts) for nats in (rows["loss"].sum(), counted))
-    if found > plain:
+    if must_know and found > plain:
         raise WorkError(
             f"models.{name}: {found:.2f} bits per byte on the first {len(texts):,} documents, where counts of bytes "
             f"alone have {plain:.2f}: it can't judge them. Does it have another tokenizer, lack its <bos>, or is "

@@ -107,7 +107,7 @@ class Teaching:
 
     def _earlier(self) -> Artifact | None:
         """The newest targets set aside that differ from these in their text alone."""
-        for path in _newest_first(self.old_targets, self.name):
+        for path in artifact.retired(self.old_targets, self.name):
             try:
                 found = artifact.read(path)
             except WorkError:
@@ -130,7 +130,7 @@ class Teaching:
         """The segments of the text that both have in common, where the earlier one's tokens are still there."""
         wanted = earlier.manifest.inputs["tokens"]
         taken = 0
-        for path in _newest_first(self.old_tokens, self.inputs["tokens"].path.name):
+        for path in artifact.retired(self.old_tokens, self.inputs["tokens"].path.name):
             tokens = artifact.read(path)
             if tokens.hash == wanted and tokens.manifest.format_version == artifact.FORMAT_VERSIONS["tokens"]:
                 artifact.verify(tokens)
@@ -139,9 +139,3 @@ class Teaching:
                 break
         left = len(self.windows.shards) - taken
         say(f"targets of {self.name}: {human(taken)} tokens reused from {earlier.path}, {human(left)} to be taught")
-
-
-def _newest_first(folder: Path, name: str) -> list[Path]:
-    """What `artifact.retire` set aside under this name."""
-    found = [path for path in folder.glob(f"{name}-*") if path.name.removeprefix(f"{name}-").isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix(f"{name}-")), reverse=True)

@@ -13,7 +13,7 @@ from gemmule.evaluate import scores, scoring
 from gemmule.evaluate.any_model import AnyModel
 from gemmule.evaluate.figures import Subject, measure
 from gemmule.evaluate.passages import DocumentPassages
-from gemmule.evaluate.scores import Scores
+from gemmule.evaluate.scores import Known, Scores
 from gemmule.evaluate.scoring import Kept, Scorer, score_all
 from gemmule.model.config import Gemma2Config
 from gemmule.model.transformer import Gemma2
@@ -186,6 +186,29 @@ def test_where_nothing_is_missing_no_model_is_loaded(bigrams, documents, tmp_pat
         raise AssertionError("loaded")
 
     score_all(documents, 1, Kept(tmp_path / "kept", {"model": "table"}), load, "table", allow_worse=True)
+
+
+def test_documents_that_were_scored_before_are_not_read_again(bigrams, documents, tmp_path, monkeypatch):
+    """Whatever their order now, and whatever stands beside them; what is new is scored."""
+    monkeypatch.setattr(scoring, "CHUNK", 200)
+    earlier = Kept(tmp_path / "earlier", {})
+    score_all(documents, 1, earlier, lambda: bigrams, "table", allow_worse=True)
+    rows = np.concatenate(list(earlier))
+    known = Known(Scores(*(rows[name] for name in scores.ROW.names)))
+    read = []
+    original = Scorer.score
+    monkeypatch.setattr(Scorer, "score", lambda self, texts, *rest: read.extend(texts) or original(self, texts, *rest))
+    now = ["a new one", *documents[::-1], "another"]
+    kept = Kept(tmp_path / "now", {})
+    score_all(now, 1, kept, lambda: bigrams, "table", known=known, allow_worse=True)
+    assert read == ["a new one", "another"]
+    assert np.concatenate(list(kept))[1:-1].tolist() == rows[::-1].tolist()
+    assert sum(map(len, kept)) == len(now)
+
+    def load():
+        raise AssertionError("loaded")
+
+    score_all(documents[3:], 1, Kept(tmp_path / "fewer", {}), load, "table", known=known)
 
 
 def test_what_another_model_left_is_not_taken_up(bigrams, documents, tmp_path):

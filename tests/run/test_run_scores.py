@@ -145,6 +145,22 @@ def test_another_model_in_its_place_scores_anew(run, recipe, table, tmp_path, ca
     assert "scores/table: models.table.from" in capsys.readouterr().err
 
 
+def test_documents_that_stay_keep_their_scores(run, recipe, documents, tmp_path, monkeypatch, capsys):
+    """Another text, of which most was there: only the new is read by the model."""
+    out, read = tmp_path / "run", []
+    original = scoring.Scorer.score
+    monkeypatch.setattr(
+        scoring.Scorer, "score", lambda self, texts, *rest: read.extend(texts) or original(self, texts, *rest)
+    )
+    assert run("refine", recipe, "--out", out) == 0, capsys.readouterr().err
+    assert read == documents[0]
+    (tmp_path / "texts" / "more.txt").write_text("the king went to the castle and said not a word\n")
+    read.clear()
+    assert run("refine", recipe, "--out", out, "--remake") == 0
+    assert read == ["the king went to the castle and said not a word\n"]
+    assert len(Scores.read(out / "scores" / "table")) == 41
+
+
 def test_what_was_interrupted_resumes_with_the_same_bytes(run, recipe, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(scoring, "CHUNK", 500)
     assert run("refine", recipe, "--out", tmp_path / "whole") == 0

@@ -11,10 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from gemmule.base.artifact import Settings
-from gemmule.base.errors import RequestError
+from gemmule.base import artifact
+from gemmule.base.artifact import Artifact, Settings
+from gemmule.base.errors import RequestError, WorkError
 from gemmule.base.progress import human, say
-from gemmule.evaluate.scores import WINDOW, Scores, write
+from gemmule.evaluate.scores import WINDOW, Known, Scores, write
 from gemmule.plan.origins import Origin, digest, model_files
 from gemmule.plan.steps import Step
 from gemmule.plan.steps.candidates import CandidatesStep
@@ -68,15 +69,24 @@ class ScoresStep(Step):
                 f"{self.key}: {source} holds another model ({files}) than this run was begun with "
                 f"({self.origin.identity}). Put that back, or run elsewhere with --out"
             )
-        kept = Kept(
-            self.path.with_name(f".{self.name}.parts"),
-            {"settings": self.settings, "inputs": self.input_hashes, "files": files},
-        )
+        earlier = self._earlier(files)
+        made_from = {
+            "settings": self.settings,
+            "inputs": self.input_hashes,
+            "files": files,
+            "earlier": earlier.hash if earlier is not None else None,
+        }
+        kept = Kept(self.path.with_name(f".{self.name}.parts"), made_from)
         candidates, section = self.candidates, self.recipe.models[self.name]
         score_all(
-            candidates.texts(), candidates.bytes, kept, lambda: self._load(source), self.name,
+            candidates.texts(),
+            candidates.bytes,
+            kept,
+            lambda: self._load(source),
+            self.name,
+            known=Known(Scores.read(earlier.path) if earlier is not None else None),
             allow_worse=section.worse_than_unigram == "allow",
-        )  # fmt: skip
+        )
         with self.publish() as folder:
             Record(str(self.origin.place), kind.name, None if source == self.origin.place else files).write(folder)
             write(kept, folder)
@@ -86,6 +96,20 @@ class ScoresStep(Step):
             f"{self.name} read {len(found):,} documents, {human(int(found.tokens.sum()))} of its tokens: "
             f"{found.overall:.2f} bits per byte"
         )
+
+    def _earlier(self, files: str) -> Artifact | None:
+        """The newest scores set aside that this model made: a document of the same text has them still."""
+        for path in artifact.retired(self.path.parent.parent / "old" / self.path.parent.name, self.path.name):
+            try:
+                found = artifact.read(path)
+                record = Record.read(path)
+            except (WorkError, OSError, ValueError):
+                continue
+            alike = found.manifest.format_version == artifact.FORMAT_VERSIONS.get(self.kind, 1)
+            if alike and found.settings == self.settings and record.files in (None, files):
+                artifact.verify(found)
+                return found
+        return None
 
     def _load(self, source: Path | str) -> AnyModel:
         from gemmule.base.device import choose_device
