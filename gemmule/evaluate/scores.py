@@ -98,6 +98,16 @@ class Verdicts:
             )
         return ""
 
+    def figures(self, number: int) -> dict[str, float]:
+        """What was measured of a document."""
+        scores, bits = self.scores, math.log(2)
+        return {
+            "judged by": float(self._judged[number]),
+            "bits per byte": float(scores.bits_per_byte[number]),
+            "entropy per byte": float(scores.entropy[number] / bits / scores.bytes[number]),
+            "tokens": int(scores.tokens[number]),
+        }
+
     def facts(self) -> dict[str, float | str]:
         """For the report."""
         low, high = self.limits

@@ -14,6 +14,7 @@ from gemmule.base.errors import GemmuleError, RequestError
 from gemmule.plan.origins import Origin
 from gemmule.plan.plan import Plan
 from gemmule.plan.steps import Step
+from gemmule.plan.steps.documents import DocumentsStep
 from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.plan.steps.outside import OutsideStep
 from gemmule.plan.steps.scores import ScoresStep
@@ -23,10 +24,11 @@ from gemmule.teach.teachers.kinds import Kind, kind_of, named, place_of
 def check(steps: Iterable[Step], plan: Plan) -> None:
     """Raises RequestError naming an extra or a device that the making of `steps` needs and this machine lacks."""
     steps = list(steps)
-    if plan.documents in steps:
-        plan.documents.check_code()
-        if plan.documents.refining is not None:
-            plan.documents.refining.check_installed()
+    for text in plan.of(DocumentsStep):
+        if text in steps:
+            text.check_code()
+            if text.refining is not None:
+                text.refining.check_installed()
     taken = plan.tokenizer.origin
     if plan.tokenizer in steps and taken is not None and taken.kind is not None and Path(taken.place).is_file():
         taken.kind.check_installed(taken.place)

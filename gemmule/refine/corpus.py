@@ -79,8 +79,14 @@ def is_part(file: Path) -> bool:
         return False
 
 
-@lru_cache(maxsize=64)
 def _table(file: Path) -> Any:
+    status = file.stat()
+    return _mapped(file, status.st_ino, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _mapped(file: Path, number: int, modified: int) -> Any:
+    """The table in a file, which another of the same name may replace."""
     import pyarrow
     from pyarrow import ipc
 

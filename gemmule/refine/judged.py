@@ -20,7 +20,7 @@ from gemmule.base.progress import PatientMeter
 from gemmule.refine.documents import FILE, GROUP_BYTES, ROW_BYTES, table_writer
 from gemmule.refine.formats.parquet import rows_at_once
 from gemmule.refine.passes import Log, Mask, size
-from gemmule.refine.refinery import DROPPED, LISTED, RECORD, Outcome, by_language, described, write_dropped
+from gemmule.refine.refinery import DROPPED, LISTED, RECORD, Outcome, by_language, described, recorded, write_dropped
 from gemmule.refine.sources import Document, Tally
 from gemmule.refine.steps.step import Figure
 
@@ -59,6 +59,15 @@ def read_candidates(folder: Path, title: str = "") -> Iterator[Document]:
         raise WorkError(f"{file}: missing or damaged ({error}); make the candidates again") from None
 
 
+def read_places(folder: Path) -> Iterator[str]:
+    """Where each candidate stands, in order: `Document.place`."""
+    from pyarrow import parquet
+
+    table = parquet.read_table(folder / FILE, columns=["source", "position"])
+    for source, position in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        yield Document("", source, position).place
+
+
 def read_bytes(folder: Path) -> int:
     """Of the text of all candidates."""
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -82,7 +91,9 @@ class Judged:
             if not self.reason(number):
                 yield document
 
-    def write_record(self, step: str, facts: Mapping[str, Figure], mask: Mask, folder: Path) -> None:
+    def write_record(
+        self, step: str, facts: Mapping[str, Figure], mask: Mask, folder: Path, settings: Mapping[str, Any]
+    ) -> None:
         """The record of all steps, this the last one, into `folder`. `mask` hides personal data in samples."""
         began, log = time.perf_counter(), Log()
         for number, document in enumerate(read_candidates(self.folder)):
@@ -99,6 +110,7 @@ class Judged:
         outcome = Outcome(step, log, facts, rows.__iter__)
         languages, texts, left = described(self)
         record: dict[str, Any] = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+        record["settings"] = recorded(settings)
         record["steps"].append(outcome.as_json())
         record["languages"] = by_language(languages, texts)
         record["lengths"]["refined"] = sorted(left.items())

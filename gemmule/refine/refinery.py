@@ -67,7 +67,7 @@ class Refined:
             texts.update(of_part[1])
             lengths.update(of_part[2])
         record = {
-            "settings": {key: value for key, value in settings.items() if key.startswith("refine.")},
+            "settings": recorded(settings),
             "steps": [outcome.as_json() for outcome in self.outcomes],
             "languages": by_language(languages, texts),
             "lengths": {"raw": sorted(self.raw_lengths.items()), "refined": sorted(lengths.items())},
@@ -223,6 +223,11 @@ def described(documents: Iterable[Document]) -> tuple[Counter[str], Counter[str]
         texts[document.language] += length
         lengths[octave(length)] += 1
     return languages, texts, lengths
+
+
+def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of [refine]."""
+    return {key: value for key, value in settings.items() if key.startswith("refine.")}
 
 
 def by_language(languages: Counter[str], texts: Counter[str]) -> dict[str, dict[str, int]]:

@@ -125,13 +125,8 @@ def test_another_share_remakes_the_documents_and_not_the_scores(run, recipe, tmp
     out = tmp_path / "run"
     assert run("refine", recipe, "--out", out) == 0, capsys.readouterr().err
     made = {name: (out / name / "manifest.json").stat().st_mtime_ns for name in ("candidates", "scores/table")}
-    capsys.readouterr()
     more = ("refine", recipe, "--out", out, "--set", "refine.teacher_score.drop_noisiest=0.2")
-    assert run(*more) == 2
-    said = capsys.readouterr().err
-    assert "documents: refine.teacher_score.drop_noisiest: 0.1 -> 0.2" in said
-    assert "scores" not in said
-    assert run(*more, "--remake") == 0
+    assert run(*more) == 0
     assert len(texts_in(out / "documents")) == 40 - 8 - 4
     assert made == {name: (out / name / "manifest.json").stat().st_mtime_ns for name in made}
     assert not list(out.glob("**/.*.parts"))
@@ -143,6 +138,24 @@ def test_another_model_in_its_place_scores_anew(run, recipe, table, tmp_path, ca
     np.save(table / bigrams.TABLE, np.full((280, 280), -np.log(280), np.float32))
     assert run("refine", recipe, "--out", out) == 2
     assert "scores/table: models.table.from" in capsys.readouterr().err
+
+
+def test_a_document_is_explained_with_its_score(run, recipe, documents, tmp_path, capsys):
+    out, (everything, noisy) = tmp_path / "run", documents
+    place = everything.index(next(iter(noisy))) + 1
+    explain = ("refine", recipe, "--out", out, "--explain", f"{tmp_path / 'texts' / 'all.jsonl'}:{place}")
+    assert run(*explain) == 0, capsys.readouterr().err
+    assert "teacher_score  not reached" in capsys.readouterr().out
+    assert not (out / "scores").exists()
+    assert run("refine", recipe, "--out", out) == 0
+    capsys.readouterr()
+    assert run(*explain) == 0
+    shown = capsys.readouterr().out
+    assert "dropped by teacher_score: noisy to table: " in shown
+    bits = Scores.read(out / "scores" / "table").bits_per_byte[place - 1]
+    assert f"bits per byte {bits:.4g}" in shown
+    assert run("refine", recipe, "--out", out, "--dry-run") == 0
+    assert "teacher_score is left out: table would have to read all documents" in capsys.readouterr().err
 
 
 def test_documents_that_stay_keep_their_scores(run, recipe, documents, tmp_path, monkeypatch, capsys):

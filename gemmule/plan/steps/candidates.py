@@ -30,9 +30,10 @@ class CandidatesStep(DocumentsStep):
         from gemmule.refine.judged import write_candidates
 
         self.check_code()
+        self.check_code()
         self.tell()
         with self.refined(self.reading(self.files), self.work) as (refined, tally), self.publish() as folder:
-            refined.write(folder)
+            refined.write(folder, self.settings)
             write_candidates(refined.corpus, tally, folder)
             documents = len(refined.corpus)
         shutil.rmtree(self.work, ignore_errors=True)
