@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from gemmule.base.encodings import BYTE_ORDER_MARK, nul_byte, wrong_bytes
 from gemmule.refine.beginnings import first_bytes, whole_lines
 from gemmule.refine.cutting import cut
 from gemmule.refine.formats import Format, streamed
 from gemmule.refine.records import Texts
+from gemmule.refine.source_file import SourceFile
 
-CODE_AND_MARKUP = (
-    ".adoc", ".org", ".po", ".rst", ".srt", ".tex", ".asm", ".bash", ".c", ".cc", ".clj", ".cpp", ".cs", ".css",
+MARKUP = (".adoc", ".org", ".po", ".rst", ".srt", ".tex")
+CODE = (
+    ".asm", ".bash", ".c", ".cc", ".clj", ".cpp", ".cs", ".css",
     ".cu", ".cxx", ".dart", ".el", ".erl", ".ex", ".exs", ".f90", ".go", ".h", ".hpp", ".hs", ".java", ".jl", ".js",
     ".jsx", ".kt", ".lean", ".lisp", ".lua", ".m", ".ml", ".nim", ".php", ".pl", ".pm", ".proto", ".py", ".pyi", ".r",
     ".rb", ".rs", ".s", ".scala", ".scm", ".sh", ".sql", ".swift", ".tcl", ".ts", ".tsx", ".v", ".vb", ".vhd", ".vim",
     ".zig",
 )  # fmt: skip
+CODE_AND_MARKUP = MARKUP + CODE
+
+
+def is_code(source: str) -> bool:
+    """Whether a document is source code, by the name of the file that it is from."""
+    return SourceFile(Path(source), source).suffix in CODE
 
 
 def read_plain(blocks: Iterable[bytes], name: str, field: str = "") -> Texts:

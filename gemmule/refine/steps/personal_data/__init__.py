@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
+from gemmule.refine.corpus import Corpus
 from gemmule.refine.sources import Document
+from gemmule.refine.steps.extras import check_installed
 from gemmule.refine.steps.personal_data.accounts import cards, ibans
 from gemmule.refine.steps.personal_data.addresses import ipv4, ipv6
 from gemmule.refine.steps.personal_data.emails import emails
@@ -28,6 +31,9 @@ class PersonalData(DocumentStep):
 
     def __init__(self, how: Literal["mask", "drop"] = "mask") -> None:
         self._how = how
+
+    def prepare(self, folder: Path, corpus: Corpus | None) -> None:
+        check_installed(self.name, "phonenumbers", "stdnum")
 
     def judge(self, document: Document) -> Verdict:
         text, counts = mask(document.text, document.language)
