@@ -115,8 +115,9 @@ def web_crawl(folder: Path) -> Path:
     }
     settings = {
         "repair": True, "languages": ["en"], "language_threshold": 0.5, "personal_data": "mask", "quality": True,
-        "duplicates": {"exact": True, "near": 0.8, "substrings": 50}, "minus": "9f2c" * 16,
-        "decontaminate": ["eval/*.jsonl"], "keep": "my_rules:keep",
+        "duplicates": {"exact": True, "near": 0.8, "substrings": 50},
+        "minus": "2 files, 3639 bytes, sha256 9f2c9f2c9f2c9f2c", "decontaminate": ["eval/*.jsonl"],
+        "keep": "my_rules:keep",
     }  # fmt: skip
     languages = {"en": {"documents": 24_776, "bytes": 116_800_000}, "": {"documents": 312, "bytes": 210_000}}
     return write_refinery(folder, steps, drops, kept, lengths=lengths, languages=languages, settings=settings)

@@ -70,6 +70,16 @@ def test_what_is_dropped_is_counted_named_and_gone(run, refinery, tmp_path, caps
     assert run("inspect", out / "documents") == 0
 
 
+def test_the_runs_report_links_to_the_refinerys_page(run, refinery, tmp_path):
+    out = tmp_path / "run"
+    assert run("tokenize", refinery(), "--out", out) == 0
+    assert run("report", out) == 0
+    report = (out / "report.html").read_text(encoding="utf-8")
+    assert "65 documents in, 60 out" in report
+    assert '<a href="documents/refinery.html">' in report
+    assert (out / "documents" / "refinery.html").is_file()
+
+
 def test_another_line_of_refine_needs_no_remake_until_a_model_has_learned(run, refinery, tmp_path, capsys):
     out = tmp_path / "run"
     assert run("tokenize", refinery(), "--out", out) == 0

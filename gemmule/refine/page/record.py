@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,6 @@ from gemmule.refine.refinery import RECORD
 
 Number = int | float
 Fact = Number | str
-DIGEST = re.compile("[0-9a-f]{64}")  # of the files that a key names: nobody wrote it
 Bins = Sequence[tuple[int, int]]  # of lengths: bytes that it begins at, documents
 
 
@@ -50,7 +48,9 @@ class Record:
     languages: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # {"documents", "bytes"}; "": not told
     raw_lengths: Bins = ()
     refined_lengths: Bins = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)  # of [refine]: dotted keys below it
+    settings: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of [refine]: dotted keys below it, and what those that name files come to
 
     @property
     def documents_in(self) -> int:
@@ -90,11 +90,7 @@ class Record:
             languages=record.get("languages", {}),
             raw_lengths=[(low, documents) for low, documents in lengths.get("raw", [])],
             refined_lengths=[(low, documents) for low, documents in lengths.get("refined", [])],
-            settings={
-                key.removeprefix("refine."): value
-                for key, value in record.get("settings", {}).items()
-                if not DIGEST.fullmatch(str(value))
-            },
+            settings={key.removeprefix("refine."): value for key, value in record.get("settings", {}).items()},
         )
 
 

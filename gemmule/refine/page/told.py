@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gemmule.base.page import visible
 from gemmule.refine.page.record import StepRecord
+
+DIGEST = re.compile(", sha256 [0-9a-f]+$")
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,12 @@ def told(step: StepRecord) -> Told:
 
 
 def recipe_lines(settings: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
-    """The lines below [refine] that set these keys, what is below them, or the tables that they are in."""
+    """The lines below [refine] that set these keys, what is below them, or the tables that they are in.
+
+    Of a key that names files or code what those come to, as a comment.
+    """
     return [
-        f"{key} = {_toml(value)}"
+        f"# {key}: {value}" if DIGEST.search(str(value)) else f"{key} = {_toml(value)}"
         for key, value in settings.items()
         if any(f"{key}.".startswith(f"{each}.") or each.startswith(f"{key}.") for each in keys)
     ]

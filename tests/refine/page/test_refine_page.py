@@ -86,7 +86,7 @@ def test_every_step_that_did_something_has_a_section_with_its_source_and_setting
     assert "duplicates = { exact = true, near = 0.8, substrings = 50 }" in section(crawl, "Near duplicates")
     assert "Dropped nothing, changed 3,112: 12 kB more." in section(crawl, "Repair")
     assert "Lines found 214 Lines 40,211" in section(crawl, "Boilerplate lines")
-    assert "minus" not in page.texts("pre")[-1]  # its digest is no line of a recipe
+    assert "\n# minus: 2 files, 3639 bytes, sha256 9f2c9f2c9f2c9f2c\n" in page.texts("pre")[-1]
 
 
 def test_reasons_that_differ_in_their_figures_are_one_rule(crawl):
