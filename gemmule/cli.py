@@ -15,6 +15,7 @@ from gemmule.base import outcome, signals
 from gemmule.base.errors import RequestError
 from gemmule.base.streams import show, show_json
 from gemmule.convert.file_types import HELP as TYPES_HELP
+from gemmule.studies import run as run_study
 from gemmule.studies import studies
 
 app = typer.Typer(
@@ -489,10 +490,15 @@ def _print_written(written: Any, as_json: bool) -> None:
 @app.command()
 def study(
     name: Annotated[str, typer.Argument(metavar="NAME", help="; ".join(f"{k}: {v}" for k, v in studies().items()))],
+    scale: Annotated[str | None, typer.Option(help="small (minutes on two cores), medium or large")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(parser=_whole, metavar="N", help="how many trainings of each model")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=_named, metavar="DIR", help="where its runs and findings go")
+    ] = None,
 ) -> None:
     """An experiment of the paper in miniature."""
-    import importlib
-
     from gemmule.recipe.errors import unknown_name
 
     if name not in studies():
@@ -500,7 +506,7 @@ def study(
 
     from rich.console import Console
 
-    Console().print(importlib.import_module(f"gemmule.studies.{name.replace('-', '_')}").run())
+    Console().print(run_study(name, scale=scale, seeds=seeds, out=out))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ More of it.
 """
 
 
-def run():
-    return "the toy ran"
+def run(seeds=1):
+    return f"the toy ran {seeds} times"
 '''
 MAIN = """
 import sys
@@ -27,7 +27,10 @@ main()
 
 
 def test_the_studies_that_there_are():
-    assert studies.studies() == {"soft-caps": "What holds attention and logits when the learning rate is too high"}
+    assert studies.studies() == {
+        "refined-or-raw": "What the refinery does for a student: raw or refined text, with a teacher and without",
+        "soft-caps": "What holds attention and logits when the learning rate is too high",
+    }
 
 
 def test_a_study_is_a_file(tmp_path):
@@ -38,7 +41,11 @@ def test_a_study_is_a_file(tmp_path):
         return subprocess.run(call, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
 
     assert "of-a-toy: Whether a toy is found" in gemmule("--help").stdout
-    assert gemmule("of-a-toy").stdout == "the toy ran\n"
+    assert gemmule("of-a-toy").stdout == "the toy ran 1 times\n"
+    assert gemmule("of-a-toy", "--seeds", "3").stdout == "the toy ran 3 times\n"
+    refused = gemmule("of-a-toy", "--scale", "small")
+    assert refused.returncode == 2
+    assert "of-a-toy has no such option" in refused.stderr
     refused = gemmule("of-a-boy")
     assert refused.returncode == 2
     assert "of-a-toy" in refused.stderr
