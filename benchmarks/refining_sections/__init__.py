@@ -1,0 +1,1 @@
+"""What benchmarks/refining.py measures, a module each: `run(...)` prints its tables."""
