@@ -50,7 +50,7 @@ class Scale:
 
 
 SCALES = {
-    "small": Scale(700, 60, {"layers": 3, "width": 96}, {"layers": 2, "width": 64}, 400_000, 300_000),
+    "small": Scale(700, 60, {"layers": 3, "width": 96}, {"layers": 2, "width": 64}, 350_000, 250_000),
     "medium": Scale(1500, 120, {"layers": 4, "width": 192}, {"layers": 3, "width": 96}, 1_500_000, 1_000_000),
     "large": Scale(2500, 200, {"layers": 6, "width": 384}, {"layers": 4, "width": 192}, 6_000_000, 4_000_000),
 }  # fmt: skip
