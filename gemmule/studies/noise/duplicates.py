@@ -24,22 +24,21 @@ def jaccard(one: str, other: str) -> float:
 
 
 def near_duplicate(text: str, similarity: float, random: Random) -> str:
-    """The text with some words exchanged for others of it, so that its Jaccard similarity with it is nearly that.
+    """The text with some words exchanged for others of it, so that its Jaccard similarity with it is that.
 
-    A word that is exchanged takes 5 of n shingles away and brings 5 new ones: (n - d) / (n + d) = similarity. Words are
-    exchanged one at a time, each at least 5 from the last, until it is reached: within 5 shingles in n.
+    A word that is exchanged takes 5 of n shingles away and brings 5 new ones, one at the end fewer:
+    (n - d) / (n + d) = similarity. Words are exchanged at least 5 from each other, until d is reached.
     """
     parts = re.split(r"(\w+)", text)  # words at odd places
-    places = list(range(1, len(parts), 2))
-    lost = len(places) * (1 - similarity) / (1 + similarity)
-    count = round(lost / SHINGLE)
-    spread = len(places) / max(1, count)  # never below SHINGLE
+    places = range(1, len(parts), 2)
+    n = len(places) - SHINGLE + 1
+    count, rest = divmod(round(n * (1 - similarity) / (1 + similarity)), SHINGLE)
+    spread = (len(places) - 3 * SHINGLE) / max(1, count)
+    chosen = [SHINGLE + int(number * spread + random.uniform(0, spread - SHINGLE)) for number in range(count)]
     changed = list(parts)
-    for number in range(count):
-        place = places[min(len(places) - 1, int(number * spread + random.uniform(0, spread - SHINGLE)))]
-        old = parts[place]
-        new = old
+    for number in [*chosen, *([len(places) - rest] if rest else [])]:
+        new = old = parts[places[number]]
         while new.lower() == old.lower():
             new = parts[random.choice(places)]
-        changed[place] = new
+        changed[places[number]] = new
     return "".join(changed)

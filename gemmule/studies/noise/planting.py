@@ -14,7 +14,7 @@ from gemmule.studies.noise.pages import page
 from gemmule.studies.noise.personal import LOOKALIKES, PERSONAL, lookalike, sentence
 
 Kind = tuple[str, str]  # what it is, and which of its variants
-NEAR = ("0.65", "0.7", "0.75", "0.85", "0.9", "0.95")  # true Jaccard of 5-word shingles
+NEAR = ("0.65", "0.7", "0.75", "0.78", "0.82", "0.85", "0.9", "0.95")  # true Jaccard of 5-word shingles
 MOJIBAKE = {"windows-1252": ("cp1252", 1), "windows-1252 twice": ("cp1252", 2), "latin-1": ("latin-1", 1),
             "latin-1 twice": ("latin-1", 2)}  # fmt: skip
 PASSAGE = 60  # words
