@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from gemmule.base.progress import PatientMeter, say
 from gemmule.base.units import plain, size
 from gemmule.estimate.text import sample
 from gemmule.init.fields import text_fields
+from gemmule.init.refining import SAMPLE as REFINED
+from gemmule.init.refining import Line, lines_for
 from gemmule.recipe.errors import unknown_name
 from gemmule.refine.sources import SourceFile, Tally, read_documents, resolve
 
@@ -27,6 +30,7 @@ class Found:
     other_fields: list[str]  # of records, with text too
     bytes: int
     documents: int
+    refine: Sequence[Line] = ()  # what [refine] should say of it
     left_out: str = ""  # bad records and empty files that were come across: how many, and the first
 
     @property
@@ -60,10 +64,16 @@ def look(sources: list[str], base: Path, field: str | None = None) -> Found:
                 documents = read_documents(file, chosen or "text", tally, skip_bad=True)
                 lengths += (len(document.text.encode()) for document in documents)
                 meter.update(number)
-    total = round(sum(lengths) / share)
+        total = round(sum(lengths) / share)
+        refine = _refine(files, chosen or "text", Path(folder)) if total >= LEAST else []
     if total < LEAST:
         raise RequestError(
             f"{', '.join(sources)}: {plain(size(total))} of text is too little to train on: {plain(size(LEAST))} are "
             "needed at least, 200 kB or more are better" + (f"; left out: {tally.left_out}" if tally.left_out else "")
         )
-    return Found(files, chosen, fields[1:], total, round(len(lengths) / share), tally.left_out)
+    return Found(files, chosen, fields[1:], total, round(len(lengths) / share), refine, tally.left_out)
+
+
+def _refine(files: list[SourceFile], field: str, folder: Path) -> list[Line]:
+    (folder / "refine").mkdir()
+    return lines_for(sample(files, field, folder / "refine", REFINED)[0], field)

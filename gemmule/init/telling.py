@@ -30,6 +30,7 @@ def decisions(
         ("text", f"{named}: {found.kinds}, {about}{size(found.bytes)} in {found.documents:,} documents"),
         *(("field", line) for line in _field(found)),
         *([("left out", found.left_out)] if found.left_out else []),
+        *(("refine" if not number else "", f"{line.text}: {line.why}") for number, line in enumerate(found.refine)),
         ("tokenizer", f"{_tokenizer(teacher)}: a vocabulary of {text.vocabulary_size:,}, "
                       f"{text.bytes_per_token:.1f} bytes a token"),
         ("tokens", f"{about}{count(text.train_tokens)} to train on, {count(text.validation_tokens)} to validate on"),

@@ -41,6 +41,7 @@ def write(
     """The recipe. `header` are lines for its beginning."""
     lines = [*(f"# {line}".rstrip() for line in header), ""] if header else []
     lines += [f"name = {_text(name)}", "seed = 0", "", *_data(sources, found, sizes, validation_fraction), ""]
+    lines += [*_refine(found), ""] if found.refine else []
     lines += [*_tokenizer(sizes, teacher), "", *_teacher(sizes, teacher), ""]
     lines += [*_student(sizes, teacher), ""]
     lines += [_line("[models.control]", "the same student, same initial weights, same batches, without a teacher"),
@@ -68,6 +69,11 @@ def header(file: str, found: Found, estimate: Estimate, remarks: Sequence[str]) 
         f"Written by gemmule init for {size(found.bytes)} of text in {found.documents:,} documents on this machine.",
         "",
         f"    gemmule run {file}          makes everything; after Ctrl-C the same command resumes",
+        *(
+            [f"    gemmule refine {file}       the text alone; --explain FILE[:N] says why a document went"]
+            if found.refine
+            else []
+        ),
         f"    gemmule estimate {file}     what it will take, after a change of yours",
         "",
         f"It will take {duration(estimate.seconds)} here ({threads} thread{'s' * (threads > 1)}), "
@@ -97,6 +103,11 @@ def _data(sources: Sequence[str], found: Found, sizes: Sizes, validation_fractio
         _line(f"validation_fraction = {validation_fraction:g}", "of the documents, held out for evaluation"),
         _line(f"sequence_length = {sizes.sequence_length}", "tokens in a window"),
     ]
+
+
+def _refine(found: Found) -> list[str]:
+    what = _line("[refine]", "before it is learned from; --dry-run counts, documents/refinery.html shows")
+    return [what, *(_line(line.text, line.why) for line in found.refine)]
 
 
 def _tokenizer(sizes: Sizes, teacher: OutsideTeacher | None) -> list[str]:
