@@ -63,9 +63,7 @@ def _refined(refining: Refining, files: Sequence[SourceFile], field: str) -> dic
 
 def _repaired(steps: Mapping[str, Any]) -> Iterator[Line]:
     if (step := steps.get("repair")) is not None:
-        yield Line(
-            "repair = true", f"mojibake, Unicode NFC, control characters: {_counted(step) or 'none'}"
-        )
+        yield Line("repair = true", f"mojibake, Unicode NFC, control characters: {_counted(step) or 'none'}")
 
 
 def _languages(steps: Mapping[str, Any]) -> Iterator[Line]:

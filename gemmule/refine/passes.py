@@ -41,7 +41,7 @@ class Log:
 
     def drop(self, document: Document, reason: str, matched: str, mask: Mask, samples: int = SAMPLES) -> None:
         """Notes a dropped document; the first `samples` with the beginning of their text."""
-        sample = mask(document.text[: 2 * SAMPLE], document.language)[:SAMPLE] if len(self.dropped) < samples else ""
+        sample = mask(document.text, document.language)[:SAMPLE] if len(self.dropped) < samples else ""
         self.dropped.append(
             {
                 "source": document.source,

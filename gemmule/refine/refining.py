@@ -47,7 +47,11 @@ class Refining:
     @property
     def mask(self) -> Mask:
         """Hides personal data, in samples too of what was dropped before it was looked for."""
-        return as_it_is
+        if self.how.personal_data == "keep":
+            return as_it_is
+        from gemmule.refine.steps.personal_data import masked
+
+        return masked
 
     def run(self, reading: Reading, folder: Path, workers: Workers) -> tuple[Refined, Tally]:
         """Takes what is read through the steps; `folder` is that of work in progress. Raises what `refine` raises."""

@@ -38,15 +38,21 @@ def in_order(refine: Refine, outside: Outside) -> list[Step]:
     from gemmule.refine.steps.keep import Keep
     from gemmule.refine.steps.minus import Minus
     from gemmule.refine.steps.near_duplicates import NearDuplicates
+    from gemmule.refine.steps.personal_data import PersonalData
+    from gemmule.refine.steps.substrings import Substrings
 
     duplicates = _section(refine.duplicates, Duplicates)
     steps: list[Step] = []
     alike: list[DocumentStep] = []
+    if refine.personal_data != "keep":
+        alike.append(PersonalData(refine.personal_data))
     steps += alike
     if duplicates is not None and duplicates.exact:
         steps.append(ExactDuplicates())
     if duplicates is not None and duplicates.near:
         steps.append(NearDuplicates(duplicates.near))
+    if duplicates is not None and duplicates.substrings:
+        steps.append(Substrings(duplicates.substrings))
     if outside.minus:
         near = duplicates.near if duplicates is not None and duplicates.near else 0.8
         steps.append(Minus(outside.minus, outside.field, near, alike))
