@@ -114,17 +114,17 @@ class Reading:
     skip_bad: bool = False  # whether records that can't be taken, and empty files, are left out and counted
     invalid: Literal["refuse", "replace"] = "refuse"  # bytes that are no UTF-8
 
-    def of(self, file: SourceFile, tally: Tally | None = None) -> Iterator[Document]:
+    def of(self, file: SourceFile, tally: Tally | None = None, extract: bool = True) -> Iterator[Document]:
         """Those in one file. Raises what `read_documents` raises."""
-        return read_documents(file, self.field, tally, skip_bad=self.skip_bad, invalid=self.invalid)
+        return read_documents(file, self.field, tally, skip_bad=self.skip_bad, invalid=self.invalid, extract=extract)
 
-    def documents(self, tally: Tally) -> Iterator[Document]:
+    def documents(self, tally: Tally, extract: bool = True, title: str = "reading text") -> Iterator[Document]:
         """Says how far it is, if it takes long. Raises what `read_documents` raises."""
         sizes = [file.path.stat().st_size for file in self.files]
-        with PatientMeter("reading text", sum(sizes)) as meter:
+        with PatientMeter(title, sum(sizes)) as meter:
             behind = 0
             for file, size in zip(self.files, sizes, strict=True):
-                for document in self.of(file, tally):
+                for document in self.of(file, tally, extract):
                     yield document
                     meter.update(behind + tally.stored_bytes)
                 behind += size

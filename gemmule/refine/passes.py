@@ -11,12 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from gemmule.base.artifact import write_json
 from gemmule.refine.corpus import Part, is_part, write_part
-from gemmule.refine.sources import Document
+from gemmule.refine.sources import Document, Tally, extracted
 from gemmule.refine.steps.step import DocumentStep
 
 SAMPLE = 400  # characters of a dropped document that the report may show
@@ -91,13 +92,16 @@ class Pass:
         number, documents = batch
         logs = {step.name: Log() for step in self.steps}
         lengths: Counter[int] = Counter()
-        kept = [left for document in documents if (left := self._one(document, logs, lengths)) is not None]
+        pages = Tally()
+        read = chain.from_iterable(extracted(document, pages) for document in documents)
+        kept = [left for document in read if (left := self._one(document, logs, lengths)) is not None]
         write_part(self.part_file(number), kept)
         write_json(
             self.log_file(number),
             {
                 "documents": len(kept),
                 "steps": {name: log.as_json() for name, log in logs.items()},
+                "pages": {"cut": pages.cut, "empty": pages.empty},
                 "lengths": {str(length): count for length, count in lengths.items()},
             },
         )

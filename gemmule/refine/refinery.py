@@ -57,6 +57,7 @@ class Refined:
     corpus: Corpus
     outcomes: list[Outcome]
     raw_lengths: Counter[int] = field(default_factory=Counter)
+    pages: Counter[str] = field(default_factory=Counter)  # of which main text was found: "cut" into several, or "empty"
 
     def write(self, folder: Path, settings: Mapping[str, Any] = {}) -> dict[str, Any]:
         """The record, as `refinery.json` and with all dropped documents in `dropped.parquet`."""
@@ -147,6 +148,7 @@ def _pass(
         for name, of_step in log["steps"].items():
             logs[name].add(of_step)
         if documents is not None:
+            refined.pages.update(log["pages"])
             refined.raw_lengths.update({int(length): n for length, n in log["lengths"].items()})
     refined.corpus = Corpus(found, folder, workers.in_order)
     for step in steps:

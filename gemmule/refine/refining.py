@@ -59,7 +59,9 @@ class Refining:
         from gemmule.refine.sources import Tally
 
         tally = Tally()
-        return refine(reading.documents(tally), self.steps(), folder, workers, self.mask), tally
+        documents = reading.documents(tally, extract=False, title="refining text")
+        refined = refine(documents, self.steps(), folder, workers, self.mask)
+        return refined, replace(tally, cut=tally.cut + refined.pages["cut"], empty=tally.empty + refined.pages["empty"])
 
 
 def as_it_is(text: str, language: str) -> str:

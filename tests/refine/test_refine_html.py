@@ -12,8 +12,6 @@ import pytest
 from gemmule.base.errors import RequestError
 from gemmule.refine.sources import Document, SourceFile, Tally, extracted, read_documents, resolve
 
-pytest.importorskip("trafilatura", reason="its extra is not whole here", exc_type=ImportError)
-
 PAGE = """<!DOCTYPE html><html><head>%s<title>Mills</title><style>p { color: red }</style></head><body>
 <nav><ul><li><a href="/">Home</a></li><li><a href="/about">About us</a></li></ul></nav>
 <article><h1>Mills</h1>%s</article><div id="comments"><p>First! Great page, thank you so much.</p></div>

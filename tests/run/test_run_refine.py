@@ -245,3 +245,21 @@ def test_ctrl_c_leaves_what_the_same_command_goes_on_from(refinery, tmp_path):
         assert process.wait(20) == 130
     assert f"gemmule refine {recipe} --allow-code" in said
     assert os.listdir(tmp_path / "runs" / "r" / ".documents.refining")
+
+
+def test_pages_are_read_by_the_workers_and_judged_by_their_main_text(run, refinery, tmp_path):
+    recipe, out = refinery(), tmp_path / "run"
+    recipe.write_text(recipe.read_text().replace('["new.jsonl"]', '["pages"]'))
+    (tmp_path / "pages").mkdir()
+    for number in range(4):
+        paragraphs = "".join(f"<p>{make_text(10 * min(number, 2) + line, 60)}</p>" for line in range(5))
+        (tmp_path / "pages" / f"{number}.html").write_text(
+            f"<html><body><nav>Home | About | Log in</nav><article>{paragraphs}</article></body></html>"
+        )
+    assert run("refine", recipe, "--out", out) == 0
+    assert [(drop["source"], drop["matched"]) for drop in record(out)["exact_duplicates"]["dropped"]] == [
+        ("pages/3.html", "pages/2.html:0")
+    ]
+    texts = read_table(out / "documents" / "documents.parquet")["text"].to_pylist()
+    assert len(texts) == 3
+    assert not any("Log in" in text or "<p>" in text for text in texts)

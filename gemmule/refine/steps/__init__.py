@@ -39,14 +39,17 @@ def in_order(refine: Refine, outside: Outside) -> list[Step]:
     from gemmule.refine.steps.minus import Minus
     from gemmule.refine.steps.near_duplicates import NearDuplicates
     from gemmule.refine.steps.personal_data import PersonalData
+    from gemmule.refine.steps.quality import QualityRules
     from gemmule.refine.steps.substrings import Substrings
 
-    duplicates = _section(refine.duplicates, Duplicates)
+    duplicates, quality = _section(refine.duplicates, Duplicates), _section(refine.quality, Quality)
     steps: list[Step] = []
     alike: list[DocumentStep] = []
     if refine.personal_data != "keep":
         alike.append(PersonalData(refine.personal_data))
     steps += alike
+    if quality is not None:
+        steps.append(QualityRules(quality))
     if duplicates is not None and duplicates.exact:
         steps.append(ExactDuplicates())
     if duplicates is not None and duplicates.near:
