@@ -31,64 +31,65 @@ STEPS = {
         "Mends text that was decoded wrongly, brings letters to one form (NFC), and removes control characters.",
         "ftfy (Speer 2019); Unicode Standard Annex 15",
         ("repair",),
-        "Repaired documents, by kind",
+        "Repairs, by kind",
     ),
     "languages": Told(
         "Languages",
-        "Keeps documents in the languages that the recipe lists. Text too short to tell is kept.",
+        "Tells the language of each document by the bytes that are usual in it, and drops those in other languages than"
+        " the recipe lists. Text too short to tell is kept.",
         "langid.py (Lui and Baldwin 2012), as py3langid",
         ("languages", "language_threshold"),
         "Documents, by language",
     ),
     "personal_data": Told(
         "Personal data",
-        "Finds e-mail addresses, phone, card and bank account numbers, public IP addresses, and keys. Numbers count"
-        " only if their checksum or their country’s rule holds.",
-        "libphonenumber; Luhn’s checksum (ISO/IEC 7812); ISO 13616 for bank accounts",
+        "Finds e-mail addresses, phone numbers, cards and IBANs, public IP addresses, and keys. A number counts only if"
+        " its checksum or its country’s rule holds.",
+        "libphonenumber; ISO/IEC 7812 (cards); ISO 13616 (IBANs); IANA’s registries; gitleaks (keys)",
         ("personal_data",),
         "Found, by kind",
     ),
     "quality": Told(
         "Quality rules",
-        "Drops text that is not prose by simple measures: length, words, symbols, repetition, how lines end.",
+        "Drops text that is no prose by simple measures: length, words, symbols, repetition, how lines end.",
         "Gopher (Rae et al. 2021, arXiv 2112.11446), C4 (Raffel et al. 2020, arXiv 1910.10683), FineWeb (Penedo et"
         " al. 2024, arXiv 2406.17557)",
         ("quality",),
     ),
     "boilerplate": Told(
         "Boilerplate lines",
-        "Removes lines that many documents share, such as menus and notices.",
-        "the idea is CCNet’s (Wenzek et al. 2020, arXiv 1911.00359)",
+        "Takes lines that many documents have, such as menus and notices, out of them. A short document that has"
+        " nothing else is dropped.",
+        "lines are counted in a count-min sketch (Cormode and Muthukrishnan 2005)",
         ("quality.boilerplate",),
     ),
     "exact_duplicates": Told(
         "Exact duplicates",
-        "Drops documents whose text is the same as that of an earlier one. The first copy stays.",
+        "Drops documents whose text is the same as an earlier one’s, white space around it aside. The first stays.",
         "",
         ("duplicates.exact",),
         matched="The same as",
     ),
     "near_duplicates": Told(
         "Near duplicates",
-        "Drops documents that share most of their 5-word sequences with an earlier one that was kept. MinHash finds"
-        " candidates; their true Jaccard similarity decides.",
-        "Broder 1997; Lee et al. 2022 (arXiv 2107.06499)",
+        "Drops documents that share most of their 5-word sequences with an earlier one that stays. MinHash finds whom"
+        " to compare; the true Jaccard similarity decides.",
+        "MinHash (Broder 1997)",
         ("duplicates.near",),
-        matched="Like",
     ),
     "substrings": Told(
         "Repeated passages",
-        "Cuts long passages that stand word for word in an earlier document.",
-        "Lee et al. 2022 (arXiv 2107.06499)",
+        "Cuts long passages that stood word for word before, in an earlier document or in the same one.",
+        "the idea is that of Lee et al. 2021 (arXiv 2107.06499)",
         ("duplicates.substrings",),
         matched="First seen in",
     ),
     "minus": Told(
         "Minus a collection",
-        "Drops what the collections named in the recipe have already.",
+        "Drops what the collections that the recipe names have already, the same or nearly.",
         "",
         ("minus",),
-        matched="Also in the collection",
+        matched="In the collection",
     ),
     "decontaminate": Told(
         "Evaluation text",
@@ -97,12 +98,12 @@ STEPS = {
         "GPT-3 (Brown et al. 2020, arXiv 2005.14165, appendix C)",
         ("decontaminate",),
         "Items met most often, with documents",
-        matched="Evaluation item",
+        "Evaluation item",
     ),
     "keep": Told("Your own function", "Asks the function that the recipe names about each document.", "", ("keep",)),
     "teacher_score": Told(
         "Teacher’s score",
-        "Drops what the teacher predicts worst (noise) and best (repetition), and keeps the informative middle.",
+        "Drops what the teacher predicts worst (noise) and best (repetition), and keeps what is between.",
         "the idea is that of perplexity filters: Marion et al. 2023 (arXiv 2309.04564)",
         ("teacher_score",),
     ),
