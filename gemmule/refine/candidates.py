@@ -86,7 +86,7 @@ class Candidates:
             return []
         others = np.unique(np.concatenate(members)).astype(np.int64)
         agree = self._signatures.sketches(others) == self._signatures.sketches(np.array([number]))
-        estimates = agree.mean(axis=1)
+        estimates = agree.sum(axis=1, dtype=np.uint16) / agree.shape[1]
         order = np.argsort(-estimates, kind="stable")[:LIKELIEST]
         return others[order[estimates[order] >= self._least]].tolist()
 

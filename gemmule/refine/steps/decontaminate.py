@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ class Decontaminate(DocumentStep):
         counts: dict[str, _Set] = {}
         for item in chain.from_iterable(map(read_items, self.files)):
             of_set = counts.setdefault(item.set, _Set(len(counts)))
-            of_item = np.unique(np.concatenate([np.empty(0, np.uint64), *map(_runs, filter(_may_match, item.texts))]))
+            of_item = np.unique(np.concatenate([np.empty(0, np.uint64), *map(_item_runs, item.texts)]))
             of_set.items += 1
             of_set.too_short += not len(of_item)
             if len(of_item):
@@ -113,8 +114,9 @@ def _runs(text: str) -> Hashes:
     return runs(plain_words(text), LENGTH)
 
 
-def _may_match(text: str) -> bool:
-    return len(text) >= LENGTH
+def _item_runs(text: str) -> Hashes:
+    """In the form that `repair` gives documents."""
+    return _runs(normalize("NFC", text)) if len(text) >= LENGTH else np.empty(0, np.uint64)
 
 
 def _longest(places: Sequence[int]) -> int:

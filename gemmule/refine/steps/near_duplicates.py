@@ -74,9 +74,10 @@ class _Shingles:
         self._corpus, self._sets, self._bytes = corpus, dict[int, Hashes](), 0
 
     def jaccard(self, number: int, other: int) -> float:
-        first, second = self._of(number), self._of(other)
-        shared = len(np.intersect1d(first, second, assume_unique=True))
-        return shared / (len(first) + len(second) - shared)
+        both = np.concatenate([self._of(number), self._of(other)])
+        both.sort()
+        shared = np.count_nonzero(both[1:] == both[:-1])
+        return shared / (len(both) - shared)
 
     def _of(self, number: int) -> Hashes:
         found = self._sets.pop(number, None)

@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from corpora import Letters
@@ -38,6 +39,12 @@ def test_thirteen_words_in_a_row(tmp_path: Path) -> None:
     assert matched(step, THIRTEEN.removeprefix("one ")) == ""
     assert matched(step, THIRTEEN.replace("seven", "7")) == ""
     assert matched(step, "") == ""
+
+
+def test_items_are_composed_as_documents_are(tmp_path: Path) -> None:
+    composed = THIRTEEN.replace("seven", "sépt")
+    step = prepared(tmp_path, evaluation(tmp_path / "e.jsonl", [normalize("NFD", composed)]))
+    assert matched(step, composed) == "e.jsonl:1"
 
 
 def test_every_text_of_an_item_counts_by_itself(tmp_path: Path) -> None:
