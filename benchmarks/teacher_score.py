@@ -1,10 +1,12 @@
 """What a model's scores tell apart: real text, and noise of known kinds planted in it.
 
-    python benchmarks/teacher_score.py MODEL [--text FILES...] [--documents 200] [--planted 20] [--save S.json]
+    python benchmarks/teacher_score.py MODEL [--text FILES...] [--beside FILES...] [--documents 60] [--planted 12]
+        [--save S.json]
 
-Passages of 100 to 1,000 characters of each text (gemmule's Shakespeare, unless named), and planted documents of each
+Passages of 60 to 600 characters of each text (gemmule's Shakespeare, unless named), and planted documents of each
 kind, as long: random letters, a passage's words shuffled, its letters shuffled within words, base64, tables of random
-numbers, one line repeated, and passages twice over. MODEL is a folder, a hub id or a GGUF file.
+numbers, one line repeated, and passages twice over. Passages of --beside, in other languages perhaps, are told from the text as
+noise is. MODEL is a folder, a hub id or a GGUF file.
 
 For each kind: its bits per byte; how surely a measure tells one of its documents from a real passage (the area under
 the ROC curve: 1 is always, 0.5 is chance), by bits per byte as documents are judged, by nats per token, and by what the
@@ -47,22 +49,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--text", nargs="+", default=["gemmule:shakespeare"])
-    parser.add_argument("--documents", type=int, default=200)
-    parser.add_argument("--planted", type=int, default=20)
+    parser.add_argument("--beside", nargs="+", default=[])
+    parser.add_argument("--documents", type=int, default=60)
+    parser.add_argument("--planted", type=int, default=12)
     parser.add_argument("--save", type=Path)
     wishes = parser.parse_args()
     if wishes.model.endswith(".json"):
         kept = json.loads(Path(wishes.model).read_text())
     else:
-        kept = _score(wishes.model, wishes.text, wishes.documents, wishes.planted)
+        kept = _score(wishes.model, wishes.text, wishes.beside, wishes.documents, wishes.planted)
+        kept["beside"] = [Path(text).name for text in wishes.beside]
     if wishes.save is not None:
         wishes.save.write_text(json.dumps(kept))
-    _tell(Scores(*(np.array(kept[name]) for name in ROW.names or ())), np.array(kept["kind"]))
+    _tell(Scores(*(np.array(kept[name]) for name in ROW.names or ())), np.array(kept["kind"]), kept["beside"])
 
 
-def _score(model: str, named: list[str], documents: int, planted: int) -> dict[str, list[Any]]:
+def _score(model: str, named: list[str], beside: list[str], documents: int, planted: int) -> dict[str, list[Any]]:
     kinds = {Path(text).name: _passages(text, documents) for text in named}
     kinds |= _noise([text for texts in kinds.values() for text in texts], planted)
+    kinds |= {Path(text).name: _passages(text, planted) for text in beside}
     texts = [text for of_kind in kinds.values() for text in of_kind]
     scorer = Scorer(any_model.load(model, any_model.find(model), choose_device()))
     began = time.perf_counter()
@@ -73,8 +78,9 @@ def _score(model: str, named: list[str], documents: int, planted: int) -> dict[s
     return kept | {name: rows[name].tolist() for name in ROW.names or ()}
 
 
-def _tell(scores: Scores, of: NDArray[np.str_]) -> None:
+def _tell(scores: Scores, of: NDArray[np.str_], beside: list[str]) -> None:
     judged, noisy, easy = scores.judged, np.isin(of, NOISY), np.isin(of, EASY)
+    real = ~noisy & ~easy & ~np.isin(of, beside)
     measures = (judged, scores.loss / scores.tokens, (scores.loss - scores.entropy) / scores.bytes)
     columns = ("documents", "bytes", "bits per byte", "5% to 95%", "sure by bits", "by nats", "by excess", "go")
     table = Table("", *columns)
@@ -82,10 +88,10 @@ def _tell(scores: Scores, of: NDArray[np.str_]) -> None:
     for kind, own in kinds.items():
         row = [str(own.sum()), f"{scores.bytes[own].mean():.0f}", f"{scores.bits_per_byte[own].mean():.2f}"]
         row.append(" to ".join(f"{end:.2f}" for end in np.quantile(scores.bits_per_byte[own], (0.05, 0.95))))
-        if (own & (noisy | easy)).any():
+        if not (own & real).any():
             sign = -1 if (own & easy).any() else 1
-            row += [f"{_area(sign * each[own], sign * each[~noisy & ~easy]):.3f}" for each in measures]
-            row.append(f"{_going(judged, ~noisy & ~easy, own, (own & easy).any()):.1%}")
+            row += [f"{_area(sign * each[own], sign * each[real]):.3f}" for each in measures]
+            row.append(f"{_going(judged, real, own, (own & easy).any()):.1%}")
         table.add_row(kind, *row)
     common.show(table)
 
@@ -111,16 +117,18 @@ def _area(planted: NDArray[np.float64], real: NDArray[np.float64]) -> float:
 
 
 def _passages(text: str, count: int) -> list[str]:
-    """Passages of a text, from all over it, in the order of a fixed seed."""
+    """Passages of a text, from all over it, in the order of a fixed seed; they end with a word, where that is near."""
     generator, found = random.Random(0), []
     for file in sources.resolve([text], Path()):
         for document in sources.read_documents(file):
-            words, start = document.text.split(" "), 0
-            while start < len(words):
-                stop = start + generator.randint(20, 200)
-                found.append(" ".join(words[start:stop]).strip())
+            start = 0
+            while start < len(document.text):
+                stop = start + generator.randint(60, 600)
+                space = document.text.find(" ", stop, stop + 40)
+                stop = stop if space < 0 else space
+                found.append(document.text[start:stop].strip())
                 start = stop
-    found = [passage for passage in found if len(passage) >= 100]
+    found = [passage for passage in found if len(passage) >= 60]
     return generator.sample(found, min(count, len(found)))
 
 
