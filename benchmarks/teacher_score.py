@@ -5,8 +5,8 @@
 
 Passages of 60 to 600 characters of each text (gemmule's Shakespeare, unless named), and planted documents of each
 kind, as long: random letters, a passage's words shuffled, its letters shuffled within words, base64, tables of random
-numbers, one line repeated, and passages twice over. Passages of --beside, in other languages perhaps, are told from the text as
-noise is. MODEL is a folder, a hub id or a GGUF file.
+numbers, one line repeated, and passages twice over. Passages of --beside, in other languages perhaps, are told from the
+text as noise is. MODEL is a folder, a hub id or a GGUF file.
 
 For each kind: its bits per byte; how surely a measure tells one of its documents from a real passage (the area under
 the ROC curve: 1 is always, 0.5 is chance), by bits per byte as documents are judged, by nats per token, and by what the

@@ -21,7 +21,7 @@ FILE = "scores.parquet"
 WINDOW = 1024  # tokens that a model reads at once
 COLUMNS = [("digest", "<i8"), ("tokens", "<i8"), ("bytes", "<i8"), ("loss", "<f8"), ("entropy", "<f8")]
 ROW = np.dtype(COLUMNS)
-PRIOR = 64  # bytes
+PRIOR = 64  # bytes (benchmarks/RESULTS.md: at 0 an eighth of the noise is found that is at 64)
 GROUP = 2**16  # rows of a row group
 
 
@@ -45,8 +45,12 @@ class Scores:
 
     @property
     def judged(self) -> NDArray[np.float64]:
-        """[U]: bits per byte, of a short document drawn towards those of all: as if `PRIOR` bytes more were as they."""
-        return (self.loss / math.log(2) + PRIOR * self.overall) / (self.bytes + PRIOR)
+        """[U]: bits per byte, of a short document drawn towards those of all: as if `PRIOR` bytes more were as they.
+
+        Without, the extremes would all be short ones. One in which nothing was predicted is as all.
+        """
+        drawn = (self.loss / math.log(2) + PRIOR * self.overall) / (self.bytes + PRIOR)
+        return np.where(self.tokens > 0, drawn, self.overall)
 
     @property
     def overall(self) -> float:

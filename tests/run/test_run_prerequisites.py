@@ -82,6 +82,16 @@ def test_a_missing_extra_is_said_before_any_work(
     assert not (tmp_path / "out" / "documents").exists()
 
 
+def test_a_model_that_scores_documents_needs_its_extra(run, recipe, llama, final, tmp_path, capsys, monkeypatch):
+    path = recipe(final)
+    score = f'[refine]\nteacher_score = {{ model = "judge" }}\n[models.judge]\nfrom = "{llama}"\n[models.t]'
+    path.write_text(path.read_text().replace("[models.t]", score))
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert run("refine", path, "--out", tmp_path / "out") == 2
+    assert f"{llama}: needs transformers: pip install 'gemmule[huggingface]'" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "candidates").exists()
+
+
 def test_a_tokenizer_in_a_gguf_needs_them_too(run, recipe, final, tmp_path, capsys, monkeypatch):
     export_model(final, tmp_path / "t.gguf", "gguf", "f32")
     monkeypatch.setitem(sys.modules, "gguf", None)

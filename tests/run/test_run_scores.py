@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+from gemmule.convert.exporting import export_model
 from gemmule.evaluate import scoring
 from gemmule.evaluate.scores import Scores
 from gemmule.teach import teachers
@@ -215,6 +216,22 @@ def test_what_can_not_judge_is_refused_before_any_work(run, recipe, tmp_path, ca
     assert run("run", recipe, "--out", tmp_path / "run") == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_and_a_gguf_file_score_alike(run, recipe, table, final, tmp_path, capsys):
+    """Models as they come, with their own tokenizers: a Gemma 2 in a folder, and the same in a file."""
+    export_model(final, tmp_path / "t.gguf", "gguf", "f32")
+    found = []
+    for place in (final, tmp_path / "t.gguf"):
+        recipe.write_text(RECIPE.format(folder=place))
+        out = tmp_path / f"from {place.name}"
+        assert run("refine", recipe, "--out", out) == 0, capsys.readouterr().err
+        found.append(Scores.read(out / "scores" / "table"))
+    folder, file = found
+    assert folder.tokens.tolist() == file.tokens.tolist()
+    np.testing.assert_allclose(folder.loss, file.loss, rtol=1e-4)
+    np.testing.assert_allclose(folder.entropy, file.entropy, rtol=1e-4)
+    assert 0.5 < folder.overall < 8
 
 
 def test_its_time_is_estimated(run, recipe, tmp_path, capsys):
