@@ -35,7 +35,7 @@ def lines_for(files: Sequence[SourceFile], field: str) -> list[Line]:
     """The section's lines, for a text of which these files are a sample; none where the packages aren't installed."""
     refining = Refining(Refine(), Outside(Path(), field))
     try:
-        refining.check_installed()
+        refining.check()
     except RequestError:
         return []
     steps = _refined(refining, files, field)

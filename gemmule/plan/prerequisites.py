@@ -28,7 +28,7 @@ def check(steps: Iterable[Step], plan: Plan) -> None:
         if text in steps:
             text.check_code()
             if text.refining is not None:
-                text.refining.check_installed()
+                text.refining.check()
     taken = plan.tokenizer.origin
     if plan.tokenizer in steps and taken is not None and taken.kind is not None and Path(taken.place).is_file():
         taken.kind.check_installed(taken.place)

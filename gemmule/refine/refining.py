@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemmule.base.errors import RequestError
 from gemmule.base.processes import Workers
 from gemmule.recipe import Refine
 from gemmule.refine.steps import Outside, in_order
+from gemmule.refine.steps.extras import check_installed
+from gemmule.refine.steps.languages import check_languages
 
 if TYPE_CHECKING:
     from gemmule.refine.documents import Reading
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from gemmule.refine.sources import Tally
     from gemmule.refine.steps.step import Step
 
-PACKAGES = ("ftfy", "py3langid", "phonenumbers", "stdnum", "datasketch")
 WORTH_A_PROCESS = 2**21  # bytes of text
 
 
@@ -30,11 +29,17 @@ class Refining:
     how: Refine
     outside: Outside
 
-    def check_installed(self) -> None:
-        """Raises RequestError naming the extra where a package that the steps need is missing."""
-        missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-        if missing:
-            raise RequestError(f"[refine] needs {' and '.join(missing)}: pip install 'gemmule[refine]'")
+    def check(self) -> None:
+        """Raises RequestError for a language that can't be told, and where a package that the steps need is missing."""
+        check_languages(self.how.languages or ())
+        needs = {
+            "repair": ["ftfy"] if self.how.repair else [],
+            "languages": ["py3langid"],
+            "personal_data": ["phonenumbers", "stdnum"] if self.how.personal_data != "keep" else [],
+            "duplicates": ["datasketch"] if self.how.duplicates or self.how.minus else [],
+        }
+        for step, packages in needs.items():
+            check_installed(step, *packages)
 
     @property
     def without_code(self) -> Refining:

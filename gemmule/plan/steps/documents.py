@@ -122,9 +122,10 @@ class DocumentsStep(Step):
         """Raises RequestError where there is nothing to refine, or no way."""
         if self.recipe.refine is None:
             raise RequestError("this recipe has no [refine]: its text is taken as it stands")
-        if not self.files:
+        if self.refining is None:
             raise RequestError(f"the text that {self.path} was made from is gone")
         self.check_code()
+        self.refining.check()
 
     def tell(self) -> None:
         """Says what was left out of the sources."""

@@ -36,6 +36,7 @@ def in_order(refine: Refine, outside: Outside) -> list[Step]:
     from gemmule.refine.steps.decontaminate import Decontaminate
     from gemmule.refine.steps.exact_duplicates import ExactDuplicates
     from gemmule.refine.steps.keep import Keep
+    from gemmule.refine.steps.languages import Languages
     from gemmule.refine.steps.minus import Minus
     from gemmule.refine.steps.near_duplicates import NearDuplicates
     from gemmule.refine.steps.personal_data import PersonalData
@@ -44,7 +45,8 @@ def in_order(refine: Refine, outside: Outside) -> list[Step]:
 
     duplicates, quality = _section(refine.duplicates, Duplicates), _section(refine.quality, Quality)
     steps: list[Step] = []
-    alike: list[DocumentStep] = []
+    wanted = None if refine.languages is None else tuple(refine.languages)
+    alike: list[DocumentStep] = [Languages(wanted, refine.language_threshold)]
     if refine.personal_data != "keep":
         alike.append(PersonalData(refine.personal_data))
     steps += alike

@@ -19,14 +19,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gemmule.base.errors import RequestError
-from gemmule.refine.corpus import Corpus
 from gemmule.refine.formats.plain_text import is_code
 from gemmule.refine.sources import Document
 from gemmule.refine.steps.extras import check_installed
 from gemmule.refine.steps.step import DocumentStep, Figure, Verdict
+
+if TYPE_CHECKING:
+    from gemmule.refine.corpus import Corpus
 
 # py3langid's labels: ISO 639-1 codes, and ISO 639-3 where there is none.
 LABELS = (  # noqa: SIM905
