@@ -2,9 +2,12 @@
 
 import random
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from corpora import Letters, corpus_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gemmule.base.processes import Workers
 from gemmule.refine import passages
@@ -60,6 +63,20 @@ def test_what_is_cut_is_what_all_windows_say(tmp_path: Path, length: int, seed: 
             assert changed.get(number, text).split() == expected[number]
             assert (number in changed) == (expected[number] != text.split())
     assert len(changed) > 3
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=st.lists(st.text("ab", max_size=60), max_size=6), length=st.integers(10, 13))
+def test_texts_of_two_words_that_repeat_all_the_time(texts: list[str], length: int) -> None:
+    texts = [" ".join(text) for text in texts]
+    expected = kept_by_hand(texts, length)
+    with TemporaryDirectory() as folder:
+        drops, changed = left(corpus_of(texts, Path(folder), 2), length)
+    for number, text in enumerate(texts):
+        if number in [drop.number for drop in drops]:
+            assert len(expected[number]) < 5
+        else:
+            assert changed.get(number, text).split() == expected[number]
 
 
 def test_the_first_stays_and_is_named(tmp_path: Path) -> None:
