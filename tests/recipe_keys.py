@@ -20,13 +20,16 @@ from gemmule.recipe import (
     TokenizerSection,
     Train,
 )
-from gemmule.recipe.refining import C4, FineWeb, Gopher, Repetition
+from gemmule.recipe.refining import C4, Boilerplate, FineWeb, Gopher, Repetition
 
 MODEL = {"architecture": {"layers": 2, "width": 16}, "train": {"tokens": 1000}}
 RAW: dict[str, Any] = {
     "name": "r",
     "data": {"sources": ["text.jsonl"]},
-    "refine": {"quality": {"gopher": {}, "repetition": {}, "c4": {}, "fineweb": {}}, "duplicates": {}},
+    "refine": {
+        "quality": {"gopher": {}, "repetition": {}, "c4": {}, "fineweb": {}, "boilerplate": {}},
+        "duplicates": {},
+    },
     "tokenizer": {"vocabulary_size": 300},
     "models": {
         "teacher": MODEL,
@@ -42,6 +45,7 @@ PATHS: dict[type[BaseModel], tuple[str, ...]] = {
     Repetition: ("refine", "quality", "repetition"),
     C4: ("refine", "quality", "c4"),
     FineWeb: ("refine", "quality", "fineweb"),
+    Boilerplate: ("refine", "quality", "boilerplate"),
     Duplicates: ("refine", "duplicates"),
     TokenizerSection: ("tokenizer",),
     Evaluate: ("evaluate",),

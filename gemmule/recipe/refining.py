@@ -74,6 +74,15 @@ class FineWeb(Section):
     new_line_ratio: Number = 0.3
 
 
+class Boilerplate(Section):
+    """Which lines are so many documents' that they are nobody's: `refine/steps/boilerplate.py`."""
+
+    min_documents: Annotated[int, Field(ge=2, le=10**9)] = 8
+    min_share: Ratio = 0.0001  # of all documents
+    min_length: Amount = 30  # bytes
+    min_words: Amount = 5
+
+
 class Quality(Section):
     """Rules by which text that is not prose is dropped; thresholds have datatrove's names and defaults."""
 
@@ -82,7 +91,7 @@ class Quality(Section):
     c4: bool | C4 = True
     fineweb: bool | FineWeb = True
     all_are_pages: bool = False  # what is no web page is judged as one too: no allowance for verse, short texts, code
-    boilerplate: bool = True
+    boilerplate: bool | Boilerplate = True
 
 
 class Duplicates(Section):

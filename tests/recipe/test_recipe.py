@@ -262,6 +262,7 @@ SECTIONS = {
     ("refine", "quality", "repetition"): refining.Repetition,
     ("refine", "quality", "c4"): refining.C4,
     ("refine", "quality", "fineweb"): refining.FineWeb,
+    ("refine", "quality", "boilerplate"): refining.Boilerplate,
     ("refine", "duplicates"): recipe.Duplicates,
     ("tokenizer",): schema.TokenizerSection,
     ("models", "student"): schema.Model,
