@@ -14,13 +14,14 @@ from gemmule.plan.steps.model import ModelStep
 from gemmule.plan.steps.targets import TargetsStep
 from gemmule.recipe import Data, Distill, Duplicates, Evaluate, Quality, Recipe, Refine, Targets, TokenizerSection
 from gemmule.recipe.identity import declared
+from gemmule.recipe.refining import C4, Boilerplate, FineWeb, Gopher, Repetition
 
 PLAN = Plan(RAW, Path(__file__).parent / "made_before" / "recipe.toml", Path("nowhere"))
 READ_WINDOWS = {"targets", "model", "evaluation"}
 OF_SECTION = {
     Data: {"documents"},
     Refine: {"documents"},
-    Quality: {"documents"},
+    **dict.fromkeys((Quality, Gopher, Repetition, C4, FineWeb, Boilerplate), {"documents"}),
     Duplicates: {"documents"},
     TokenizerSection: {"tokenizer"},
     Targets: {"targets", "model"},

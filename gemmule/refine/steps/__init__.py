@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from gemmule.recipe import Duplicates, Quality, Refine
+from gemmule.recipe.refining import Boilerplate as BoilerplateSettings
 from gemmule.refine.source_file import SourceFile
 
 if TYPE_CHECKING:
     from gemmule.refine.steps.step import DocumentStep, Step
 
 
-Kind = TypeVar("Kind", Duplicates, Quality)
+Kind = TypeVar("Kind", Duplicates, Quality, BoilerplateSettings)
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Outside:
 
 def in_order(refine: Refine, outside: Outside) -> list[Step]:
     """The steps that a recipe's section asks for."""
+    from gemmule.refine.steps.boilerplate import Boilerplate
     from gemmule.refine.steps.decontaminate import Decontaminate
     from gemmule.refine.steps.exact_duplicates import ExactDuplicates
     from gemmule.refine.steps.keep import Keep
@@ -52,6 +54,8 @@ def in_order(refine: Refine, outside: Outside) -> list[Step]:
     steps += alike
     if quality is not None:
         steps.append(QualityRules(quality))
+        if boilerplate := _section(quality.boilerplate, BoilerplateSettings):
+            steps.append(Boilerplate(boilerplate))
     if duplicates is not None and duplicates.exact:
         steps.append(ExactDuplicates())
     if duplicates is not None and duplicates.near:
