@@ -21,7 +21,7 @@ READ_WINDOWS = {"targets", "model", "evaluation"}
 OF_SECTION = {
     Data: {"documents"},
     Refine: {"documents"},
-    **dict.fromkeys((Quality, Gopher, Repetition, C4, FineWeb, Boilerplate), {"documents"}),
+    **{key: {"documents"} for key in (Quality, Gopher, Repetition, C4, FineWeb, Boilerplate)},
     Duplicates: {"documents"},
     TokenizerSection: {"tokenizer"},
     Targets: {"targets", "model"},
