@@ -84,7 +84,7 @@ def lines_of(text: str, limits: C4) -> Iterator[tuple[str, str]]:
     """The lines in order, stripped and without citation marks, each with the rule that takes it out; "" if none."""
     for line in map(str.strip, text.splitlines()):
         words = line.split()
-        if limits.max_word_length >= 0 and any(len(word) > limits.max_word_length for word in words):
+        if len(line) > limits.max_word_length >= 0 and max(map(len, words)) > limits.max_word_length:
             yield line, "max_word_length"
             continue
         if limits.remove_citations and "[" in line:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -67,9 +68,36 @@ class Text:
         return words_of(self.text)
 
     @cached_property
-    def proper(self) -> list[str]:
-        """The words that are not only signs."""
-        return [word for word in self.words if word.isalpha() or NO_SIGN.search(word)]
+    def longest(self) -> int:
+        """Characters of the longest word."""
+        return max(map(len, self.words), default=0)
+
+    @cached_property
+    def _others(self) -> Counter[str]:
+        """The words that are not all letters."""
+        return Counter(word for word in self.words if not word.isalpha())
+
+    @cached_property
+    def _signs(self) -> Counter[str]:
+        """The words that are only signs."""
+        return Counter({word: count for word, count in self._others.items() if not NO_SIGN.search(word)})
+
+    @property
+    def proper_words(self) -> int:
+        """How many words are not only signs."""
+        return len(self.words) - self._signs.total()
+
+    @property
+    def letters(self) -> int:
+        """The characters of these words."""
+        signs = sum(len(word) * count for word, count in self._signs.items())
+        return sum(map(len, self.words)) - signs
+
+    @property
+    def with_letters(self) -> int:
+        """How many words have a letter."""
+        without = sum(count for word, count in self._others.items() if not any(map(str.isalpha, word)))
+        return len(self.words) - without
 
 
 def duplicated(elements: Sequence[str]) -> tuple[int, int]:

@@ -16,17 +16,18 @@ ELLIPSES, BULLETS = ("...", "…"), ("•", "-")
 
 def checks(text: Text, limits: Gopher) -> Iterator[Check]:
     """The rules, in datatrove's order."""
-    yield from _words(text.proper, limits)
+    yield from _words(text, limits)
     yield from _symbols(text, limits)
     yield from _lines(text.text.splitlines(), limits)
-    yield _alphabetic(text.words, limits)
+    ratio = text.with_letters / max(len(text.words), 1)
+    yield at_least("max_non_alpha_words_ratio", ratio, "of the words have a letter", limits.max_non_alpha_words_ratio)
     stop_words = len({*limits.stop_words}.intersection(text.words))
     yield at_least("min_stop_words", stop_words, "of the commonest English words", limits.min_stop_words)
 
 
-def _words(words: list[str], limits: Gopher) -> Iterator[Check]:
+def _words(text: Text, limits: Gopher) -> Iterator[Check]:
     """Words that are not only signs: how many, and how long."""
-    count, letters = len(words), sum(map(len, words)) / max(len(words), 1)
+    count, letters = text.proper_words, text.letters / max(text.proper_words, 1)
     yield at_least("min_doc_words", count, "words", limits.min_doc_words)
     if limits.max_doc_words:
         yield at_most("max_doc_words", count, "words", limits.max_doc_words)
@@ -51,8 +52,3 @@ def _lines(lines: list[str], limits: Gopher) -> Iterator[Check]:
         yield at_most(
             "max_ellipsis_lines_ratio", ratio, "of the lines end in an ellipsis", limits.max_ellipsis_lines_ratio
         )
-
-
-def _alphabetic(words: list[str], limits: Gopher) -> Check:
-    ratio = sum(word.isalpha() or any(map(str.isalpha, word)) for word in words) / max(len(words), 1)
-    return at_least("max_non_alpha_words_ratio", ratio, "of the words have a letter", limits.max_non_alpha_words_ratio)

@@ -79,14 +79,14 @@ def excuse(check: Check, text: Text, language: str) -> str:
 
 
 def _with_letters(text: Text) -> float:
-    return sum(any(map(str.isalpha, word)) for word in text.proper) / max(len(text.proper), 1)
+    return text.with_letters / max(text.proper_words, 1)
 
 
 def _repeats_itself(check: Check, text: Text) -> bool:
     """By the rule for n words, where each character was taken for a word and a word has two."""
     name, n = check.name.split()
     if name == "top_n_grams":
-        characters = repetition.top(text.words, 2 * int(n)) / 2  # it counts as many spaces
+        characters = repetition.top(text.words, 2 * int(n))[0] / 2  # it counts as many spaces
     else:
         characters = repetition.repeated(text.words, 2 * int(n))
     return characters > check.limit * len(text.text)
@@ -136,14 +136,14 @@ def is_whole(text: Text) -> bool:
 
     What it says twice is no repetition yet; what it says three times and more may be 15% of it.
     """
-    if not 5 <= len(text.proper) <= SHORT or function_words(text) < PROSE:
+    if not 5 <= text.proper_words <= SHORT or function_words(text) < PROSE:
         return False
     starts = [start[1] for start in SENTENCE_START.finditer(text.text)]
     ends = len(SENTENCE_END.findall(text.text))
     grams = Counter(zip(*(text.words[start:] for start in range(5)), strict=False))
     return (
         ends > 0
-        and len(text.proper) <= LONG_SENTENCE * ends
+        and text.proper_words <= LONG_SENTENCE * ends
         and sum(not start.islower() for start in starts) >= 0.7 * len(starts)
         and sum(max(count - 2, 0) for count in grams.values()) <= 0.15 * len(text.words)
     )
@@ -156,10 +156,10 @@ def is_in_other_language(text: Text, language: str) -> bool:
     letters = [sign for sign in text.text[:2000] if sign.isalpha()]
     if 2 * sum(sign < "\u0250" for sign in letters) < len(letters):
         return True
-    words = set(map(str.lower, text.proper))
+    words = set(map(str.lower, text.words))
     return function_words(text) < PROSE and any(len(words & common) >= 4 for common in WORDS_OF_OTHERS)
 
 
 def is_without_spaces(text: Text) -> bool:
     """In a script that has none between words."""
-    return 2 * sum(bool(SPACELESS.match(word)) for word in text.proper) > len(text.proper)
+    return 2 * sum(bool(SPACELESS.match(word)) for word in text.words) > text.proper_words

@@ -20,9 +20,7 @@ def checks(text: Text, limits: Repetition) -> Iterator[Check]:
     """The rules, in datatrove's order."""
     yield from _blocks(PARAGRAPHS.split(text.text.strip()), "para", "paragraphs", text, limits)
     yield from _blocks(LINES.split(text.text), "line", "lines", text, limits)
-    for n, limit in limits.top_n_grams:
-        ratio = top(text.words, n) / len(text.text)
-        yield at_most(f"top_n_grams {n}", ratio, f"of the text is one phrase of {n} words", limit)
+    yield from _top(text, limits)
     yield from _repeated(text, limits)
 
 
@@ -35,26 +33,34 @@ def _blocks(blocks: Sequence[str], kind: str, what: str, text: Text, limits: Rep
         yield at_most(f"dup_{kind}_char_frac", ratio, f"of the text is repeated {what}", limit)
 
 
-def top(words: Sequence[str], n: int) -> int:
-    """Characters that the commonest n-gram takes, with spaces between its words; of equally common ones the first."""
-    counts = Counter(zip(*(words[start:] for start in range(n)), strict=False))
-    if not counts:
-        return 0
-    phrase, count = max(counts.items(), key=_count)
-    return count * (sum(map(len, phrase)) + n - 1)
+def _top(text: Text, limits: Repetition) -> Iterator[Check]:
+    """A longer phrase stands no more often than a shorter one: where that settles it, it is not looked for."""
+    most = len(text.words)
+    for n, limit in sorted(limits.top_n_grams):
+        characters = most * (n * text.longest + n - 1)
+        if text.thorough or characters > limit * len(text.text):
+            characters, most = top(text.words, n)
+        yield at_most(f"top_n_grams {n}", characters / len(text.text), f"of the text is one phrase of {n} words", limit)
 
 
-def _count(item: tuple[object, int]) -> int:
-    return item[1]
+def top(words: Sequence[str], n: int) -> tuple[int, int]:
+    """Characters that the commonest n-gram takes, with spaces between its words, and how often it stands there; of
+    equally common ones the first."""
+    counts = Counter(_grams(words, n))
+    most = max(counts.values(), default=0)
+    phrase = next((phrase for phrase, count in counts.items() if count == most), ())
+    return most * (sum(map(len, phrase)) + n - 1), most
+
+
+def _grams(words: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
+    return zip(*(words[start:] for start in range(n)), strict=False)
 
 
 def _repeated(text: Text, limits: Repetition) -> Iterator[Check]:
     """Of each length, the text in n-grams that stood there before."""
-    shortest, lowest = (
-        min((n for n, _ in limits.dup_n_grams), default=1),
-        min((at for _, at in limits.dup_n_grams), default=1),
-    )
-    nothing = not text.thorough and covered(text.words, shortest) <= lowest * len(text.text)
+    lowest = min((limit for _, limit in limits.dup_n_grams), default=1) * len(text.text)
+    shortest = min((n for n, _ in limits.dup_n_grams), default=1)
+    nothing = not text.thorough and _little_is_repeated(text, shortest, lowest)
     for n, limit in limits.dup_n_grams:
         characters = 0 if nothing else repeated(text.words, n)
         yield at_most(
@@ -62,14 +68,18 @@ def _repeated(text: Text, limits: Repetition) -> Iterator[Check]:
         )
 
 
+def _little_is_repeated(text: Text, n: int, characters: float) -> bool:
+    """Whether the words in n-grams that stood there before surely have no more characters."""
+    grams = list(_grams(text.words, n))
+    copies = len(grams) - len(set(grams))
+    return copies * n * text.longest <= characters or covered(text.words, n) <= characters
+
+
 def covered(words: Sequence[str], n: int) -> int:
     """Characters of the words that are in any n-gram that stood there before."""
-    grams = list(zip(*(words[start:] for start in range(n)), strict=False))
-    if len(set(grams)) == len(grams):
-        return 0
     seen: set[tuple[str, ...]] = set()
     characters = until = 0  # the words before `until` are counted
-    for place, gram in enumerate(grams):
+    for place, gram in enumerate(_grams(words, n)):
         if gram in seen:
             characters += sum(map(len, words[max(until, place) : place + n]))
             until = place + n
