@@ -29,19 +29,19 @@ ENGLISH = (  # noqa: SIM905
 PROSE = 0.2  # of its words are function words, at the least; about 0.45 of most
 SHORT = 300  # words
 OTHER_LANGUAGES = {  # the commonest words of some, where the document's language was not looked at
-    "cs": "a se na je v že to jsem s ale z do",
-    "da": "og i at det er en til på som ikke med for",
+    "cs": "se na je že to jsem ale do",
+    "da": "og at det er en til på som ikke med for",
     "de": "der die und das ist nicht ein eine zu den mit von",
-    "es": "el la de que y los en un una por con no",
+    "es": "el la de que los en un una por con no",
     "fi": "ja on ei se että oli hän mutta kun niin myös ovat",
     "fr": "le la les de et des est que une pas pour dans",
-    "hu": "a az és hogy nem egy is ez meg csak volt van",
+    "hu": "az és hogy nem egy is ez meg csak volt van",
     "id": "yang dan di ini itu dengan untuk tidak dari dalam pada adalah",
-    "it": "il di che la è non un per una sono con del",
+    "it": "il di che la non un per una sono con del",
     "nl": "de het een en van ik is dat niet te op met",
-    "pl": "się nie w na z i do to że jest jak po",
-    "pt": "o de que e a do da em um para não uma",
-    "ro": "și de la în a nu să un este pe cu care",
+    "pl": "się nie na do to że jest jak po",
+    "pt": "de que do da em um para não uma",
+    "ro": "și de la în nu să un este pe cu care",
     "sv": "och att det är en som på av för inte med den",
     "tr": "bir ve bu için da de çok ama ne gibi daha ile",
     "vi": "là và của không có một cho được trong này với người",
@@ -57,7 +57,7 @@ SAY_NOTHING = {  # of a kind: these rules
     ),
     "not in English": ("min_stop_words", "max_avg_word_length"),
     "without spaces": ("min_avg_word_length", "min_num_sentences"),  # C4 counts words a line between spaces
-    "prose": ("filter_curly_bracket",),
+    "prose": ("filter_curly_bracket", "char_duplicates_ratio"),  # Gopher's rules for repeated lines are left
 }
 
 
