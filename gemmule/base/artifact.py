@@ -20,13 +20,14 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gemmule.base.errors import RequestError, WorkError, reason
+from gemmule.base.hashing import sha256_files
 
 MANIFEST = "manifest.json"
 CARD = "README.md"  # tells of the artifact and is no part of it: it may change
@@ -122,8 +123,7 @@ def _check_size(path: Path, manifest: Manifest, name: str) -> None:
 
 def verify(artifact: Artifact) -> None:
     """Hashes every file again. Raises WorkError naming the first one that differs."""
-    for name in artifact.manifest.files:
-        _check_hash(artifact.path, artifact.manifest, name)
+    _check_hashes(artifact.path, artifact.manifest, list(artifact.manifest.files))
 
 
 def verify_folder(folder: Path) -> None:
@@ -140,19 +140,19 @@ def verify_files(folder: Path, names: Iterable[str], hashed_up_to: int = 2**30) 
     if not (folder / MANIFEST).is_file():
         return
     manifest = _read_manifest(folder)
-    for name in names:
-        if name in manifest.files:
-            _check_size(folder, manifest, name)
-            if manifest.files[name]["size"] <= hashed_up_to:
-                _check_hash(folder, manifest, name)
+    written = [name for name in names if name in manifest.files]
+    for name in written:
+        _check_size(folder, manifest, name)
+    _check_hashes(folder, manifest, [name for name in written if manifest.files[name]["size"] <= hashed_up_to])
 
 
-def _check_hash(path: Path, manifest: Manifest, name: str) -> None:
-    if sha256_file(path / name) != manifest.files[name]["sha256"]:
-        raise WorkError(
-            f"{path / name}: changed since it was written (sha256 differs); if you changed it yourself, "
-            f"copy {path} without its {MANIFEST}"
-        )
+def _check_hashes(path: Path, manifest: Manifest, names: Sequence[str]) -> None:
+    for name, sha256 in zip(names, sha256_files([path / name for name in names]), strict=True):
+        if sha256 != manifest.files[name]["sha256"]:
+            raise WorkError(
+                f"{path / name}: changed since it was written (sha256 differs); if you changed it yourself, "
+                f"copy {path} without its {MANIFEST}"
+            )
 
 
 def differences(artifact: Artifact, kind: str, settings: Settings, inputs: Mapping[str, str]) -> list[str]:
@@ -234,10 +234,10 @@ def _make_manifest(folder: Path, kind: str, settings: Settings, inputs: Mapping[
     for artifact in inputs.values():
         ancestry[artifact.hash] = artifact.manifest.describe()
         ancestry.update(artifact.manifest.ancestry)
+    paths = [file for file in sorted(folder.rglob("*")) if file.is_file() and file != folder / CARD]
     files = {
-        file.relative_to(folder).as_posix(): {"sha256": sha256_file(file), "size": file.stat().st_size}
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and file != folder / CARD
+        file.relative_to(folder).as_posix(): {"sha256": sha256, "size": file.stat().st_size}
+        for file, sha256 in zip(paths, sha256_files(paths), strict=True)
     }
     roles = {role: artifact.hash for role, artifact in inputs.items()}
     return Manifest(kind, FORMAT_VERSIONS.get(kind, 1), settings, roles, files, ancestry, library_versions())
@@ -273,11 +273,6 @@ def retired(old: Path, name: str) -> list[Path]:
     """What `retire` set aside under this name, the newest first."""
     found = [path for path in old.glob(f"{name}-*") if path.name.removeprefix(f"{name}-").isdecimal()]
     return sorted(found, key=lambda path: int(path.name.removeprefix(f"{name}-")), reverse=True)
-
-
-def sha256_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

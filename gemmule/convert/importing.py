@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gemmule.base import host
-from gemmule.base.artifact import refuse_existing, sha256_file, verify_folder
+from gemmule.base.artifact import refuse_existing, verify_folder
+from gemmule.base.hashing import sha256_files
 from gemmule.convert.folder import Written, check_vocabulary, find_source, publish_folder
 from gemmule.convert.gguf_names import ARCHITECTURE, require_gguf
 from gemmule.model import weights
@@ -89,4 +90,6 @@ def _import_gguf(file: Path, out: Path) -> Written:
 
 def _origin(source: str | Path, files: Iterable[Path]) -> dict[str, Any]:
     """What the manifest says of where a model came from."""
-    return {"import.source": str(source), **{f"import.sha256.{file.name}": sha256_file(file) for file in files}}
+    paths = list(files)
+    hashes = {f"import.sha256.{file.name}": sha256 for file, sha256 in zip(paths, sha256_files(paths), strict=True)}
+    return {"import.source": str(source), **hashes}

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from gemmule.base import artifact
 from gemmule.base.errors import RequestError, WorkError
-from gemmule.base.progress import PatientMeter
 from gemmule.base.run_folder import FINGERPRINTS, RECIPE
 from gemmule.refine import sources
 from gemmule.teach.teachers.kinds import WEIGHTS, Kind, kind_of
@@ -93,13 +92,13 @@ def digest(files: Sequence[sources.SourceFile], known: dict[str, Any]) -> str:
     `known`: fingerprints by path, looked into and added to, so that a file that did not change is not read again.
     """
     whole, size = hashlib.sha256(), 0
-    with PatientMeter("hashing files", sum(file.path.stat().st_size for file in files if file.path.exists())) as meter:
-        for file in files:
-            key = sources.printable(file.path.resolve())
-            fingerprint = known[key] = sources.fingerprint(file, known.get(key), meter.beyond(size))
-            whole.update(fingerprint["sha256"].encode())
-            whole.update(_how(file).encode())
-            size += fingerprint["size"]
+    keys = [sources.printable(file.path.resolve()) for file in files]
+    found = sources.fingerprints(files, [known.get(key) for key in keys])
+    for file, key, fingerprint in zip(files, keys, found, strict=True):
+        known[key] = fingerprint
+        whole.update(fingerprint["sha256"].encode())
+        whole.update(_how(file).encode())
+        size += fingerprint["size"]
     return f"{len(files)} file{'' if len(files) == 1 else 's'}, {size} bytes, sha256 {whole.hexdigest()[:16]}"
 
 

@@ -11,14 +11,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from gemmule.base.encodings import BadRecord, EmptyFile
+from gemmule.base.hashing import sha256_files
+from gemmule.base.progress import PatientMeter
 from gemmule.refine.compressed import unreadable
 from gemmule.refine.cutting import LONGEST, cut
 from gemmule.refine.files import BUNDLED, MissingSource, absolute, is_bundled, printable, resolve
@@ -26,8 +28,8 @@ from gemmule.refine.formats import known_format
 from gemmule.refine.source_file import SourceFile
 
 __all__ = [
-    "BUNDLED", "Document", "MissingSource", "SourceFile", "Tally", "absolute", "extracted", "fingerprint", "is_bundled",
-    "printable", "read_documents", "resolve",
+    "BUNDLED", "Document", "MissingSource", "SourceFile", "Tally", "absolute", "extracted", "fingerprints",
+    "is_bundled", "printable", "read_documents", "resolve",
 ]  # fmt: skip
 
 Invalid = Literal["refuse", "replace"]
@@ -85,32 +87,34 @@ class Tally:
         self.first_left = self.first_left or member
 
 
-def fingerprint(
-    file: SourceFile, known: Mapping[str, Any] | None = None, on_read: Callable[[int], object] = int
-) -> dict[str, Any]:
-    """What tells whether a source changed: {"name", "size", "mtime_ns", "sha256"}.
+def fingerprints(
+    files: Sequence[SourceFile], known: Sequence[Mapping[str, Any] | None] | None = None
+) -> Iterator[dict[str, Any]]:
+    """What tells whether each source changed: {"name", "size", "mtime_ns", "sha256"}, in their order.
 
-    The sha256 is taken from `known`, an earlier fingerprint of the file, where size and time of change are the same;
-    else the file is read, and `on_read` told how far that is.
+    The sha256 is taken from `known`, earlier fingerprints of the files, where size and time of change are the same;
+    else the file is read. Says how far that is, if it takes long.
     """
+    states = [_state(file) for file in files]
+    same = [before if before and state.items() <= before.items() else None
+            for state, before in zip(states, known or [None] * len(files), strict=True)]  # fmt: skip
+    changed = [file.path for file, before in zip(files, same, strict=True) if before is None]
+    total = sum(state["size"] for state, before in zip(states, same, strict=True) if before is None)
+    with PatientMeter("hashing files", total) as meter, closing(sha256_files(changed, meter.update)) as hashes:
+        for file, state, before in zip(files, states, same, strict=True):
+            try:
+                sha256 = next(hashes) if before is None else before["sha256"]
+            except OSError as error:
+                raise unreadable(file.name, error) from None
+            yield {"name": file.name, **state, "sha256": sha256}
+
+
+def _state(file: SourceFile) -> dict[str, int]:
     try:
         status = file.path.stat()
-        if known and (known.get("size"), known.get("mtime_ns")) == (status.st_size, status.st_mtime_ns):
-            sha256 = known["sha256"]
-        else:
-            sha256 = _sha256(file.path, on_read)
     except OSError as error:
         raise unreadable(file.name, error) from None
-    return {"name": file.name, "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256}
-
-
-def _sha256(path: Path, on_read: Callable[[int], object]) -> str:
-    whole = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            whole.update(block)
-            on_read(file.tell())
-    return whole.hexdigest()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
 def read_documents(

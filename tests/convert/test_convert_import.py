@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from gemmule import tokenize
 from gemmule.base import artifact
 from gemmule.base.errors import RequestError
+from gemmule.base.hashing import sha256_file
 from gemmule.convert import gguf_write
 from gemmule.convert.exporting import export_model
 from gemmule.convert.importing import import_model
@@ -58,7 +59,7 @@ def test_the_manifest_says_where_it_came_from(make_folder, tmp_path):
     ours = artifact.read(tmp_path / "ours")
     artifact.verify(ours)
     assert ours.settings["import.source"] == str(folder)
-    assert ours.settings["import.sha256.model.safetensors"] == artifact.sha256_file(folder / "model.safetensors")
+    assert ours.settings["import.sha256.model.safetensors"] == sha256_file(folder / "model.safetensors")
     assert (tmp_path / "ours" / "README.md").read_text() == "their card"
     import_model(tmp_path / "ours", tmp_path / "again")  # and of an artifact, its ancestry goes along
     assert artifact.read(tmp_path / "again").manifest.inputs == {"source": ours.hash}

@@ -15,7 +15,7 @@ import pytest
 
 from gemmule.base.errors import RequestError, WorkError
 from gemmule.refine.compressed import zstd
-from gemmule.refine.sources import BUNDLED, Document, SourceFile, Tally, fingerprint, read_documents, resolve
+from gemmule.refine.sources import BUNDLED, Document, SourceFile, Tally, fingerprints, read_documents, resolve
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}
 
@@ -176,18 +176,23 @@ def test_parts_of_the_bundled_text_have_names() -> None:
 
 def test_fingerprint_reuses_what_is_known(tmp_path: Path) -> None:
     file = source(tmp_path, "a.txt", b"abc")
-    first = fingerprint(file, None)
+
+    def one(file: SourceFile, known: dict[str, object] | None = None) -> dict[str, object]:
+        (found,) = fingerprints([file], [known])
+        return found
+
+    first = one(file)
     assert first == {
         "name": "a.txt",
         "size": 3,
         "mtime_ns": (tmp_path / "a.txt").stat().st_mtime_ns,
         "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",  # FIPS 180-2, appendix B.1
     }
-    assert fingerprint(file, first | {"sha256": "known"})["sha256"] == "known"
-    assert fingerprint(file, first | {"sha256": "known", "size": 4}) == first
-    assert fingerprint(file, first | {"sha256": "known", "mtime_ns": 4}) == first
+    assert one(file, first | {"sha256": "known"})["sha256"] == "known"
+    assert one(file, first | {"sha256": "known", "size": 4}) == first
+    assert one(file, first | {"sha256": "known", "mtime_ns": 4}) == first
     with pytest.raises(RequestError, match=r"gone\.txt: can't be read"):
-        fingerprint(SourceFile(tmp_path / "gone.txt", "gone.txt"))
+        one(SourceFile(tmp_path / "gone.txt", "gone.txt"))
 
 
 # --- what is read

@@ -8,6 +8,7 @@ import shutil
 from huggingface_hub import ModelCard
 
 from gemmule.base import artifact
+from gemmule.base.hashing import sha256_file
 from gemmule.convert.card import is_own
 
 
@@ -50,7 +51,7 @@ def test_it_is_written_anew_unless_somebody_changed_it(run, copy):
     manifest = cards["cached"].with_name("manifest.json")  # as one of before cards were no part of an artifact
     fields = json.loads(manifest.read_text())
     del fields["checksum"]
-    entry = {"sha256": artifact.sha256_file(cards["cached"]), "size": cards["cached"].stat().st_size}
+    entry = {"sha256": sha256_file(cards["cached"]), "size": cards["cached"].stat().st_size}
     was = cards["cached"].read_bytes()
     hash_before = artifact.read(manifest.parent).hash
     manifest.write_text(json.dumps(fields | {"files": {**fields["files"], "README.md": entry}}))

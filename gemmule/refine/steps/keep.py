@@ -16,8 +16,8 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemmule.base.artifact import sha256_file
 from gemmule.base.errors import RequestError, WorkError, first_line
+from gemmule.base.hashing import sha256_file
 from gemmule.refine.sources import Document, MissingSource
 from gemmule.refine.steps.step import DocumentStep, Verdict
 
