@@ -133,7 +133,7 @@ def _decoded(line: str, *, restore_spaces: bool) -> tuple[str, bool]:
     from ftfy import fix_encoding_and_explain
 
     fixed, steps = fix_encoding_and_explain(line, _settings(restore_spaces))
-    return fixed, any(name.startswith("utf-8") or name == "decode_inconsistent_utf8" for _, name in steps)
+    return fixed, any(name.startswith("utf-8") or name == "decode_inconsistent_utf8" for _, name in steps or ())
 
 
 @cache
