@@ -66,7 +66,8 @@ def web_crawl(folder: Path) -> Path:
         step("languages", (40_000, 34_211), (183_412_000, 161_800_000), facts={"too_short_to_tell": 312}, seconds=47.0),
         step("personal_data", (34_211, 34_211), (161_800_000, 161_790_500), changed=1_877, seconds=80.0,
              counts={"<email>": 2_411, "<phone>": 903, "<ip>": 61, "<card>": 3, "<key>": 1}),
-        step("quality", (34_211, 31_000), (161_790_500, 151_200_000), seconds=301.0),
+        step("quality", (34_211, 31_000), (161_790_500, 151_200_000), seconds=301.0, changed=61,
+             counts={"lines: long_words": 52, "lines: notices": 140, "set aside: short": 9}),
         step("boilerplate", (31_000, 30_990), (151_200_000, 147_700_000), changed=9_412, seconds=35.0,
              facts={"lines_found": 214}, counts={"lines": 40_211}),
         step("exact_duplicates", (30_990, 28_000), (147_700_000, 139_000_000), seconds=3.0),
@@ -78,7 +79,7 @@ def web_crawl(folder: Path) -> Path:
              facts={"items": 1_319, "too_short": 14,
                     "eval/gsm8k.jsonl: items": 1_000, "eval/gsm8k.jsonl: too_short": 11,
                     "eval/arc.jsonl: items": 319, "eval/arc.jsonl: too_short": 3},
-             counts={"eval/gsm8k.jsonl": 9, "eval/arc.jsonl": 3, "eval/gsm8k.jsonl:17": 8, "eval/arc.jsonl:2": 3}),
+             counts={"eval/gsm8k.jsonl": 9, "eval/arc.jsonl": 3, "eval/gsm8k.jsonl:17": 8, "eval/my_arc.jsonl:2": 3}),
         step("keep", (25_088, 25_088), (117_010_000, 117_010_000), seconds=1.0),
     ]  # fmt: skip
 

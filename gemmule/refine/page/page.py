@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from markupsafe import Markup
@@ -25,6 +26,7 @@ from gemmule.refine.page.told import Told, recipe_lines, told
 from gemmule.refine.passes import SAMPLE
 
 PAGE = "refinery.html"
+Shown = tuple[Number, str]  # a value, and how it is written
 WORD = re.compile(r"\s+|[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+")  # or a sign that is one
 MOST_SHOWN = 12  # rules, kinds, items
 MOST_LANGUAGES = 30
@@ -58,7 +60,7 @@ class Section:
     lines: list[str]  # of the recipe
     facts: dict[str, str]
     by_name: list[list[str]]  # facts and counts of each of several files; the first row are titles
-    counts: list[Bar]
+    counts: dict[str, list[Bar]]  # by what they are of
     more_counts: int  # kinds that are not shown
     rules: list[tuple[Rule, float, list[Sample]]]  # with the length of its bar
     others: int  # documents dropped for reasons that are not shown
@@ -129,9 +131,7 @@ def _section(step: StepRecord, record: Record, drops: Drops, kept: Mapping[str, 
     shown = drops.ranked[:MOST_SHOWN]
     most = max((rule.documents for rule in shown), default=1)
     of_step, of_names = _facts(step)
-    counts = [(kind, count) for kind, count in step.counts.items() if kind not in of_names]
-    counts.sort(key=lambda entry: (-entry[1], entry[0]))
-    counts, unlike = (counts, {}) if told(step).counted else ([], dict(counts))
+    alike, unlike = _counts({kind: count for kind, count in step.counts.items() if kind not in of_names}, told(step))
     return Section(
         step=step,
         told=told(step),
@@ -139,11 +139,11 @@ def _section(step: StepRecord, record: Record, drops: Drops, kept: Mapping[str, 
         lines=recipe_lines(record.settings, told(step).keys),
         facts={key.replace("_", " "): _shown(value) for key, value in (of_step | unlike).items()},
         by_name=_by_name(of_names, step.counts),
-        counts=_bars({kind: (count, f"{count:,}") for kind, count in counts[:MOST_SHOWN]}),
-        more_counts=len(counts[MOST_SHOWN:]),
+        counts={of: _bars(dict(islice(counts.items(), MOST_SHOWN))) for of, counts in alike.items()},
+        more_counts=sum(len(counts) - MOST_SHOWN for counts in alike.values() if len(counts) > MOST_SHOWN),
         rules=[(rule, 100 * rule.documents / most, [_sample(drop, kept) for drop in rule.samples]) for rule in shown],
         others=sum(rule.documents for rule in drops.ranked[MOST_SHOWN:]) + drops.others,
-        matched=[] if counts else drops.most_matched(MOST_SHOWN),
+        matched=[] if alike else drops.most_matched(MOST_SHOWN),
     )
 
 
@@ -156,7 +156,7 @@ def _said(step: StepRecord, record: Record) -> str:
     return f"{dropped}{changed}{less if step.lost > 0 else more if step.lost < 0 else ''}."
 
 
-def _bars(values: Mapping[str, tuple[Number, str]]) -> list[Bar]:
+def _bars(values: Mapping[str, Shown]) -> list[Bar]:
     most = max((value for value, _ in values.values()), default=0) or 1
     return [Bar(name, shown, 100 * value / most) for name, (value, shown) in values.items()]
 
@@ -184,6 +184,21 @@ def _facts(step: StepRecord) -> tuple[dict[str, Fact], dict[str, dict[str, Fact]
         else:
             of_step[key] = value
     return of_step, of_names
+
+
+def _counts(counts: Mapping[str, int], told: Told) -> tuple[dict[str, dict[str, Shown]], dict[str, Fact]]:
+    """Counts of one kind of thing, the highest first, by what they are of ({"lines: long": 9} is of lines); and others.
+
+    Where the step says what its counts are of, all are of that.
+    """
+    alike, unlike = dict[str, dict[str, Shown]](), dict[str, Fact]()
+    for kind, count in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])):
+        of, _, which = (told.counted, "", kind) if told.counted else kind.replace("_", " ").partition(": ")
+        if which:
+            alike.setdefault(of, {})[which] = count, f"{count:,}"
+        else:
+            unlike[kind] = count
+    return alike, unlike
 
 
 def _by_name(of_names: Mapping[str, Mapping[str, Fact]], counts: Mapping[str, int]) -> list[list[str]]:

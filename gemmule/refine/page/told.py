@@ -21,7 +21,7 @@ class Told:
     what: str = ""
     source: str = ""
     keys: tuple[str, ...] = ()  # of [refine] that set it
-    counted: str = ""  # what its `counts` are of; empty: of unlike things
+    counted: str = ""  # what all its `counts` are of, where that is one thing
     matched: str = "Like"  # what a document that it drops is to the one named beside it
 
 

@@ -81,10 +81,11 @@ def test_every_step_that_did_something_has_a_section_with_its_source_and_setting
     quality = section(crawl, "Quality rules")
     assert "arXiv 2112.11446" in quality
     assert "[refine] quality = true" in quality
-    assert "Dropped 3,211 of 34,211 documents: 10.6 MB less, 5.8% of all bytes." in quality
+    assert "Dropped 3,211 of 34,211 documents, changed 61: 10.6 MB less, 5.8% of all bytes." in quality
     assert 'languages = ["en"] language_threshold = 0.5' in section(crawl, "Languages")
     assert "duplicates = { exact = true, near = 0.8, substrings = 50 }" in section(crawl, "Near duplicates")
     assert "Dropped nothing, changed 3,112: 12 kB more." in section(crawl, "Repair")
+    assert "Lines notices 140 long words 52 Set aside short 9" in quality
     assert "Lines found 214 Lines 40,211" in section(crawl, "Boilerplate lines")
     assert "\n# minus: 2 files, 3639 bytes, sha256 9f2c9f2c9f2c9f2c\n" in page.texts("pre")[-1]
 
@@ -105,7 +106,7 @@ def test_contamination_is_told_by_set_and_by_item(crawl):
     evaluation = section(crawl, "Evaluation text")
     assert "Items 1,319 Too short 14" in evaluation
     assert "items too short documents eval/gsm8k.jsonl 1,000 11 9 eval/arc.jsonl 319 3 3" in evaluation
-    assert "Items met most often, with documents eval/gsm8k.jsonl:17 8 eval/arc.jsonl:2 3" in evaluation
+    assert "Items met most often, with documents eval/gsm8k.jsonl:17 8 eval/my_arc.jsonl:2 3" in evaluation
 
 
 def test_what_was_matched_most_often_is_told(crawl):
