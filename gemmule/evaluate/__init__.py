@@ -8,6 +8,7 @@
 - `table.py`: a line for each figure that the summary and the report show
 - `any_model.py`: any folder, hub id or GGUF file, loaded
 - `outside.py`: `gemmule evaluate MODEL`; `showing.py` prints it
+- `scores.py`, `scoring.py`: what a model makes of each document of a text, by which the refinery drops some
 - `tasks/`: what a model can do: one file a task
 - `harness/`: lm-evaluation-harness's tasks
 """

@@ -1,6 +1,7 @@
 """The steps of a run, one file a kind of artifact: its identity (settings and inputs) and its making.
 
     documents -> tokenizer -> tokens -> models (each: outside weights | targets, training) -> evaluations
+    candidates -> scores -> documents, where a model from outside scores them
 
 torch is imported inside a making: laying out a plan, and skipping what is made, go without it.
 """
