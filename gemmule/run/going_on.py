@@ -17,12 +17,13 @@ from gemmule.plan.steps import Step
 from gemmule.plan.steps.documents import DocumentsStep
 from gemmule.plan.steps.evaluation import EvaluationStep
 from gemmule.plan.steps.model import ModelStep
+from gemmule.plan.steps.scores import ScoresStep
 from gemmule.plan.steps.tokenizer import TokenizerStep
 from gemmule.plan.steps.tokens import TokensStep
 from gemmule.train import pace
 from gemmule.train.metrics import METRICS
 
-TEXT = (DocumentsStep, TokenizerStep, TokensStep)
+TEXT = (DocumentsStep, ScoresStep, TokenizerStep, TokensStep)  # of a document that stays the score stays
 
 
 def goes_on(step: Step, stale: Collection[Step]) -> bool:

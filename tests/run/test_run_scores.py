@@ -173,6 +173,10 @@ def test_documents_that_stay_keep_their_scores(run, recipe, documents, tmp_path,
     assert run("refine", recipe, "--out", out, "--remake") == 0
     assert read == ["the king went to the castle and said not a word\n"]
     assert len(Scores.read(out / "scores" / "table")) == 41
+    read.clear()
+    assert run("refine", recipe, "--out", out, "--set", "refine.language_threshold=0.6") == 0
+    assert read == []
+    assert len(Scores.read(out / "scores" / "table")) == 41
 
 
 def test_what_was_interrupted_resumes_with_the_same_bytes(run, recipe, tmp_path, monkeypatch, capsys):
