@@ -51,7 +51,8 @@ STEPS = {
     ),
     "quality": Told(
         "Quality rules",
-        "Drops text that is no prose by simple measures: length, words, symbols, repetition, how lines end.",
+        "Drops text that is no prose by simple measures: length, words, symbols, repetition, how lines end. A rule that"
+        " can’t tell, as of verse, short texts and other languages, is set aside.",
         "Gopher (Rae et al. 2021, arXiv 2112.11446), C4 (Raffel et al. 2020, arXiv 1910.10683), FineWeb (Penedo et"
         " al. 2024, arXiv 2406.17557)",
         ("quality",),
