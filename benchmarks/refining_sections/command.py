@@ -15,6 +15,7 @@ import pyarrow.parquet
 
 from gemmule.studies.noise import speeches, works
 
+OFF: dict[str, Any] = {"repair": False, "personal_data": "keep", "quality": False, "duplicates": False}
 EVERY_STEP: dict[str, Any] = {"languages": ["en"], "duplicates": {"substrings": 50}}
 
 

@@ -15,9 +15,8 @@ import common
 from rich.table import Table
 
 from gemmule.studies.noise import KINDS, Noisy, each, plant
-from refining_sections.command import EVERY_STEP, Refined, real_pages, refine, write
+from refining_sections.command import EVERY_STEP, OFF, Refined, real_pages, refine, write
 
-OFF: dict[str, Any] = {"repair": False, "personal_data": "keep", "quality": False, "duplicates": False}
 NO_RULES = {"gopher": False, "repetition": False, "c4": False, "fineweb": False, "boilerplate": False}
 RULES = NO_RULES | dict.fromkeys(("gopher", "repetition", "c4", "fineweb"), True)
 ABOVE = [variant for variant in KINDS["near duplicate"] if float(variant) > 0.8]
@@ -53,15 +52,12 @@ def dropping(noisy: Sequence[Noisy], refined: Refined, wanted: Callable[[int, No
 
 
 def repairing(noisy: Sequence[Noisy], refined: Refined) -> Found:
-    """Documents that are as they were before, but for quotation marks that are straight now."""
+    """Documents that are as they were before they were decoded wrongly."""
     planted = [(line, one) for line, one in enumerate(noisy, start=1) if one.kind == "mojibake"]
-    right = sum(straight(refined.texts.get(line, "")) == straight(one.clean or "") for line, one in planted)
+    right = sum(refined.texts.get(line) == one.clean for line, one in planted)
     others = [(line, one) for line, one in enumerate(noisy, start=1) if one.kind != "mojibake"]
-    return Found(len(planted), right, sum(refined.texts.get(line) != one.text for line, one in others))
-
-
-def straight(text: str) -> str:
-    return text.translate({ord(a): b for a, b in zip("‘’“”", "''\"\"", strict=True)})
+    wrong = sum(refined.texts.get(line) != one.text.replace("\u2028", "\n") for line, one in others)
+    return Found(len(planted), right, wrong)
 
 
 def removing(kind: str, noisy: Sequence[Noisy], refined: Refined) -> Found:
@@ -73,7 +69,7 @@ def removing(kind: str, noisy: Sequence[Noisy], refined: Refined) -> Found:
             planted += len(one.planted)
             right += sum(squeezed(found) not in squeezed(text) for found in one.planted)
             wrong += sum(squeezed(each) not in squeezed(text) for each in (one.clean or "").split("\n\n"))
-        elif one.clean is not None and one.kind != "near duplicate":
+        elif not is_noise(one) and one.kind != "near duplicate":
             wrong += squeezed(text) != squeezed(one.text)
     return Found(planted, right, wrong)
 

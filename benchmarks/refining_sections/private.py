@@ -27,24 +27,32 @@ def run(folder: Path, gsm8k: Path, size: int) -> None:
         kind = list(PERSONAL)[number % len(PERSONAL)]
         said, found = sentence(kind, random)
         planted[found] = kind
-        if number % 3 == 0:  # in a page of another language, which goes before personal data are looked for
-            language = list(SENTENCES)[number // 3 % len(SENTENCES)]
-            texts.append(f"{foreign(language, 600, random)}\n\n{said}")
-        elif number % 3 == 1:
+        place = number // len(PERSONAL) % 3
+        if place == 0:  # in a page of another language, which goes before personal data are looked for
+            language = list(SENTENCES)[number % len(SENTENCES)]
+            texts.append(f"{said}\n\n{foreign(language, 600, random)}")
+        elif place == 1:
             texts += [f"{pages[number]}\n\n{said}"] * 2
         else:
             texts.append(f"{said} {pages[number][:200]}")
     random.shuffle(texts)
     text = write(texts, folder / "private.jsonl")
-    out, recipe, log = folder / "private-run", folder / "private.toml", folder / "private.log"
-    recipe.write_text(recipe_text(text, EVERY_STEP, processes=2))
-    for arguments in (["run", str(recipe), "--out", str(out)], ["inspect", str(out), "--json"]):
-        watched(arguments, log)
-    leaks, searched = search(out, [log], planted)
-    table = Table("kind", "planted", "found in the run", title=f"{searched:,} files and columns of the run searched")
+    log = folder / "private.log"
+    runs = {}
+    for name, verb, settings in (("masked", "run", {}), ("kept", "tokenize", {"personal_data": "keep"})):
+        out, recipe = folder / name, folder / f"{name}.toml"
+        recipe.write_text(recipe_text(text, EVERY_STEP | settings, processes=2))
+        watched([verb, str(recipe), "--out", str(out)], log if verb == "run" else folder / "control.log")
+        runs[name] = out
+    watched(["inspect", str(runs["masked"]), "--json"], log)
+    leaks, searched = search(runs["masked"], [log], planted)
+    control, _ = search(runs["kept"], [], planted)
+    table = Table("kind", "planted", "found in the run", 'with personal_data = "keep"',
+                  title=f"personal data: {searched:,} files and columns of the run searched")  # fmt: skip
     for kind in PERSONAL:
         names = [found for found, its in planted.items() if its == kind]
-        table.add_row(kind, f"{len(names)}", f"{sum(found in leaks for found in names)}")
+        cells = [sum(found in places for found in names) for places in (leaks, control)]
+        table.add_row(kind, f"{len(names)}", *map(str, cells))
     common.show(table)
     for found, places in list(leaks.items())[:20]:
         print(f"{planted[found]}: {', '.join(sorted(places))[:100]}")
