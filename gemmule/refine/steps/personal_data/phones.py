@@ -23,7 +23,10 @@ _LONGEST = 40  # characters; longer ones are rows of a table
 _AHEAD = 16  # characters, for an extension: "ext. 123"
 _PLUS = frozenset("+＋")
 _LEAD = re.compile(r"(?:[(（]?[+＋][(（]?|[(（])$")
-_NORTH_AMERICAN = re.compile(rf"(?<!\d)\d{{3}}(?:([.{HYPHENS}])\d{{3}}\1|[{SPACES}/]\d{{3}}[.{HYPHENS}])\d{{4}}(?!\d)")
+_NORTH_AMERICAN = re.compile(
+    rf"(?<!\d)(?:\d{{3}}(?:([.{HYPHENS}])\d{{3}}\1|[{SPACES}/]\d{{3}}[.{HYPHENS}])"
+    rf"|\(\d{{3}}\) ?\d{{3}}[.{HYPHENS}])\d{{4}}(?!\d)"
+)
 _THOUSANDS = re.compile(rf"[1-9]\d{{0,2}}(?:([{SPACES}.])\d{{3}})(?:\1\d{{3}})*")
 _OTHER_FORMS = re.compile(
     r"(?<!\d)(?:\d{4}([./-])\d\d?\1\d\d?|\d\d?([./-])\d\d?\2\d{4})(?!\d)"  # dates
@@ -32,26 +35,26 @@ _OTHER_FORMS = re.compile(
     r"|^0\.|^0[ -]\d+$|^\([^)]*$"
 )
 _GROUPS = re.compile(r"\d+")
-_GOES_ON_FROM = re.compile(r"[)\]]$|(?<![^\W\d_])\.$|[$€£¥₹]\s?$|\d[:,]$")  # of what stands before
+_GOES_ON_FROM = re.compile(r"[)\]]$|(?<![^\W\d_])\.$|[$€£¥₹]\s?$|\d:$")  # of what stands before
 _GOES_ON = re.compile(r"[*^=%_]|[.,:]\d")
 _WORDS = re.compile(r"[^\W\d_]+")
 _NUMBERS_AND_MASKS = re.compile(r"[\d>]|\n\s*\n")
 _OTHER_NUMBERS = {"isbn", "issn", "ean", "gtin", "doi", "arxiv", "pmid", "rfc", "asin", "upc"}
-# By which the number after them is a telephone's: words, beginnings of words, and what stands in text without spaces.
+# By which the number after them is a telephone's: words, beginnings of words, and what stands in text without spaces or
+# with vowel signs, at which words can't be cut.
 _NAMES = {
-    "tel", "tél", "tels", "tlf", "mob", "gsm", "sms", "cep", "đt", "sđt", "hp", "puh", "ring", "bel", "тел", "моб",
-    "κιν",
+    "tel", "tél", "tels", "tlf", "mob", "gsm", "sms", "cep", "đt", "sđt", "hp", "puh", "ring", "bel", "kom", "тел",
+    "моб", "κιν",
 }  # fmt: skip
 _BEGINNINGS = (
     "telef", "teleph", "télé", "phone", "call", "cell", "mobil", "fax", "faks", "hotline", "whatsapp", "dial", "handy",
     "anruf", "durchwahl", "portable", "appele", "móvil", "llama", "llame", "celular", "kännykkä", "sími", "komórk",
     "điện", "hubungi", "simu", "foon", "телеф", "мобил", "мобіл", "звон", "дзвон", "τηλέφ", "κινητ", "טלפון", "הטלפון",
-    "נייד", "هاتف", "الهاتف", "جوال", "تلفن", "موبایل", "فون", "फ़ोन", "फोन", "मोबाइल", "दूरभाष", "ফোন", "মোবাইল", "հեռ",
-    "ტელ",
+    "נייד", "هاتف", "الهاتف", "جوال", "تلفن", "موبایل", "فون", "հեռ", "ტელ",
 )  # fmt: skip
 _SIGNS = (
     "☎", "✆", "📞", "📱", "電話", "电话", "手机", "手機", "携帯", "传真", "傳真", "전화", "휴대폰", "연락처", "팩스",
-    "โทร", "เบอร์",
+    "โทร", "เบอร์", "फ़ोन", "फोन", "मोबाइल", "दूरभाष", "ফোন", "মোবাইল",
 )  # fmt: skip
 _COUNTRIES = {
     "": "US GB AU NZ IE ZA", "af": "ZA NA", "am": "ET", "ar": "EG SA AE MA DZ TN JO IQ KW LB", "as": "IN", "az": "AZ",
@@ -83,6 +86,8 @@ def phones(text: str, language: str) -> Iterator[Place]:
             continue
         found = _valid(text, start, end, "ZZ") if abroad else []
         for country in _countries(candidate, language) if national and not _is_of_another(before) else ():
+            if any(place.start == start and place.end >= end for place in found):
+                break
             for place in _valid(text, start, end, country):
                 clear = _is_clear(text[place.start : place.end], country, named)
                 if clear and all(place.end <= other.start or place.start >= other.end for other in found):
