@@ -49,6 +49,10 @@ class EmptyFile(BadRecord):
     """A file without a byte of text."""
 
 
+class InvalidBytes(BadRecord):
+    """Bytes that are no UTF-8, which a reader can be told to replace."""
+
+
 def text_blocks(blocks: Iterable[bytes], name: str) -> Iterator[bytes]:
     """The blocks of a file of text. Raises EmptyFile if there are none, BadRecord if they begin as no text does."""
     empty = True
@@ -85,11 +89,11 @@ def _without_nuls(text: str, content: bytes, on_invalid: Callable[[int], object]
         yield content
 
 
-def wrong_bytes(error: UnicodeDecodeError, where: str) -> BadRecord:
+def wrong_bytes(error: UnicodeDecodeError, where: str) -> InvalidBytes:
     """What to say of bytes that are no UTF-8, at `where`."""
     content: bytes = error.object
     shown = content[error.start : error.start + 4].hex(" ").upper()
-    return BadRecord(
+    return InvalidBytes(
         f"{where}: not UTF-8 (bytes {shown}); convert it from the encoding that it is in, which can't be told from the "
         "bytes: if it comes from Windows in Western Europe, by iconv -f CP1252 -t UTF-8"
     )

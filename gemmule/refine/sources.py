@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from gemmule.base.encodings import BadRecord, EmptyFile
+from gemmule.base.encodings import BadRecord, EmptyFile, InvalidBytes
 from gemmule.base.hashing import sha256_files
 from gemmule.base.progress import PatientMeter
 from gemmule.refine.compressed import unreadable
@@ -211,7 +211,8 @@ def _in_archive(
 
 
 def _stopped(error: BadRecord) -> BadRecord:
-    return BadRecord(f'{error}\nTo leave such records out, counted: data.bad_records = "skip"')
+    replace = '; to read such bytes as U+FFFD: [refine] repair = "replace"' if isinstance(error, InvalidBytes) else ""
+    return BadRecord(f'{error}\nTo leave such records out, counted: data.bad_records = "skip"{replace}')
 
 
 def _parts_of(position: int, text: str | bytes, whole: bool, is_offset: bool = False) -> Iterator[tuple[int, str]]:
