@@ -43,12 +43,14 @@ def in_order(refine: Refine, outside: Outside) -> list[Step]:
     from gemmule.refine.steps.near_duplicates import NearDuplicates
     from gemmule.refine.steps.personal_data import PersonalData
     from gemmule.refine.steps.quality import QualityRules
+    from gemmule.refine.steps.repair import Repair
     from gemmule.refine.steps.substrings import Substrings
 
     duplicates, quality = _section(refine.duplicates, Duplicates), _section(refine.quality, Quality)
     steps: list[Step] = []
     wanted = None if refine.languages is None else tuple(refine.languages)
-    alike: list[DocumentStep] = [Languages(wanted, refine.language_threshold)]
+    alike: list[DocumentStep] = [Repair()] if refine.repair else []
+    alike.append(Languages(wanted, refine.language_threshold))
     if refine.personal_data != "keep":
         alike.append(PersonalData(refine.personal_data))
     steps += alike
