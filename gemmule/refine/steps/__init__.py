@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from gemmule.recipe import Duplicates, Quality, Refine
+from gemmule.recipe.refining import Boilerplate as BoilerplateSection
 from gemmule.recipe.refining import Boilerplate as BoilerplateSettings
 from gemmule.refine.source_file import SourceFile
 
@@ -56,6 +57,8 @@ def in_order(refine: Refine, outside: Outside) -> list[Step]:
     steps += alike
     if quality is not None:
         steps.append(QualityRules(quality))
+        if (lines := _section(quality.boilerplate, BoilerplateSection)) is not None:
+            steps.append(Boilerplate(lines))
         if boilerplate := _section(quality.boilerplate, BoilerplateSettings):
             steps.append(Boilerplate(boilerplate))
     if duplicates is not None and duplicates.exact:
