@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "changing.md").read_text(encoding="utf-8")
-USUAL = ("teacher kind", "loss", "optimizer", "text format", "step of the refinery", "recipe key", "GGUF type", "figure in the report", "task",
-         "verb", "study", "architecture variant")  # fmt: skip
+USUAL = ("teacher kind", "loss", "optimizer", "text format", "step of the refinery", "recipe key", "GGUF type",
+         "figure in the report", "task", "verb", "study", "architecture variant")  # fmt: skip
 FILES = sorted(set(re.findall(r"`((?:gemmule|tests|docs|benchmarks|recipes)/[^`]*|[\w]+\.(?:md|toml))`", TEXT)))
 
 

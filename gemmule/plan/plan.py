@@ -184,6 +184,7 @@ class Plan:
 
     def _refining(self, refine: Refine, notes: list[str]) -> tuple[Refining, artifact.Settings]:
         """The section [refine], and what the files and the function that it names come to."""
+        data = self.recipe.data
         named: artifact.Settings = {}
         found: dict[str, list[sources.SourceFile]] = {}
         for key in ("minus", "decontaminate"):
@@ -195,7 +196,7 @@ class Plan:
                 named[f"refine.{key}"] = self.origins.digest(found[key])
         if refine.keep is not None:
             named["refine.keep"] = keep.identity(refine.keep, self.base)
-        return Refining(refine, Outside(self.base, self.recipe.data.field, **found)), named
+        return Refining(refine, Outside(self.base, data.field, data.bad_records == "skip", **found)), named
 
     def _tokenizer(self) -> TokenizerStep:
         named, path = self.recipe.tokenizer.from_, self.out / "tokenizer"

@@ -113,5 +113,5 @@ def _refining(file: Path, allow_code: bool) -> Refining:
         raise RequestError(f"{file}: has no section [refine]")
     if how.keep is not None and not allow_code:
         raise RequestError(f"{file}: refine.keep runs code of your own: RefineryBlock(..., allow_code=True)")
-    sets = {key: resolve(getattr(how, key), base) for key in ("minus", "decontaminate") if getattr(how, key)}
-    return Refining(how, Outside(base, recipe.data.field, **sets))
+    sets = resolve(how.decontaminate, base)
+    return Refining(how, Outside(base, recipe.data.field, decontaminate=sets))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from gemmule.recipe import Duplicates, Quality, Refine
-from gemmule.recipe.refining import Boilerplate as BoilerplateSection
 from gemmule.recipe.refining import Boilerplate as BoilerplateSettings
 from gemmule.refine.source_file import SourceFile
 
@@ -29,6 +28,7 @@ class Outside:
 
     base: Path  # the recipe's folder
     field: str = "text"  # of records, that holds the text
+    skip_bad: bool = False  # whether what can't be read is left out
     minus: Sequence[SourceFile] = ()
     decontaminate: Sequence[SourceFile] = ()
 
@@ -57,8 +57,6 @@ def in_order(refine: Refine, outside: Outside) -> list[Step]:
     steps += alike
     if quality is not None:
         steps.append(QualityRules(quality))
-        if (lines := _section(quality.boilerplate, BoilerplateSection)) is not None:
-            steps.append(Boilerplate(lines))
         if boilerplate := _section(quality.boilerplate, BoilerplateSettings):
             steps.append(Boilerplate(boilerplate))
     if duplicates is not None and duplicates.exact:
@@ -69,7 +67,16 @@ def in_order(refine: Refine, outside: Outside) -> list[Step]:
         steps.append(Substrings(duplicates.substrings))
     if outside.minus:
         near = duplicates.near if duplicates is not None and duplicates.near else 0.8
-        steps.append(Minus(outside.minus, outside.field, near, alike))
+        steps.append(
+            Minus(
+                outside.minus,
+                outside.field,
+                near,
+                alike,
+                skip_bad=outside.skip_bad,
+                invalid="replace" if refine.repair == "replace" else "refuse",
+            )
+        )
     if outside.decontaminate:
         steps.append(Decontaminate(outside.decontaminate))
     if refine.keep is not None:
