@@ -13,6 +13,7 @@ from gemmule.refine.page.record import Record
 from gemmule.refine.steps.step import Figure
 
 Outcome = Literal["kept", "changed", "dropped", "not reached"]
+FEW = 4  # figures
 COLOURS: Mapping[Outcome, str] = {"kept": "", "changed": "yellow", "dropped": "red", "not reached": "dim"}
 
 
@@ -33,8 +34,13 @@ class Opinion:
         return _line("; ".join(part for part in (self.reason, like) if part))
 
     @property
-    def measured(self) -> str:
-        return _line(", ".join(f"{name.replace('_', ' ')} {_figure(value)}" for name, value in self.figures.items()))
+    def measured(self) -> list[str]:
+        """A few figures on one line; of more each has its own, by its name in the recipe."""
+        names = [_line(name) for name in self.figures]
+        values = [_line(_figure(value)) for value in self.figures.values()]
+        if 0 < len(names) <= FEW:
+            return [", ".join(f"{name.replace('_', ' ')} {value}" for name, value in zip(names, values, strict=True))]
+        return [f"{name}  {value}" for name, value in zip(_aligned(names, right=False), values, strict=True)]
 
 
 def show_all(documents: Iterable[tuple[str, Sequence[Opinion]]]) -> None:
@@ -61,19 +67,18 @@ def show_explained(place: str, opinions: Sequence[Opinion]) -> None:
     table = Table("step", "", "why", title=Text(_headline(place, opinions)), title_justify="left", title_style="bold")
     for each in opinions:
         colour = COLOURS[each.outcome]
-        why = Text("\n").join([Text(part) for part in (each.why, each.measured) if part])
+        why = Text("\n").join([Text(part) for part in (each.why, *each.measured) if part])
         table.add_row(Text(_line(each.step)), Text(each.outcome, colour), why)
     console.print(table)
 
 
 def lines(place: str, opinions: Sequence[Opinion]) -> list[str]:
-    """What becomes of the document, then a line for each step, and one for what it measured."""
+    """What becomes of the document, then a line for each step, and what it measured below."""
     width = max((len(_line(each.step)) for each in opinions), default=0)
     found = [_headline(place, opinions)]
     for each in opinions:
         found.append(f"  {_line(each.step):{width}}  {each.outcome:11}  {each.why}".rstrip())
-        if each.measured:
-            found.append(f"  {'':{width}}  {each.measured}")
+        found += [f"  {'':{width}}  {line}" for line in each.measured]
     return found
 
 
@@ -99,7 +104,7 @@ def _row(name: str, before: int, after: int, changed: int, size: int) -> list[st
 
 def _aligned(column: Sequence[str], right: bool) -> list[str]:
     cells = [units.plain(cell) for cell in column]
-    width = max(map(len, cells))
+    width = max(map(len, cells), default=0)
     return [cell.rjust(width) if right else cell.ljust(width) for cell in cells]
 
 

@@ -28,6 +28,17 @@ def test_a_line_says_what_each_step_makes_of_a_document():
     ]
 
 
+def test_many_figures_have_a_line_each():
+    figures = {"gopher.min_doc_words": "272 words (at least 50)", "a": 1, "b": 2.0, "c": 1_000, "d": "x\ny"}
+    assert lines("a:0", [Opinion("quality", "kept", figures=figures)])[2:] == [
+        "           gopher.min_doc_words  272 words (at least 50)",
+        "           a                     1",
+        "           b                     2",
+        "           c                     1,000",
+        "           d                     x\\ny",
+    ]
+
+
 def test_what_becomes_of_it_stands_first():
     assert lines("a:0", OPINIONS[1:2])[0] == "a:0: kept as it is"
     assert lines("a:0", OPINIONS[:2])[0] == "a:0: kept, changed by repair"
