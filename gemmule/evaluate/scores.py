@@ -21,7 +21,7 @@ FILE = "scores.parquet"
 WINDOW = 1024  # tokens that a model reads at once
 COLUMNS = [("digest", "<i8"), ("tokens", "<i8"), ("bytes", "<i8"), ("loss", "<f8"), ("entropy", "<f8")]
 ROW = np.dtype(COLUMNS)
-PRIOR = 64  # bytes (benchmarks/RESULTS.md: at 0 an eighth of the noise is found that is at 64)
+PRIOR = 64  # bytes (benchmarks/RESULTS.md: at 0 a quarter of the noise is found that is found at 64)
 GROUP = 2**16  # rows of a row group
 
 
@@ -45,12 +45,22 @@ class Scores:
 
     @property
     def judged(self) -> NDArray[np.float64]:
-        """[U]: bits per byte, of a short document drawn towards those of all: as if `PRIOR` bytes more were as they.
+        """[U]: bits per byte, of a short document drawn towards the middle: as if `PRIOR` bytes more had that.
 
-        Without, the extremes would all be short ones. One in which nothing was predicted is as all.
+        Without, the extremes would all be short ones. One in which nothing was predicted is in the middle.
         """
-        drawn = (self.loss / math.log(2) + PRIOR * self.overall) / (self.bytes + PRIOR)
-        return np.where(self.tokens > 0, drawn, self.overall)
+        drawn = (self.loss / math.log(2) + PRIOR * self.middle) / (self.bytes + PRIOR)
+        return np.where(self.tokens > 0, drawn, self.middle)
+
+    @property
+    def middle(self) -> float:
+        """Bits per byte that half of the text is in documents below of: no noise moves it far, nor do short documents,
+        whose first tokens have nothing before them."""
+        bits, size = self.bits_per_byte[self.tokens > 0], self.bytes[self.tokens > 0]
+        if not len(bits):
+            return 0.0
+        order = np.argsort(bits)
+        return float(bits[order][np.searchsorted(np.cumsum(size[order]), size.sum() / 2)])
 
     @property
     def overall(self) -> float:

@@ -17,21 +17,23 @@ def made(bits, bytes, tokens=None):
     return Scores(zeros, zeros + 9 if tokens is None else np.array(tokens), np.array(bytes), loss, loss / 2)
 
 
-def test_a_short_document_is_drawn_towards_all_and_a_long_one_hardly():
-    """2 bits a byte in 10,000; 6 in 6 and in 6,000: as if 64 bytes more were as all of them."""
-    found = made([20_000, 36, 36_000], [10_000, 6, 6000])
-    overall = 56_036 / 16_006
-    assert found.overall == pytest.approx(overall)
+def test_a_short_document_is_drawn_towards_the_middle_and_a_long_one_hardly():
+    """3 bits a byte in 5,000, more than a half together with 2 in 4,000; 6 in 6 and in 6,000; 9 in three of 10."""
+    found = made([8000, 36, 36_000, 15_000, 90, 90, 90], [4000, 6, 6000, 5000, 10, 10, 10])
+    assert found.bits_per_byte.tolist() == pytest.approx([2, 6, 6, 3, 9, 9, 9])
+    assert found.overall == pytest.approx(59_306 / 15_036)
+    assert found.middle == pytest.approx(3)
     assert PRIOR == 64
-    expected = [(20_000 + 64 * overall) / 10_064, (36 + 64 * overall) / 70, (36_000 + 64 * overall) / 6064]
+    short = (90 + 192) / 74
+    expected = [(8000 + 192) / 4064, (36 + 192) / 70, (36_000 + 192) / 6064, 3, short, short, short]
     assert found.judged.tolist() == pytest.approx(expected)
-    assert found.bits_per_byte.tolist() == pytest.approx([2, 6, 6])
 
 
-def test_a_document_of_which_nothing_was_predicted_is_as_all():
+def test_a_document_of_which_nothing_was_predicted_is_in_the_middle():
     """Its only token opened it."""
-    found = made([200, 0, 600], [100, 1, 100], tokens=[20, 0, 20])
-    assert found.judged[1] == pytest.approx(found.overall)
+    found = made([200, 0, 600, 300], [100, 1, 100, 100], tokens=[20, 0, 20, 20])
+    assert found.judged[1] == pytest.approx(3)
+    assert made([0, 0], [1, 1], tokens=[0, 0]).judged.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,7 @@ def test_equal_documents_stay_together():
 def test_reasons_have_the_figure_and_the_limit():
     found = made([100 * bits for bits in range(1, 11)], [100] * 10)
     verdicts = Verdicts("gemma", found, 0.1, 0.2)
-    judged = [(100 * bits + 64 * 5.5) / 164 for bits in range(1, 11)]
+    judged = [(100 * bits + 64 * 5) / 164 for bits in range(1, 11)]
     assert [bool(verdicts.reason(number)) for number in range(10)] == [True] + [False] * 7 + [True] * 2
     assert verdicts.reason(9) == (
         f"noisy to gemma: {judged[9]:.2f} bits per byte, the noisiest 20% are above {judged[7]:.2f}"
