@@ -5,7 +5,7 @@
   and text too short to tell, those of English), only if valid and grouped as numbers are there, and only if the form is
   a telephone number's own: a leading 0, an area code in parentheses, 3-3-4 digits with hyphens or dots in North
   America, or nine digits and more in three groups that are no thousands. Shorter ones, and digits in one, only after a
-  word such as "tel.".
+  word such as "tel."; after one, in groups, those of other large countries too: text may be of several languages.
 
 So dates, prices, ISBNs, sums, ranges of years and identifiers stay.
 """
@@ -69,6 +69,7 @@ _COUNTRIES = {
     "sl": "SI", "sq": "AL", "sr": "RS BA HR ME", "sv": "SE FI", "sw": "KE TZ", "ta": "IN LK", "te": "IN", "th": "TH",
     "tl": "PH", "tr": "TR", "ug": "CN", "uk": "UA", "ur": "PK IN", "vi": "VN", "xh": "ZA", "zh": "CN TW", "zu": "ZA",
 }  # fmt: skip
+_LARGE = "US GB DE FR ES IT NL SE PL BR MX TR RU IN JP CN KR ID"
 
 
 def phones(text: str, language: str) -> Iterator[Place]:
@@ -77,7 +78,7 @@ def phones(text: str, language: str) -> Iterator[Place]:
         if lead := _LEAD.search(text[max(0, start - 3) : start]):
             start -= len(lead[0])
         before, candidate = text[max(0, start - 32) : start], text[start:end]
-        named = _is_named(before)
+        named = _is_named(before) and not _OTHER_FORMS.search(candidate)
         abroad = lead is not None and not _PLUS.isdisjoint(lead[0])
         national = len(candidate) <= _LONGEST and (named or _may_be_national(candidate, language))
         if not abroad and not national:
@@ -85,7 +86,7 @@ def phones(text: str, language: str) -> Iterator[Place]:
         if in_word(before[-1:]) or _GOES_ON_FROM.search(before):
             continue
         found = _valid(text, start, end, "ZZ") if abroad else []
-        for country in _countries(candidate, language) if national and not _is_of_another(before) else ():
+        for country in _countries(candidate, language, named) if national and not _is_of_another(before) else ():
             if any(place.start == start and place.end >= end for place in found):
                 break
             for place in _valid(text, start, end, country):
@@ -107,8 +108,10 @@ def _may_be_national(candidate: str, language: str) -> bool:
     return len(groups) > 2
 
 
-def _countries(candidate: str, language: str) -> list[str]:
+def _countries(candidate: str, language: str, named: bool) -> list[str]:
     countries = _COUNTRIES.get(language, "").split()
+    if named and not candidate.isdigit():
+        countries += [country for country in _LARGE.split() if country not in countries]
     return countries if candidate[0] != "0" else [country for country in countries if country != "US"]
 
 
