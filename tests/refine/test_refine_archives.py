@@ -82,7 +82,8 @@ def test_every_file_of_a_known_format_is_read_under_its_own_name(tmp_path: Path,
         "__MACOSX/._b.txt": b"x",
         "e.TXT": "so ☃".encode(),
     }
-    assert found(archive(tmp_path, kind, files)) == [
+    tally = Tally()
+    assert found(archive(tmp_path, kind, files), tally) == [
         (f"a{kind}/b.txt", 0, "b"),
         (f"a{kind}/inner/a.jsonl", 1, "one"),
         (f"a{kind}/inner/a.jsonl", 2, "two"),
@@ -91,6 +92,7 @@ def test_every_file_of_a_known_format_is_read_under_its_own_name(tmp_path: Path,
         (f"a{kind}/d.parquet", 1, "four"),
         (f"a{kind}/e.TXT", 0, "so ☃"),
     ]
+    assert tally.left_out == f"a{kind}/meta.json (next to other texts)"
 
 
 @pytest.mark.parametrize("kind", KINDS)

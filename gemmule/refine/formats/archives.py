@@ -35,6 +35,7 @@ from gemmule.refine.source_file import Member, SourceFile
 
 LONGEST_NAME = 4096  # characters
 LONGEST_HEADER = 2**20  # bytes of a name, or of what else a tar says of a member
+LISTED = 3  # of what is left out, where nothing else is there
 RECORDS = 100  # first ones, of each member
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a zip's member
@@ -70,16 +71,18 @@ def members(archive: SourceFile, on_left: OnLeft = str) -> Iterator[SourceFile |
     empty = True
 
     def leave(name: str) -> None:
-        left.append(name)
+        left.extend([name] if len(left) < LISTED else [])
         on_left(name)
 
     for file in _files(archive, leave):
-        if isinstance(file, BadRecord) or known_format(file).in_folders in levels or file.suffix in named:
+        if isinstance(file, BadRecord) or (level := known_format(file).in_folders) in levels or file.suffix in named:
             empty = False
             yield file
+        elif level != "named":
+            leave(f"{file.name} (next to other texts)")
     if empty:
         what = f" that is called {' or '.join(archive.only)}" if archive.only else ""
-        but = f"; left out: {', '.join(left[:3])}" if left else ""
+        but = f"; left out: {', '.join(left)}" if left else ""
         raise EmptyFile(f"{archive.name}: an archive without a file to read{what}{but}")
 
 
