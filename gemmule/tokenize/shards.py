@@ -15,8 +15,10 @@ from __future__ import annotations
 import json
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -187,9 +189,12 @@ def write_shards(
     is. A mask is written only if some document comes in pieces. Memory use does not grow with the documents.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _Writer(folder, np.dtype(id_type(tokenizer.vocabulary_size)), shard_tokens) as writer:
-        for batch in _batches(_units(documents, tokenizer)):
-            writer.add(batch, tokenizer)
+    with (
+        _Writer(folder, np.dtype(id_type(tokenizer.vocabulary_size)), shard_tokens) as writer,
+        closing(_encoded(_batches(_units(documents, tokenizer)), tokenizer)) as encoded,
+    ):
+        for batch, ids in encoded:
+            writer.add(batch, ids, tokenizer.eos_id)
     starts = np.array(writer.document_starts, np.int64)
     _save(folder / "document_starts.npy", starts)
     _save(folder / CHECKSUMS, np.array([*writer.ids.checksums, *writer.mask.checksums], "<u4"))
@@ -227,8 +232,7 @@ class _Writer:
         for files in (self.ids, self.mask):
             files.close() if kind is None else files.drop()
 
-    def add(self, batch: list[_Unit], tokenizer: Tokenizer) -> None:
-        encoded = tokenizer.encode_batch([unit.text for unit in batch])
+    def add(self, batch: list[_Unit], encoded: list[list[int]], eos_id: int) -> None:
         if not self.masked and any(unit.in_pieces for unit in batch):
             self.masked = True
             for start in range(0, self.tokens, BATCH_CHARACTERS):  # all that came before is trained on
@@ -237,7 +241,7 @@ class _Writer:
             if unit.begins:
                 self.document_starts.append(self.tokens)
             if unit.ends:
-                ids.append(tokenizer.eos_id)
+                ids.append(eos_id)
             self.text_bytes += unit.bytes
             self.ids.append(np.array(ids, np.int64))
             if self.masked:
@@ -337,6 +341,23 @@ def _units(documents: Iterable[DocumentText], tokenizer: Tokenizer) -> Iterator[
         assert last is not None
         last.ends = True
         yield last
+
+
+def _encoded(batches: Iterable[list[_Unit]], tokenizer: Tokenizer) -> Generator[tuple[list[_Unit], list[list[int]]]]:
+    """Each batch with its tokens. While one is written, and another one read, the next is tokenized, on all cores."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        ahead: deque[tuple[list[_Unit], Future[list[list[int]]]]] = deque()
+        for batch in batches:
+            ahead.append((batch, pool.submit(tokenizer.encode_batch, [unit.text for unit in batch])))
+            if len(ahead) > 1:
+                done, ids = ahead.popleft()
+                yield done, ids.result()
+        while ahead:
+            done, ids = ahead.popleft()
+            yield done, ids.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _batches(units: Iterable[_Unit]) -> Iterator[list[_Unit]]:
