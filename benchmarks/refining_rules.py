@@ -3,7 +3,7 @@
     python benchmarks/refining_rules.py [TEXT ...] [--peer PYTHON] [--documents 10000] [--blocks 10]
 
 Documents: the bundled Shakespeare as it is cut and as pages of prose, gibberish and other languages planted beside it
-(`gemmule.studies.noise`), docstrings, source code and documentation of the packages that are installed, GSM8K where
+(`gemmule.studies.noise`), docstrings and source code of Python's library, GSM8K where
 shared/data has it, and the TEXTs that are named, each a kind of its own. Of each kind an equal number is taken, as far
 as there are. PYTHON is one that has datatrove 0.10 and spacy (`pip install datatrove spacy`), if this one has not.
 
@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+import rich
 from rich.table import Table
 
 from gemmule.recipe.refining import Quality
@@ -148,16 +149,17 @@ def gathered(texts: list[str], count: int) -> list[Sample]:
 def kinds_of(texts: list[str]) -> dict[str, Iterator[Document]]:
     prose = [text for work in works().values() for text in speeches(work)]
     planted = plant(prose, each(150, "gibberish", "language"), seed=0)
-    modules = sorted(Path(sysconfig.get_path("stdlib")).rglob("*.py"))
+    modules = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")) + sorted(Path(rich.__file__).parent.glob("*.py"))
     return {
         "Shakespeare": documents(sources.BUNDLED),
-        "Shakespeare, speeches": (Document(text, "speeches.jsonl", 0) for text in prose),
+        "speeches": (Document(text, "speeches.jsonl", 0) for text in prose),
+        "speeches, lines end in a space": (Document(text.replace("\n", " \n") + " ", "a.jsonl", 0) for text in prose),
         "gibberish": (Document(noisy.text, "a.jsonl", 0) for noisy in planted if noisy.kind == "gibberish"),
         "other languages": (Document(noisy.text, "a.jsonl", 0) for noisy in planted if noisy.kind == "language"),
         "docstrings": (Document(text, "a.jsonl", 0) for file in modules for text in docstrings(file)),
-        "source code": (each for file in modules[::4] for each in documents(str(file))),
+        "source code": (each for file in modules for each in documents(str(file))),
         "GSM8K": (each for file in sorted(SHARED.glob("gsm8k.*.jsonl")) for each in problems(file)),
-        **{text: documents(text) for text in texts},
+        **{Path(text).stem: documents(text) for text in texts},
     }
 
 
