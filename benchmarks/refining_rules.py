@@ -1,14 +1,14 @@
 """Quality rules: how many decisions are datatrove's, and how fast both are, by kind of text.
 
-    python benchmarks/refining_rules.py [TEXT ...] [--peer PYTHON] [--documents 10000] [--blocks 10]
+    python benchmarks/refining_rules.py [TEXT ...] [--peer PYTHON] [--documents 10000] [--blocks 10] [--each 2]
 
 Documents: the bundled Shakespeare as it is cut and as pages of prose, gibberish and other languages planted beside it
-(`gemmule.studies.noise`), docstrings and source code of Python's library, GSM8K where
-shared/data has it, and the TEXTs that are named, each a kind of its own. Of each kind an equal number is taken, as far
-as there are. PYTHON is one that has datatrove 0.10 and spacy (`pip install datatrove spacy`), if this one has not.
+(`gemmule.studies.noise`), docstrings and source code of Python's library, GSM8K where shared/data has it, and the TEXTs
+that are named, each a kind of its own. Of each kind an equal number is taken, as far as there are. PYTHON is one that
+has datatrove 0.10 and spacy, if this one has not.
 
 Both sides get the same blocks of documents in turn, each in one process; seconds are the processor's, speeds the median
-of blocks. Prints three tables: decisions, what is dropped, and MB/s.
+of blocks. Prints three tables: decisions, what is dropped, and MB/s. Half an hour on a loaded machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import sysconfig
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ from gemmule.refine.sources import Document
 from gemmule.refine.steps.quality import QualityRules
 from gemmule.studies.noise import each, plant, speeches, works
 
+ALLOWING = "with allowances"
+Where = tuple[str, str]  # kind of text, rules
 SETS = ("gopher", "repetition", "c4", "fineweb")
 OFF = dict.fromkeys((*SETS, "boilerplate"), False) | {"all_are_pages": True}
 SHARED = Path("shared/data")
@@ -55,20 +57,18 @@ def timed(which, text):
     split_into_parts.cache_clear()
     document, began = Document(text, "0"), time.process_time()
     kept = all((sets[name].filter(document) is True) for name in which) if text else False
-    return time.process_time() - began, kept, document.text
+    return time.process_time() - began, kept
 
 timed(sets, "It warms up. " * 50)
 for line in sys.stdin:
     with open(line.strip()) as file:
-        texts = json.load(file)
-    seconds, kept = dict.fromkeys((*sets, "all"), 0.0), []
-    for text in texts:
+        wish = json.load(file)
+    seconds, kept = dict.fromkeys(wish["rules"], 0.0), []
+    for text in wish["texts"]:
         row = {}
-        for name in sets:
-            taken, row[name], _ = timed([name], text)
+        for name in wish["rules"]:
+            taken, row[name] = timed(sets if name == "all" else [name], text)
             seconds[name] += taken
-        taken, row["all"], _ = timed(sets, text)
-        seconds["all"] += taken
         kept.append(row)
     print(json.dumps({"seconds": seconds, "kept": kept}), flush=True)
 """
@@ -86,33 +86,34 @@ def main() -> None:
     parser.add_argument("--peer", default=sys.executable, metavar="PYTHON")
     parser.add_argument("--documents", type=int, default=10_000)
     parser.add_argument("--blocks", type=int, default=10)
+    parser.add_argument("--each", type=int, default=2, help="blocks in which the sets are also asked one by one")
     wishes = parser.parse_args()
 
     samples = gathered(wishes.texts, wishes.documents)
     rules = {name: QualityRules(Quality(**(OFF | {name: True}))) for name in SETS} | {
         "all": QualityRules(Quality(boilerplate=False, all_are_pages=True)),
-        "with allowances": QualityRules(Quality(boilerplate=False)),
+        ALLOWING: QualityRules(Quality(boilerplate=False)),
     }
-    total, equal, dropped = Counter[str](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    total, equal, dropped = Counter[Where](), Counter[Where](), Counter[Where]()
     speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in rules}
     with tempfile.TemporaryDirectory() as folder, peer(wishes.peer) as theirs:
         for number in range(wishes.blocks):
             block = samples[number :: wishes.blocks]
-            total.update(sample.kind for sample in block)
+            asked_of = (*SETS, "all") if number < wishes.each else ("all",)
+            said = asked(theirs, asked_of, [sample.document.text for sample in block], Path(folder))
             megabytes = sum(len(sample.document.text.encode()) for sample in block) / 1e6
-            said = asked(theirs, [sample.document.text for sample in block], Path(folder))
-            dropped.update(
-                (sample.kind, "datatrove") for sample, row in zip(block, said["kept"], strict=True) if not row["all"]
-            )
-            for name, step in rules.items():
-                as_peer = name if name in said["seconds"] else "all"
+            for name in (*asked_of, ALLOWING):
                 began = time.process_time()
-                kept = [step.judge(sample.document).document is not None for sample in block]
+                kept = [rules[name].judge(sample.document).document is not None for sample in block]
                 seconds = time.process_time() - began
-                speeds[name].append((megabytes / said["seconds"][as_peer], megabytes / seconds))
+                of_peer = "all" if name == ALLOWING else name
+                speeds[name].append((megabytes / said["seconds"][of_peer], megabytes / seconds))
                 for sample, stays, row in zip(block, kept, said["kept"], strict=True):
-                    equal[sample.kind, name] += stays == row[as_peer]
-                    dropped[sample.kind, name] += not stays
+                    where = sample.kind, name
+                    total[where] += 1
+                    equal[where] += stays == row[of_peer]
+                    dropped[where] += not stays
+                    dropped[sample.kind, "datatrove"] += name == "all" and not row["all"]
             print(f"block {number + 1} of {wishes.blocks}", file=sys.stderr, flush=True)
     show(total, equal, dropped, speeds)
 
@@ -121,12 +122,12 @@ def peer(python: str) -> subprocess.Popen[str]:
     return subprocess.Popen([python, "-c", PEER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def asked(theirs: subprocess.Popen[str], texts: list[str], folder: Path) -> dict[str, Any]:
-    """What datatrove keeps of each text, by set of rules, and the seconds that it took."""
+def asked(theirs: subprocess.Popen[str], rules: Sequence[str], texts: list[str], folder: Path) -> dict[str, Any]:
+    """What datatrove keeps of each text by these rules, and the seconds that it took."""
     assert theirs.stdin is not None
     assert theirs.stdout is not None
     file = folder / "texts.json"
-    file.write_text(json.dumps(texts))
+    file.write_text(json.dumps({"rules": rules, "texts": texts}))
     theirs.stdin.write(f"{file}\n")
     theirs.stdin.flush()
     said: dict[str, Any] = json.loads(theirs.stdout.readline())
@@ -185,22 +186,23 @@ def docstrings(file: Path) -> Iterator[str]:
 
 
 def show(
-    total: Counter[str],
-    equal: Counter[tuple[str, str]],
-    dropped: Counter[tuple[str, str]],
+    total: Counter[Where],
+    equal: Counter[Where],
+    dropped: Counter[Where],
     speeds: dict[str, list[tuple[float, float]]],
 ) -> None:
-    decisions = Table("text", "documents", *(f"{name}, equal" for name in speeds), title="decisions")
-    drops = Table("text", "datatrove drops", "gemmule, all as pages", "gemmule, with allowances", title="dropped")
-    for kind in total:
-        shares = (equal[kind, name] / total[kind] for name in speeds)
-        decisions.add_row(kind, f"{total[kind]:,}", *(f"{share:.2%}" for share in shares))
-        drops.add_row(
-            kind, *(f"{dropped[kind, side] / total[kind]:.1%}" for side in ("datatrove", "all", "with allowances"))
-        )
-    shares = (sum(equal[kind, name] for kind in total) / total.total() for name in speeds)
-    decisions.add_row("all", f"{total.total():,}", *(f"{share:.2%}" for share in shares))
-    rates = Table("rules", "datatrove, MB/s", "gemmule, MB/s", "times", title="speed of one process, medians of blocks")
+    kinds = list(dict.fromkeys(kind for kind, _ in total))
+    decisions = Table("text", "documents", *speeds, title="decisions as datatrove's, %")
+    drops = Table("text", "datatrove", "gemmule, all as pages", "gemmule, with allowances", title="dropped, %")
+    for kind in kinds:
+        shares = (f"{100 * equal[kind, name] / total[kind, name]:.2f}" for name in speeds)
+        decisions.add_row(kind, f"{total[kind, 'all']:,}", *shares)
+        sides = ("datatrove", "all", ALLOWING)
+        drops.add_row(kind, *(f"{100 * dropped[kind, side] / total[kind, 'all']:.1f}" for side in sides))
+    of_all = {name: sum(total[kind, name] for kind in kinds) for name in speeds}
+    shares = (f"{100 * sum(equal[kind, name] for kind in kinds) / of_all[name]:.2f}" for name in speeds)
+    decisions.add_row("all", f"{of_all['all']:,}", *shares)
+    rates = Table("rules", "datatrove, MB/s", "gemmule, MB/s", "times", title="one process, medians of blocks")
     for name, pairs in speeds.items():
         theirs, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
         rates.add_row(name, f"{theirs:.2f}", f"{ours:.2f}", f"{statistics.median(b / a for a, b in pairs):.1f}")
