@@ -14,6 +14,9 @@ refrain, and code has no full stops. So for what is no page a rule that fails is
 - prose may have curly brackets, and words are counted as Gopher's paper does: a comma is none. (datatrove takes marks
   for words without a letter, so that essays with many are dropped.)
 
+Space at the ends of its lines is not looked at: by it, datatrove takes lines for ones without a full stop, and blank
+lines for lines that come again.
+
 Of what is no page only notices (of cookies, of JavaScript) and lines with a word of more than 1,000 characters are
 removed: headings, speakers and blank lines, which C4 removes, are part of it.
 """
@@ -21,6 +24,7 @@ removed: headings, speakers and blank lines, which C4 removes, are part of it.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import TypeVar
@@ -31,6 +35,7 @@ from gemmule.refine.steps.quality import c4, fineweb, gopher, kinds, repetition
 from gemmule.refine.steps.quality.checks import Check, Text
 from gemmule.refine.steps.step import DocumentStep, Figure, Verdict
 
+SPACE_AT_END = re.compile(r"[ \t]+$", re.MULTILINE)
 Limits = TypeVar("Limits", Gopher, Repetition, C4, FineWeb)
 
 
@@ -54,7 +59,7 @@ class QualityRules(DocumentStep):
         if not self.all_are_pages and kinds.is_code(document.source):
             return Verdict(document, figures={"rules": "none, for this is source code"} if thorough else {})
         is_page = self.all_are_pages or kinds.is_page(document.source)
-        text = Text(document.text, thorough=thorough)
+        text = Text(document.text if is_page else SPACE_AT_END.sub("", document.text), thorough=thorough)
         lines = c4.Lines(text, self.c4) if self.c4 else None
         reason, figures, counts = "", dict[str, Figure](), Counter[str]()
         for of, check in self._checks(text, lines):
@@ -69,7 +74,7 @@ class QualityRules(DocumentStep):
         if reason:
             return Verdict(None, reason, figures)
         if lines:
-            left, removed = lines.of_a_page() if is_page else lines.of_other_text()
+            left, removed = lines.of_a_page() if is_page else lines.of_other_text(document.text)
             document = dataclasses.replace(document, text=left)
             counts.update({f"lines: {rule}": count for rule, count in removed.items()})
         return Verdict(document, figures=figures, counts=+counts)

@@ -60,17 +60,17 @@ class Lines:
         """The text that datatrove gives, and how many lines of it went, by rule."""
         return self.kept.text, Counter(rule for _, rule in self.judged if rule)
 
-    def of_other_text(self) -> tuple[str, Counter[str]]:
-        """The text without what is surely no part of it, else as it was; how many lines went, by rule.
+    def of_other_text(self, whole: str) -> tuple[str, Counter[str]]:
+        """The text, with space at the ends of its lines, without what is surely no part of it; how many lines went.
 
         Where more than two lines speak of cookies, or of JavaScript, the text is about these.
         """
         against = Counter(rule for _, rule in self.judged)
         rules = {rule for rule in NOTICES if 0 < against[rule] <= NOTICES[rule]}
         if not rules:
-            return self.text.text, Counter()
+            return whole, Counter()
         went = [rule if rule in rules and _stands_alone(line) else "" for line, rule in self.judged]
-        lines = self.text.text.splitlines(keepends=True)
+        lines = whole.splitlines(keepends=True)
         left = "".join(line for line, rule in zip(lines, went, strict=True) if not rule)
         return left, Counter(filter(None, went))
 

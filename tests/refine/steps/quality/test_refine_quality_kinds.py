@@ -90,6 +90,31 @@ def test_pages_are_judged_as_datatrove_does(text):
     assert AS_PAGES.judge(Document(text, "a.jsonl", 1)).document is None
 
 
+REVIEW = """This film is a joy from its first minute to its last, and I would see it again at any time.
+
+The man who plays the old captain is better than in all that he has made before, with the one exception of The Harbour.
+
+It is true that the end comes too soon, but who would not want more of what is so good?
+
+My children, who are ten and twelve, laughed so loudly that the people behind us had to laugh with them.
+
+Go and see it before it is gone from the cinemas: on a small screen you would miss half of what there is.
+
+The music is by a man of whom I had not heard, and I have been at his songs ever since.
+
+It was the best evening that we have had this year."""
+
+
+def test_lines_and_blank_lines_may_end_in_a_space():
+    spaced = REVIEW.replace("\n", " \n") + " "
+    for source in ("a.jsonl", "a.html"):
+        assert RULES.judge(Document(REVIEW, source, 1)).document is not None
+    assert (
+        RULES.judge(Document(spaced, "a.html", 1)).reason == "repetition: 0.38 of the lines are repeated, more than 0.3"
+    )
+    assert RULES.judge(Document(spaced, "a.jsonl", 1)).document == Document(spaced, "a.jsonl", 1)
+
+
 @pytest.mark.parametrize(("source", "kept"), [("a.py", True), ("src/a.rs.gz", True), ("a.html", False)])
 def test_source_code_is_left_alone(source, kept):
     assert (RULES.judge(Document(CODE, source, 0)).document is not None) == kept
