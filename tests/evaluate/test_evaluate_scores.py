@@ -26,14 +26,14 @@ def test_a_short_document_is_drawn_towards_the_middle_and_a_long_one_hardly():
     assert PRIOR == 64
     short = (90 + 192) / 74
     expected = [(8000 + 192) / 4064, (36 + 192) / 70, (36_000 + 192) / 6064, 3, short, short, short]
-    assert found.judged.tolist() == pytest.approx(expected)
+    assert found.judged().tolist() == pytest.approx(expected)
 
 
 def test_a_document_of_which_nothing_was_predicted_is_in_the_middle():
     """Its only token opened it."""
     found = made([200, 0, 600, 300], [100, 1, 100, 100], tokens=[20, 0, 20, 20])
-    assert found.judged[1] == pytest.approx(3)
-    assert made([0, 0], [1, 1], tokens=[0, 0]).judged.tolist() == [0, 0]
+    assert found.judged()[1] == pytest.approx(3)
+    assert made([0, 0], [1, 1], tokens=[0, 0]).judged().tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(
