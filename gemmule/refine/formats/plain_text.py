@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from gemmule.base.encodings import BYTE_ORDER_MARK, nul_byte, wrong_bytes
@@ -23,6 +24,7 @@ CODE = (
 CODE_AND_MARKUP = MARKUP + CODE
 
 
+@lru_cache(maxsize=64)
 def is_code(source: str) -> bool:
     """Whether a document is source code, by the name of the file that it is from."""
     return SourceFile(Path(source), source).suffix in CODE

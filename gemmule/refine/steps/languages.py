@@ -104,7 +104,7 @@ def tell(document: Document, threshold: float = 0.5) -> Told:
     votes: Counter[str] = Counter()
     letters = looked_at = 0
     for stretch in _stretches(document.text):
-        weight = sum(len(word.encode("utf-8", "surrogatepass")) for word in LETTERS.findall(stretch))
+        weight = len("".join(LETTERS.findall(stretch)).encode("utf-8", "surrogatepass"))
         looked_at += weight
         if weight < TOO_SHORT:
             continue
