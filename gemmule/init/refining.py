@@ -16,10 +16,11 @@ from gemmule.refine.documents import Reading
 from gemmule.refine.refining import Refining
 from gemmule.refine.source_file import SourceFile
 from gemmule.refine.steps import Outside
+from gemmule.refine.steps.languages import KNOWN
 
 SAMPLE = 2**21  # bytes
 MISJUDGED = 0.2  # of the documents: rules for prose that drop more are for other text
-MAIN, STRAY = 0.8, 0.002  # of the bytes: what a text is mostly in, and what else is worth leaving out
+MAIN, STRAY = 0.8, 0.002  # of the documents: what a text is mostly in, and what else is worth leaving out
 MANY = 20  # languages: more are guesses
 
 
@@ -46,19 +47,19 @@ def lines_for(files: Sequence[SourceFile], field: str) -> list[Line]:
         steps = _refined(Refining(Refine(quality=False), refining.outside), files, field)
         lines.append(Line("quality = false", f"its rules, for prose, would drop {percent(lost)} of the documents"))
     else:
-        lines.append(Line("quality = true", f"rules of Gopher, C4 and FineWeb: {_dropped(quality)}"))
+        lines.append(Line("quality = true", f"rules of Gopher, C4 and FineWeb drop {_dropped(quality)}"))
     return [*_repaired(steps), *_languages(steps), *_personal(steps), *lines, *_duplicates(steps)]
 
 
 def _refined(refining: Refining, files: Sequence[SourceFile], field: str) -> dict[str, Any]:
-    """What each step did with the sample; the languages under a name of their own; nothing where nothing is left."""
+    """What each step did with the sample; nothing where nothing is left."""
     with tempfile.TemporaryDirectory(prefix="gemmule-init-") as folder, Workers(1) as workers:
         try:
             refined, _ = refining.run(Reading(files, field, skip_bad=True), Path(folder), workers)
         except RequestError:
             return {}
         record = refined.write(Path(folder))
-    return {step["name"]: step for step in record["steps"]} | {"found": record["languages"]}
+    return {step["name"]: step for step in record["steps"]}
 
 
 def _repaired(steps: Mapping[str, Any]) -> Iterator[Line]:
@@ -68,13 +69,13 @@ def _repaired(steps: Mapping[str, Any]) -> Iterator[Line]:
 
 def _languages(steps: Mapping[str, Any]) -> Iterator[Line]:
     """One language is kept where others are strays in it."""
-    told = {name: count["bytes"] for name, count in steps.get("found", {}).items() if name}
+    told = {name: count for name, count in steps.get("languages", {"counts": {}})["counts"].items() if name in KNOWN}
     if not 1 < len(told) <= MANY:
         return
     whole, (main, *others) = sum(told.values()), sorted(told, key=lambda name: -told[name])
     strays = 1 - told[main] / whole
     if told[main] >= MAIN * whole and strays >= STRAY:
-        yield Line(f'languages = ["{main}"]', f"{percent(strays)} is in others: {', '.join(others[:3])}")
+        yield Line(f'languages = ["{main}"]', f"{percent(strays)} of a sample are in others: {', '.join(others[:3])}")
 
 
 def _personal(steps: Mapping[str, Any]) -> Iterator[Line]:
@@ -85,7 +86,7 @@ def _personal(steps: Mapping[str, Any]) -> Iterator[Line]:
 def _duplicates(steps: Mapping[str, Any]) -> Iterator[Line]:
     if "near_duplicates" in steps:
         exact, near = (steps[f"{kind}_duplicates"] for kind in ("exact", "near"))
-        found = f"{_dropped(exact)} the same, {_dropped(near)} nearly"
+        found = f"{_dropped(exact)} are copies, {_dropped(near)} nearly"
         yield Line("duplicates = { exact = true, near = 0.8 }", found)
 
 
