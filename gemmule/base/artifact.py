@@ -30,7 +30,9 @@ from gemmule.base.errors import RequestError, WorkError, reason
 from gemmule.base.hashing import sha256_files
 
 MANIFEST = "manifest.json"
-CARD = "README.md"  # tells of the artifact and is no part of it: it may change
+CARD = "README.md"  # of a model
+# what tells of an artifact and is no part of it: it may change, or says how long the making took
+TELLING = (CARD, "refinery.json", "refinery.html")
 FORMAT_VERSIONS = {"targets": 3, "tokens": 2}  # of each kind of artifact; 1 where it is not named
 LIBRARIES = ("gemmule", "torch", "transformers", "tokenizers")
 Settings = dict[str, Any]
@@ -234,7 +236,8 @@ def _make_manifest(folder: Path, kind: str, settings: Settings, inputs: Mapping[
     for artifact in inputs.values():
         ancestry[artifact.hash] = artifact.manifest.describe()
         ancestry.update(artifact.manifest.ancestry)
-    paths = [file for file in sorted(folder.rglob("*")) if file.is_file() and file != folder / CARD]
+    files_there = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    paths = [file for file in files_there if file.relative_to(folder).as_posix() not in TELLING]
     files = {
         file.relative_to(folder).as_posix(): {"sha256": sha256, "size": file.stat().st_size}
         for file, sha256 in zip(paths, sha256_files(paths), strict=True)

@@ -91,7 +91,7 @@ class Explainer:
                 verdict = step.explain(document)
                 changed = verdict.document is not None and verdict.document.text != document.text
                 outcome: Outcome = "dropped" if verdict.document is None else "changed" if changed else "kept"
-                figures = {**verdict.figures, **verdict.counts}
+                figures = verdict.figures or verdict.counts
                 yield Opinion(step.name, outcome, verdict.reason, figures, verdict.matched)
                 gone = gone or verdict.document is None
                 document = verdict.document or document

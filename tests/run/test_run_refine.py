@@ -13,6 +13,8 @@ import pytest
 from made_text import make_text
 from pyarrow.parquet import read_table
 
+from gemmule.base import artifact
+
 RECIPE = """
 name = "r"
 [data]
@@ -101,6 +103,15 @@ def test_other_text_is_refused_though_no_model_has_learned(run, refinery, tmp_pa
     (tmp_path / "new.jsonl").write_bytes((tmp_path / "old.jsonl").read_bytes())
     assert run("refine", refinery("duplicates = false"), "--out", out) == 2
     assert "Nothing was changed" in capsys.readouterr().err
+
+
+def test_what_is_refined_twice_is_the_same_artifact(run, refinery, tmp_path):
+    for name in ("one", "two"):
+        assert run("refine", refinery(), "--out", tmp_path / name) == 0
+    one, two = (artifact.read(tmp_path / name / "documents") for name in ("one", "two"))
+    assert one.hash == two.hash
+    assert "documents.parquet" in one.manifest.files
+    assert "refinery.json" not in one.manifest.files
 
 
 def test_a_dry_run_counts_and_makes_nothing(run, refinery, tmp_path, capsys):
