@@ -49,7 +49,7 @@ class Boilerplate(DocumentStep):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.file = Path()
-        self.threshold = 0  # documents
+        self.threshold = self.most = 0  # documents
         self._known: frozenset[int] | None = None
 
     def prepare(self, folder: Path, corpus: Corpus | None) -> None:
@@ -57,11 +57,16 @@ class Boilerplate(DocumentStep):
         self.file = folder / FILE
         self.threshold = max(self.settings.min_documents, math.ceil(self.settings.min_share * len(corpus)))
         known = _frequent(corpus, self.settings, self.threshold)
+        self.most = max(known.values(), default=0)
         np.save(self.file, np.fromiter(sorted(known), np.uint64, len(known)))
         self._known = None
 
     def facts(self) -> dict[str, Figure]:
-        return {"lines": len(self._lines_known()), "documents that have such a line, at least": self.threshold}
+        return {
+            "lines": len(self._lines_known()),
+            "documents that have such a line, at least": self.threshold,
+            "documents that have the most frequent one": self.most,
+        }
 
     def judge(self, document: Document) -> Verdict:
         text = document.text

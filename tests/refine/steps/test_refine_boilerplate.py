@@ -143,5 +143,5 @@ def test_it_is_the_same_in_any_number_of_processes(tmp_path):
         step = Boilerplate(Settings())
         step.prepare(tmp_path, corpus_of(texts, tmp_path, in_order=workers.in_order))
     step = pickle.loads(pickle.dumps(step))
-    assert step.facts() == {"lines": 1, "documents that have such a line, at least": 8}
+    assert [*step.facts().values()] == [1, 8, 30]
     assert step.judge(Document(texts[0], "a", 0)).document == Document(bodies(1)[0], "a", 0)

@@ -16,7 +16,7 @@ from gemmule.refine.steps.quality.words import SENTENCE_ENDS, SPACELESS
 
 PAGES = (".html", ".htm", ".xhtml")
 LABEL = re.compile(r"\s*([A-Z][\w.' -]{0,30}?)(?:\t|:\s|:$|\.\s+(?=[A-Z]))")  # "HAMLET\t", "First Lord:", "Ham. "
-SENTENCE_END = re.compile(rf"(?<![.\s])[{SENTENCE_ENDS}][\"'”’)\]*_]*(?:\s|$)")
+SENTENCE_END = re.compile(rf"(?<![.\s])[{SENTENCE_ENDS}][\"'”’)\]*_]*(?:\s|$)|[。！？]")
 SENTENCE_START = re.compile(rf"(?:^|[{SENTENCE_ENDS}][\"'”’)\]*_]*\s)\W*(\w)")
 LONG_SENTENCE = 50  # words
 ENGLISH = (  # noqa: SIM905
@@ -50,7 +50,7 @@ FUNCTION_WORDS = frozenset(ENGLISH)
 WORDS_OF_OTHERS = [frozenset(words.split()) for words in OTHER_LANGUAGES.values()]
 LINES = ("line_punct_thr", "short_line_thr", "new_line_ratio")
 SAY_NOTHING = {  # of a kind: these rules
-    "set in lines": (*LINES, "char_duplicates_ratio", "min_num_sentences"),
+    "set in lines": (*LINES, "char_duplicates_ratio", "min_num_sentences", "min_doc_words", "min_stop_words"),
     "short, in whole sentences": (
         *(*LINES, "min_doc_words", "min_num_sentences", "min_stop_words", "max_non_alpha_words_ratio"),
         *("top_n_grams", "dup_n_grams"),
@@ -71,7 +71,7 @@ def excuse(check: Check, text: Text, language: str) -> str:
         return "without spaces"
     known = {
         "set in lines": is_set_in_lines,
-        "short, in whole sentences": is_whole,
+        "short, in whole sentences": lambda text: is_whole(text, language),
         "not in English": lambda text: is_in_other_language(text, language),
         "without spaces": is_without_spaces,
         "prose": is_prose,
@@ -137,12 +137,14 @@ def _first_letter(line: str) -> str:
     return next((sign for sign in line if sign.isalnum()), "")
 
 
-def is_whole(text: Text) -> bool:
+def is_whole(text: Text, language: str) -> bool:
     """A short text in whole sentences: a problem, an answer, a message, a recipe with its list of things.
 
     What it says twice is no repetition yet; what it says three times and more may be 15% of it.
     """
-    if not 5 <= text.proper_words <= SHORT or function_words(text) < 0.75 * PROSE:
+    if not 5 <= text.proper_words <= SHORT:
+        return False
+    if function_words(text) < 0.75 * PROSE and not is_in_other_language(text, language):
         return False
     starts = [start[1] for start in SENTENCE_START.finditer(text.text)]
     ends = len(SENTENCE_END.findall(text.text))

@@ -1,6 +1,5 @@
 """What rules made for web pages must not take from text that is none."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ from gemmule.recipe.refining import Quality
 from gemmule.refine.sources import BUNDLED, Document, read_documents, resolve
 from gemmule.refine.steps.quality import QualityRules
 
-ROOT = Path(__file__).parents[4]
 RULES = QualityRules(Quality())
 AS_PAGES = QualityRules(Quality(all_are_pages=True))
 PROBLEM = (
@@ -18,6 +16,22 @@ PROBLEM = (
     "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\n"
     "Natalia sold 48+24 = <<48+24=72>>72 clips altogether in April and May.\n#### 72"
 )
+PROBLEMS = [  # of GSM8K (Cobbe et al. 2021)
+    "John fills a 6 foot by 4 foot pool that is 5 feet deep.  It cost $.1 per cubic foot to fill.  How much does it"
+    " cost to fill?",
+    "Jerry is rolling a six-sided die. How much more likely is it (expressed as a percentage) that he rolls a"
+    " number greater than 3 than that he rolls two even numbers in a row?",
+    "There are 27 unicorns left in the world.  One third of them are in the Scottish Highlands.  Two thirds of the"
+    " Scottish unicorns are female.  How many female Scottish unicorns are there?",
+    "John does 30 cycles of work a day.  Each cycle has 5 different tasks and each task pays $1.20.  How much does"
+    " he make if he works a full 7 day week?",
+    "John packs M&M in small bags to eat.  He buys 3 large bags weighing 10 ounces each.  If an ounce of M&M has 30"
+    " M&M in it how many small bags can he make if he puts 10 in each small bag?",
+    "Miguel uses 2 pads of paper a week for his drawing. If there are 30 sheets of paper on a pad of paper, how"
+    " many sheets of paper does he use every month?",
+    "Marin and his neighbor Nancy each eat 4 apples a day. How many apples do they eat in 30 days?",
+    "If John scored 100 on his first 3 tests and an 80 on his 4th, what was his average score across the 4 tests?",
+]
 RECIPE = """Pancakes
 
 2 eggs
@@ -71,13 +85,20 @@ GERMAN = (
     "ist mit mir geschehen? dachte er. Es war kein Traum. Sein Zimmer lag ruhig zwischen den vier "
     "wohlbekannten Wänden."
 )
+ITALIAN = (
+    "Il sito è una guida per chi non ha mai visto la città. Dice che la torre è del Trecento e che non è la più alta."
+)
+COUPLET = """The day was long, the road was hard,
+And no one came along,
+But in the hedge behind the yard
+A blackbird sang its song."""
 CODE = "def f(x):\n    return {\n        'a': x,\n    }\n"
 
 
 @pytest.mark.parametrize(
     "text",
-    [PROBLEM, RECIPE, DIALOGUE, VERSE, MATHEMATICS, JAPANESE, GERMAN],
-    ids=["problem", "recipe", "dialogue", "verse", "mathematics", "Japanese", "German"],
+    [PROBLEM, RECIPE, DIALOGUE, VERSE, MATHEMATICS, JAPANESE, JAPANESE[:40], GERMAN, ITALIAN, COUPLET],
+    ids=["problem", "recipe", "dialogue", "verse", "maths", "Japanese", "short", "German", "Italian", "couplet"],
 )
 def test_what_a_person_would_keep_stays_as_it_is(text):
     for source in ("a.jsonl", "a.txt"):
@@ -168,8 +189,7 @@ def test_nothing_of_shakespeare_is_dropped_or_changed():
         assert RULES.judge(document).document == document
 
 
-@pytest.mark.skipif(not (ROOT / "shared/data/gsm8k.test.jsonl").exists(), reason="needs shared/data")
-def test_problems_of_gsm8k_stay():
-    rows = [json.loads(line) for line in (ROOT / "shared/data/gsm8k.test.jsonl").read_text().splitlines()]
-    kept = [RULES.judge(Document(row["question"], "gsm8k.test.jsonl", 1)).document is not None for row in rows]
-    assert sum(kept) >= 0.99 * len(kept)
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_problems_stay(problem):
+    assert AS_PAGES.judge(Document(problem, "a.jsonl", 1)).document is None
+    assert RULES.judge(Document(problem, "a.jsonl", 1)).document == Document(problem, "a.jsonl", 1)
