@@ -7,6 +7,7 @@ them lie the record of those steps, and what they dropped. Once there are scores
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -20,7 +21,17 @@ from gemmule.base.progress import PatientMeter
 from gemmule.refine.documents import FILE, GROUP_BYTES, ROW_BYTES, table_writer
 from gemmule.refine.formats.parquet import rows_at_once
 from gemmule.refine.passes import Log, Mask, size
-from gemmule.refine.refinery import DROPPED, LISTED, RECORD, Outcome, by_language, described, recorded, write_dropped
+from gemmule.refine.refinery import (
+    CUT,
+    DROPPED,
+    LISTED,
+    RECORD,
+    Outcome,
+    by_language,
+    described,
+    recorded,
+    write_dropped,
+)
 from gemmule.refine.sources import Document, Tally
 from gemmule.refine.steps.step import Figure
 
@@ -116,6 +127,7 @@ class Judged:
         record["lengths"]["refined"] = sorted(left.items())
         write_json(folder / RECORD, record)
         write_dropped(folder / DROPPED, [outcome], self.folder / DROPPED)
+        shutil.copyfile(self.folder / CUT, folder / CUT)
 
 
 def _groups(documents: Iterable[Document]) -> Iterator[list[tuple[str, str, int, str]]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,12 @@ from gemmule.refine.documents import Reading
 from gemmule.refine.explaining import Opinion, Outcome
 from gemmule.refine.formats import known_format
 from gemmule.refine.passes import size
-from gemmule.refine.refinery import DROPPED
+from gemmule.refine.refinery import CUT, DROPPED
 from gemmule.refine.source_file import SourceFile
 from gemmule.refine.sources import Document
 from gemmule.refine.steps.step import DocumentStep, Step
+
+Rows = dict[tuple[str, str, int], list[Any]]  # by step, source and position
 
 
 @dataclass(frozen=True)
@@ -98,26 +100,33 @@ class Explainer:
             elif gone:
                 yield Opinion(step.name, "not reached")
             else:
-                row = self._row(step, document)
+                row = _of(document, step, self._dropped)
                 gone = row is not None
-                yield (
-                    Opinion(step.name, "kept")
-                    if row is None
-                    else Opinion(step.name, "dropped", row["reason"], {}, row["matched"])
-                )
-
-    def _row(self, step: Step, document: Document) -> Any:
-        """That of a document among what a step dropped; of the parts of a long record, which share a position, the one
-        as long as it."""
-        rows = self._dropped.get((step.name, document.source, document.position), [])
-        exact = [row for row in rows if row["bytes"] == size(document.text)]
-        return next(iter(exact or (rows if len(rows) == 1 else [])), None)
+                if row is not None:
+                    yield Opinion(step.name, "dropped", row["reason"], {}, row["matched"])
+                else:
+                    yield Opinion(step.name, "kept" if _of(document, step, self._cut) is None else "changed")
 
     @cached_property
-    def _dropped(self) -> Mapping[tuple[str, str, int], list[Any]]:
-        from pyarrow.parquet import read_table
+    def _dropped(self) -> Rows:
+        return _rows(self.made / DROPPED)
 
-        found: dict[tuple[str, str, int], list[Any]] = {}
-        for row in read_table(self.made / DROPPED).to_pylist():
-            found.setdefault((row["step"], row["source"], row["position"]), []).append(row)
-        return found
+    @cached_property
+    def _cut(self) -> Rows:
+        return _rows(self.made / CUT)
+
+
+def _rows(file: Path) -> Rows:
+    from pyarrow.parquet import read_table
+
+    found: Rows = {}
+    for row in read_table(file).to_pylist():
+        found.setdefault((row["step"], row["source"], row["position"]), []).append(row)
+    return found
+
+
+def _of(document: Document, step: Step, rows: Rows) -> Any:
+    """That of a document at a step; of the parts of a long record, which share a position, the one as long as it."""
+    of_place = rows.get((step.name, document.source, document.position), [])
+    exact = [row for row in of_place if row["bytes"] == size(document.text)]
+    return next(iter(exact or (of_place if len(of_place) == 1 else [])), None)

@@ -39,6 +39,7 @@ class Log:
     counts: Counter[str] = field(default_factory=Counter)  # of what was changed or found, by kind
     seconds: float = 0.0  # of one core
     dropped: list[dict[str, Any]] = field(default_factory=list)
+    cut: list[dict[str, Any]] = field(default_factory=list)  # documents changed by what is in others
 
     def drop(self, document: Document, reason: str, matched: str, mask: Mask, samples: int = SAMPLES) -> None:
         """Notes a dropped document; the first `samples` with the beginning of their text."""
@@ -53,6 +54,9 @@ class Log:
                 "sample": sample,
             }
         )
+
+    def note_cut(self, document: Document) -> None:
+        self.cut.append({"source": document.source, "position": document.position, "bytes": size(document.text)})
 
     def add(self, other: Mapping[str, Any]) -> None:
         """Adds up what `as_json` gave, but for who was dropped."""
@@ -124,6 +128,8 @@ class Pass:
             if left.text is not document.text and left.text != document.text:
                 length = size(left.text)
                 log.changed += 1
+                if step.learns:
+                    log.note_cut(document)
             log.documents_out += 1
             log.bytes_out += length
             document = left

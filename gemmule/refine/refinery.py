@@ -29,7 +29,7 @@ from gemmule.refine.passes import Log, Mask, Pass, octave, size
 from gemmule.refine.sources import Document
 from gemmule.refine.steps.step import CorpusStep, DocumentStep, Figure, Step
 
-RECORD, DROPPED = "refinery.json", "dropped.parquet"
+RECORD, DROPPED, CUT = "refinery.json", "dropped.parquet", "cut.parquet"
 BATCH_BYTES = 2**21  # of text, about
 LISTED = 1000  # dropped documents of a step that the record lists
 Row = dict[str, Any]  # of a dropped document
@@ -43,11 +43,14 @@ class Outcome:
     log: Log
     facts: Mapping[str, Figure]
     rows: Callable[[], Iterator[Row]]  # of the documents that it dropped, in order
+    cut: Callable[[], Iterator[Row]] = lambda: iter(())  # of those that it changed for what is in others
 
     def as_json(self) -> dict[str, Any]:
         shown = ("source", "position", "reason", "matched")
         dropped = [{name: row[name] for name in shown} for row in islice(self.rows(), LISTED)]
-        return {"name": self.name, **self.log.as_json(), "facts": dict(self.facts), "dropped": dropped}
+        counted = self.log.as_json()
+        del counted["cut"]
+        return {"name": self.name, **counted, "facts": dict(self.facts), "dropped": dropped}
 
 
 @dataclass
@@ -75,6 +78,7 @@ class Refined:
         }
         write_json(folder / RECORD, record)
         write_dropped(folder / DROPPED, self.outcomes)
+        _write_cut(folder / CUT, self.outcomes)
         return record
 
 
@@ -152,8 +156,8 @@ def _pass(
             refined.raw_lengths.update({int(length): n for length, n in log["lengths"].items()})
     refined.corpus = Corpus(found, folder, workers.in_order)
     for step in steps:
-        rows = partial(_rows, work, step.name, made)
-        refined.outcomes.append(Outcome(step.name, logs[step.name], step.facts(), rows))
+        dropped, cut = (partial(_rows, work, step.name, made, kind) for kind in ("dropped", "cut"))
+        refined.outcomes.append(Outcome(step.name, logs[step.name], step.facts(), dropped, cut))
 
 
 def _batches(documents: Iterable[Document], meter: Callable[[int], None]) -> Iterator[list[Document]]:
@@ -171,11 +175,11 @@ def _batches(documents: Iterable[Document], meter: Callable[[int], None]) -> Ite
         yield batch
 
 
-def _rows(work: Pass, step: str, numbers: Iterable[int]) -> Iterator[Row]:
+def _rows(work: Pass, step: str, numbers: Iterable[int], kind: str) -> Iterator[Row]:
     for number in numbers:
         log = work.done(number)
         assert log is not None
-        yield from log["steps"][step]["dropped"]
+        yield from log["steps"][step][kind]
 
 
 def _decide(refined: Refined, step: CorpusStep, mask: Mask) -> None:
@@ -194,13 +198,14 @@ def _decide(refined: Refined, step: CorpusStep, mask: Mask) -> None:
         log.bytes_out -= size(document.text)
     for number in decisions.changed:
         if number not in gone:
+            log.note_cut(corpus[number])
             log.bytes_out += size(decisions.changed[number]) - size(corpus[number].text)
     if decisions.changed:
         corpus = corpus.with_texts(decisions.changed, step.name)
     refined.corpus = corpus.without(sorted(gone)) if gone else corpus
     log.seconds = time.perf_counter() - began
-    rows, log.dropped = log.dropped, []
-    refined.outcomes.append(Outcome(step.name, log, step.facts(), rows.__iter__))
+    (dropped, log.dropped), (cut, log.cut) = (log.dropped, []), (log.cut, [])
+    refined.outcomes.append(Outcome(step.name, log, step.facts(), dropped.__iter__, cut.__iter__))
 
 
 def _refuse_nothing(refined: Refined) -> None:
@@ -235,6 +240,20 @@ def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
 def by_language(languages: Counter[str], texts: Counter[str]) -> dict[str, dict[str, int]]:
     """As the record has them, the most frequent first."""
     return {name: {"documents": number, "bytes": texts[name]} for name, number in languages.most_common()}
+
+
+def _write_cut(file: Path, outcomes: Iterable[Outcome]) -> None:
+    """The documents that steps changed for what is in others, so that --explain can tell."""
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
+
+    text, number = pyarrow.string(), pyarrow.int64()
+    schema = pyarrow.schema({"step": text, "source": text, "position": number, "bytes": number})
+    with ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
+        for outcome in outcomes:
+            rows = outcome.cut()
+            while some := [{"step": outcome.name, **row} for row in islice(rows, 10_000)]:
+                writer.write_table(pyarrow.Table.from_pylist(some, schema))
 
 
 def write_dropped(file: Path, outcomes: Iterable[Outcome], before: Path | None = None) -> None:

@@ -36,7 +36,6 @@ class Refining:
             "repair": ["ftfy"] if self.how.repair else [],
             "languages": ["py3langid"],
             "personal_data": ["phonenumbers", "stdnum"] if self.how.personal_data != "keep" else [],
-            "duplicates": ["datasketch"] if self.how.duplicates or self.how.minus else [],
         }
         for step, packages in needs.items():
             check_installed(step, *packages)

@@ -144,6 +144,17 @@ def test_a_document_is_explained_whether_or_not_it_is_made(run, refinery, tmp_pa
     assert sum("dropped by" in line for line in lines) == 5
 
 
+def test_what_was_cut_for_what_others_have_is_said_to_be_changed(run, refinery, tmp_path, capsys):
+    passage = make_text(500, 80)
+    write(tmp_path / "new.jsonl", [f"{make_text(seed, 60)} {passage * (seed in (3, 8))}" for seed in range(20)])
+    recipe = refinery("duplicates = { substrings = 50 }")
+    assert run("refine", recipe, "--out", tmp_path / "run") == 0
+    for number, outcome in ((4, "kept as it is"), (9, "kept, changed by substrings")):
+        capsys.readouterr()
+        assert run("refine", recipe, "--out", tmp_path / "run", "--explain", f"new.jsonl:{number}") == 0
+        assert f"new.jsonl:{number}: {outcome}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
