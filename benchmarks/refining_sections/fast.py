@@ -1,45 +1,16 @@
-"""How fast each step is, and all by default together; memory at two sizes of text; beside datatrove's filters."""
+"""How fast each step is, and all by default together; memory at two sizes of text."""
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from random import Random
 
 import common
 from rich.table import Table
 
-from refining_sections.command import EVERY_STEP, OFF, Refined, real_pages, refine, write
-
-AT_PEER = 500  # documents
-PEER = """
-import sys, json, time
-from loguru import logger
-logger.remove()
-from datatrove.data import Document
-from datatrove.pipeline.filters import (
-    C4QualityFilter, FineWebQualityFilter, GopherQualityFilter, GopherRepetitionFilter)
-texts = [json.loads(line)["text"] for line in open(sys.argv[1])]
-filters = [GopherQualityFilter(), GopherRepetitionFilter(), C4QualityFilter(filter_no_terminal_punct=False),
-           FineWebQualityFilter()]
-documents = [Document(text=text, id="") for text in texts[:20]]
-for one in filters:
-    for document in documents:
-        one.filter(document)
-began, seconds, left = time.perf_counter(), {}, [Document(text=text, id="") for text in texts]
-for one in filters:
-    start, kept = time.perf_counter(), []
-    for document in left:
-        answer = one.filter(document)
-        if answer is True or (isinstance(answer, tuple) and answer[0]):
-            kept.append(document)
-    seconds[type(one).__name__], left = time.perf_counter() - start, kept
-print(json.dumps({"seconds": seconds, "whole": time.perf_counter() - began, "left": len(left)}))
-"""
+from refining_sections.command import EVERY_STEP, Refined, real_pages, refine, write
 
 
 def shuffled(pages: Sequence[str], size: int) -> Iterator[str]:
@@ -52,7 +23,7 @@ def shuffled(pages: Sequence[str], size: int) -> Iterator[str]:
         yield page
 
 
-def run(folder: Path, gsm8k: Path, sizes: Sequence[float], repeats: int, peer: str | None) -> None:
+def run(folder: Path, gsm8k: Path, sizes: Sequence[float], repeats: int) -> None:
     pages = real_pages(gsm8k)
     texts = {size: write(shuffled(pages, int(size * 1e6)), folder / f"{size:g}.jsonl") for size in sizes}
     small, large = min(sizes), max(sizes)
@@ -86,10 +57,6 @@ def run(folder: Path, gsm8k: Path, sizes: Sequence[float], repeats: int, peer: s
         more = one.steps[0]["documents_in"] - default[small].steps[0]["documents_in"]
         grown = (one.megabytes - default[small].megabytes) * 1e6 / more
         print(f"memory grows by {grown:,.0f} bytes a document with the default steps")
-    if peer is not None:
-        rules = OFF | {"quality": {"all_are_pages": True, "boilerplate": False}}
-        some = write(islice(shuffled(pages, int(small * 1e6)), AT_PEER), folder / "some.jsonl")
-        show_peer(some, refine(some, folder / "as-pages", rules), peer)
 
 
 def show_steps(one: Refined, every: Refined, title: str) -> None:
@@ -104,23 +71,6 @@ def show_steps(one: Refined, every: Refined, title: str) -> None:
     seconds = sum(step["seconds"] for step in one.steps)
     table.add_row("the default steps together", f"{one.steps[0]['bytes_in'] / 1e6 / seconds:.2f}", "", "")
     common.show(table)
-
-
-def show_peer(text: Path, ours: Refined, peer: str) -> None:
-    """datatrove's filters, and gemmule's step where everything is judged as a web page, as they do."""
-    answer = subprocess.run([peer, "-c", PEER, str(text)], capture_output=True, text=True)
-    if answer.returncode:
-        raise SystemExit(answer.stderr[-3000:])
-    theirs = json.loads(answer.stdout.splitlines()[-1])
-    step = next(step for step in ours.steps if step["name"] == "quality")
-    size = step["bytes_in"] / 1e6
-    table = Table("rules of Gopher, C4 and FineWeb", "MB/s a core", "documents left", title="the same pages")
-    table.add_row("gemmule's quality, all_are_pages", f"{size / step['seconds']:.2f}", f"{step['documents_out']:,}")
-    table.add_row("datatrove's four filters", f"{size / theirs['whole']:.2f}", f"{theirs['left']:,}")
-    for name, seconds in theirs["seconds"].items():
-        table.add_row(f"  {name}, of what came to it", f"{size / seconds:.2f}", "")
-    common.show(table)
-    print(f"{theirs['whole'] / step['seconds']:.1f} times as fast as datatrove's filters")
 
 
 def cpu() -> str:
