@@ -81,7 +81,7 @@ def test_its_decisions_are_the_refinerys(folder, monkeypatch):
     ours = {document.position: document.text for document in done.corpus}
     dropped = {row["position"]: (outcome.name, row["reason"]) for outcome in done.outcomes for row in outcome.rows()}
     assert ours
-    assert dropped
+    assert {step for step, _ in dropped.values()} == {"languages", "quality", "decontaminate", "keep"}
     assert {number: row["text"] for number, row in read(folder / "out").items()} == ours
     theirs = {number: row["metadata"] for number, row in read(folder / "dropped").items()}
     assert {number: (each["dropped_by"], each["reason"]) for number, each in theirs.items()} == dropped
