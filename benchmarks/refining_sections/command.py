@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ class Refined:
     dropped: dict[int, tuple[str, str]]  # by which step, and why
     steps: list[dict[str, Any]]
     seconds: float
+    processor: float  # seconds of all its processes
     megabytes: float  # anonymous memory of all its processes, at most
 
 
@@ -35,17 +37,17 @@ def refine(text: Path, out: Path, settings: dict[str, Any] | None, processes: in
     recipe = out.with_suffix(".toml")
     recipe.write_text(recipe_text(text, settings, processes))
     began = time.perf_counter()
-    seconds, megabytes = watched(["refine", str(recipe), "--out", str(out)], out.with_suffix(".log"))
+    used = watched(["refine", str(recipe), "--out", str(out)], out.with_suffix(".log"))
     folder = out / "documents"
     columns = pyarrow.parquet.read_table(folder / "documents.parquet", columns=["position", "text"]).to_pydict()
     texts = dict(zip(columns["position"], columns["text"], strict=True))
     if settings is None:
-        return Refined(texts, {}, [], seconds, megabytes)
+        return Refined(texts, {}, [], *used)
     rows = pyarrow.parquet.read_table(folder / "dropped.parquet").to_pylist()
     dropped = {row["position"]: (row["step"], row["reason"]) for row in rows}
     steps = json.loads((folder / "refinery.json").read_text())["steps"]
     print(f"  {out.name}: {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
-    return Refined(texts, dropped, steps, seconds, megabytes)
+    return Refined(texts, dropped, steps, *used)
 
 
 def recipe_text(text: Path, settings: dict[str, Any] | None, processes: int) -> str:
@@ -63,9 +65,9 @@ def toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def watched(arguments: Sequence[str], log: Path) -> tuple[float, float]:
-    """Seconds, and megabytes of anonymous memory at the most, looked at 20 times a second. Linux only."""
-    began, most = time.perf_counter(), 0
+def watched(arguments: Sequence[str], log: Path) -> tuple[float, float, float]:
+    """Seconds, the processor's seconds, and megabytes of anonymous memory at the most, looked at 20 times a second."""
+    began, before, most = time.perf_counter(), processor_seconds(), 0
     with log.open("ab") as file:
         process = subprocess.Popen([sys.executable, "-m", "gemmule", *arguments], stdout=file, stderr=file)
         while process.poll() is None:
@@ -73,7 +75,13 @@ def watched(arguments: Sequence[str], log: Path) -> tuple[float, float]:
             time.sleep(0.05)
     if process.returncode:
         raise SystemExit(f"gemmule {' '.join(arguments)}:\n{log.read_text()[-3000:]}")
-    return time.perf_counter() - began, most / 1e6
+    return time.perf_counter() - began, processor_seconds() - before, most / 1e6
+
+
+def processor_seconds() -> float:
+    """Of all processes that were started here and have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def family(pid: int) -> list[int]:
