@@ -10,7 +10,9 @@ from random import Random
 import common
 from rich.table import Table
 
-from refining_sections.command import EVERY_STEP, Refined, real_pages, refine, write
+from refining_sections.command import EVERY_STEP, OFF, Refined, real_pages, refine, write
+
+SHORT = (50_000, 250_000)  # documents of one line
 
 
 def shuffled(pages: Sequence[str], size: int) -> Iterator[str]:
@@ -48,16 +50,26 @@ def run(folder: Path, gsm8k: Path, sizes: Sequence[float], repeats: int) -> None
 
     table = Table("one process", "text, MB", "documents", "anonymous memory, MB", title="memory")
     default = {small: refine(texts[small], folder / "default-small", {}), large: one}
-    without = {size: refine(texts[size], folder / f"no-copies-{size:g}", {"duplicates": False}) for size in sizes}
-    for name, measured in (("default steps", default), ("without duplicates", without)):
-        for size, refined in measured.items():
-            documents = refined.steps[0]["documents_in"]
-            table.add_row(name, f"{size:g}", f"{documents:,}", f"{refined.megabytes:.0f}")
+    for size, refined in default.items():
+        documents = refined.steps[0]["documents_in"]
+        table.add_row("default steps", f"{size:g}", f"{documents:,}", f"{refined.megabytes:.0f}")
+    short = {count: write(lines(pages, count), folder / f"short-{count}.jsonl") for count in SHORT}
+    grown = {}
+    for name, duplicates in (("exact and near duplicates alone", True), ("no step that drops", False)):
+        runs = [refine(short[count], folder / f"short-{count}-{duplicates}", OFF | {"duplicates": duplicates})
+                for count in SHORT]  # fmt: skip
+        for count, refined in zip(SHORT, runs, strict=True):
+            size = short[count].stat().st_size / 1e6
+            table.add_row(f"{name}, one line each", f"{size:.1f}", f"{count:,}", f"{refined.megabytes:.0f}")
+        grown[name] = (runs[1].megabytes - runs[0].megabytes) * 1e6 / (SHORT[1] - SHORT[0])
     common.show(table)
-    if small < large:
-        more = one.steps[0]["documents_in"] - default[small].steps[0]["documents_in"]
-        grown = (one.megabytes - default[small].megabytes) * 1e6 / more
-        print(f"memory grows by {grown:,.0f} bytes a document with the default steps")
+    print("bytes a document that memory grows by:", ", ".join(f"{name} {size:.0f}" for name, size in grown.items()))
+
+
+def lines(pages: Sequence[str], count: int) -> Iterator[str]:
+    """Documents of twelve words in random order."""
+    words, random = " ".join(pages[:200]).split(), Random(0)
+    return (" ".join(random.choices(words, k=12)) for _ in range(count))
 
 
 def show_steps(one: Refined, every: Refined, title: str) -> None:
