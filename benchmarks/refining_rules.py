@@ -39,10 +39,11 @@ from gemmule.refine.sources import Document
 from gemmule.refine.steps.quality import QualityRules
 from gemmule.studies.noise import each, plant, speeches, works
 
-ALLOWING = "with allowances"
+AS_THEY_ARE, CAREFUL = "quality = true", 'quality = "careful"'
+OWN = (AS_THEY_ARE, CAREFUL)
 Where = tuple[str, str]  # kind of text, rules
 SETS = ("gopher", "repetition", "c4", "fineweb")
-OFF = dict.fromkeys((*SETS, "boilerplate"), False) | {"all_are_pages": True}
+OFF = dict.fromkeys((*SETS, "boilerplate"), False) | {"allowances": "none"}
 SHARED = Path("shared/data")
 
 PEER = """
@@ -91,8 +92,9 @@ def main() -> None:
 
     samples = gathered(wishes.texts, wishes.documents)
     rules = {name: QualityRules(Quality(**(OFF | {name: True}))) for name in SETS} | {
-        "all": QualityRules(Quality(boilerplate=False, all_are_pages=True)),
-        ALLOWING: QualityRules(Quality(boilerplate=False)),
+        "all": QualityRules(Quality(boilerplate=False, allowances="none")),
+        AS_THEY_ARE: QualityRules(Quality(boilerplate=False)),
+        CAREFUL: QualityRules(Quality(boilerplate=False, allowances="all")),
     }
     total, equal, dropped = Counter[Where](), Counter[Where](), Counter[Where]()
     speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in rules}
@@ -102,11 +104,11 @@ def main() -> None:
             asked_of = (*SETS, "all") if number < wishes.each else ("all",)
             said = asked(theirs, asked_of, [sample.document.text for sample in block], Path(folder))
             megabytes = sum(len(sample.document.text.encode()) for sample in block) / 1e6
-            for name in (*asked_of, ALLOWING):
+            for name in (*asked_of, *OWN):
                 began = time.process_time()
                 kept = [rules[name].judge(sample.document).document is not None for sample in block]
                 seconds = time.process_time() - began
-                of_peer = "all" if name == ALLOWING else name
+                of_peer = "all" if name in OWN else name
                 speeds[name].append((megabytes / said["seconds"][of_peer], megabytes / seconds))
                 for sample, stays, row in zip(block, kept, said["kept"], strict=True):
                     where = sample.kind, name
@@ -193,11 +195,11 @@ def show(
 ) -> None:
     kinds = list(dict.fromkeys(kind for kind, _ in total))
     decisions = Table("text", "documents", *speeds, title="decisions as datatrove's, %")
-    drops = Table("text", "datatrove", "gemmule, all as pages", "gemmule, with allowances", title="dropped, %")
+    drops = Table("text", "datatrove", "gemmule, all as pages", *OWN, title="dropped, %")
     for kind in kinds:
         shares = (f"{100 * equal[kind, name] / total[kind, name]:.2f}" for name in speeds)
         decisions.add_row(kind, f"{total[kind, 'all']:,}", *shares)
-        sides = ("datatrove", "all", ALLOWING)
+        sides = ("datatrove", "all", *OWN)
         drops.add_row(kind, *(f"{100 * dropped[kind, side] / total[kind, 'all']:.1f}" for side in sides))
     of_all = {name: sum(total[kind, name] for kind in kinds) for name in speeds}
     shares = (f"{100 * sum(equal[kind, name] for kind in kinds) / of_all[name]:.2f}" for name in speeds)

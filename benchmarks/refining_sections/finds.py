@@ -18,7 +18,7 @@ from gemmule.studies.noise import KINDS, Noisy, each, plant
 from refining_sections.command import EVERY_STEP, OFF, Refined, real_pages, refine, write
 
 NO_RULES = {"gopher": False, "repetition": False, "c4": False, "fineweb": False, "boilerplate": False}
-RULES = NO_RULES | dict.fromkeys(("gopher", "repetition", "c4", "fineweb"), True)
+RULES = NO_RULES | dict.fromkeys(("gopher", "repetition", "c4", "fineweb"), True) | {"allowances": "all"}
 ABOVE = [variant for variant in KINDS["near duplicate"] if float(variant) > 0.8]
 MASKS = re.compile(r"<[a-z]+>")
 OLD = 100  # documents of another collection

@@ -47,7 +47,7 @@ def lines_for(files: Sequence[SourceFile], field: str) -> list[Line]:
         steps = _refined(Refining(Refine(quality=False), refining.outside), files, field)
         lines.append(Line("quality = false", f"its rules, for prose, would drop {percent(lost)} of the documents"))
     else:
-        lines.append(Line("quality = true", f"rules of Gopher, C4 and FineWeb drop {_dropped(quality)}"))
+        lines.append(Line('quality = "careful"', f"rules of Gopher, C4 and FineWeb drop {_dropped(quality)}"))
     return [*_repaired(steps), *_languages(steps), *_personal(steps), *lines, *_duplicates(steps)]
 
 

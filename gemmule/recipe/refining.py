@@ -90,7 +90,9 @@ class Quality(Section):
     repetition: bool | Repetition = True
     c4: bool | C4 = True
     fineweb: bool | FineWeb = True
-    all_are_pages: bool = False  # what is no web page is judged as one too: no allowance for verse, short texts, code
+    # which text is spared rules that can't judge it: "other", source code and other languages than English; "all",
+    # verse, plays and short texts too; "none", all is judged as an English web page
+    allowances: Literal["none", "other", "all"] = "other"
     boilerplate: bool | Boilerplate = True
 
 
@@ -124,7 +126,8 @@ class Refine(Section):
     languages: Annotated[list[Annotated[str, Field(min_length=2, max_length=8)]] | None, omitted_at(None)] = None
     language_threshold: Ratio = 0.5  # a document is of a language from this probability on; of less certain ones none
     personal_data: Literal["mask", "drop", "keep"] = "mask"
-    quality: bool | Quality = True
+    # true: the rules as they are; "careful": spares verse, plays and short texts those that can't judge them
+    quality: bool | Literal["careful"] | Quality = "careful"
     duplicates: bool | Duplicates = True
     minus: Annotated[list[Place], RESOLVED] = []  # files, folders, globs: what these have is left out
     decontaminate: Annotated[list[Place], RESOLVED] = []  # evaluation sets: what shares 13 words in a row is dropped

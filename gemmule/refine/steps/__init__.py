@@ -47,7 +47,8 @@ def in_order(refine: Refine, outside: Outside) -> list[Step]:
     from gemmule.refine.steps.repair import Repair
     from gemmule.refine.steps.substrings import Substrings
 
-    duplicates, quality = _section(refine.duplicates, Duplicates), _section(refine.quality, Quality)
+    duplicates = _section(refine.duplicates, Duplicates)
+    quality = Quality(allowances="all") if refine.quality == "careful" else _section(refine.quality, Quality)
     steps: list[Step] = []
     wanted = None if refine.languages is None else tuple(refine.languages)
     alike: list[DocumentStep] = [Repair()] if refine.repair else []

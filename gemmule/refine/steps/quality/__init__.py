@@ -1,23 +1,20 @@
 """Drops documents by the rules that made MassiveText, C4 and FineWeb: each set is a file of this folder.
 
-The rules are for web pages, and web pages (sources in .html) are judged by them exactly as datatrove's filters do, in
-FineWeb's order: Gopher's, then C4's, which removes lines, then FineWeb's on what is left.
+The decisions are datatrove's, in FineWeb's order: Gopher's rules, then C4's, which removes lines, then FineWeb's on
+what is left. They are for English web pages; which other text is spared those that misjudge it, `allowances` says
+(`kinds.py` has by what it is known):
 
-Other text they misjudge. All of GSM8K has too few words, a tenth of Shakespeare's scenes has too many commas or a
-refrain, and code has no full stops. So for what is no page a rule that fails is set aside where it can't tell
-(`kinds.py` says by what these are known):
+- "other", with `quality = true` or a table: source code, known by its suffix, is left alone; in another language than
+  English, its stop words are not looked for, and a word without spaces has two characters;
+- "all", with `quality = "careful"`, which is the default: of verse, plays and dialogues, how lines end, how short they
+  are, and which come again says nothing; a short text in whole sentences may be short, and may say a thing twice; prose
+  may have curly brackets; and words are counted as Gopher's paper does: a comma is none. (datatrove takes marks for
+  words without a letter, so that essays with many are dropped.) By the rules as they are, all of GSM8K has too few
+  words, and a tenth of Shakespeare's scenes has too many commas or a refrain. Web pages (sources in .html) are not
+  spared these;
+- "none": everything is judged as an English web page.
 
-- source code, known by its suffix, is left alone;
-- of verse, plays and dialogues, how lines end, how short they are, and which come again says nothing;
-- a short text in whole sentences may be short, and may say a thing twice;
-- in another language than English, its stop words are not looked for, and a word without spaces has two characters;
-- prose may have curly brackets, and words are counted as Gopher's paper does: a comma is none. (datatrove takes marks
-  for words without a letter, so that essays with many are dropped.)
-
-Space at the ends of its lines is not looked at: by it, datatrove takes lines for ones without a full stop, and blank
-lines for lines that come again.
-
-Of what is no page only notices (of cookies, of JavaScript) and lines with a word of more than 1,000 characters are
+Of what is no web page only notices (of cookies, of JavaScript) and lines with a word of more than 1,000 characters are
 removed: headings, speakers and blank lines, which C4 removes, are part of it.
 """
 
@@ -47,7 +44,7 @@ class QualityRules(DocumentStep):
         self.repetition = _limits(settings.repetition, Repetition)
         self.c4 = _limits(settings.c4, C4)
         self.fineweb = _limits(settings.fineweb, FineWeb)
-        self.all_are_pages = settings.all_are_pages
+        self.allowances = settings.allowances
 
     def judge(self, document: Document) -> Verdict:
         return self._judge(document, thorough=False)
@@ -56,14 +53,17 @@ class QualityRules(DocumentStep):
         return self._judge(document, thorough=True)
 
     def _judge(self, document: Document, *, thorough: bool) -> Verdict:
-        if not self.all_are_pages and kinds.is_code(document.source):
+        if self.allowances != "none" and kinds.is_code(document.source):
             return Verdict(document, figures={"rules": "none, for this is source code"} if thorough else {})
-        is_page = self.all_are_pages or kinds.is_page(document.source)
+        is_page = self.allowances == "none" or kinds.is_page(document.source)
+        every = self.allowances == "all" and not is_page
         text = Text(document.text if is_page else SPACE_AT_END.sub("", document.text), thorough=thorough)
         lines = c4.Lines(text, self.c4) if self.c4 else None
         reason, figures, counts = "", dict[str, Figure](), Counter[str]()
         for of, check in self._checks(text, lines):
-            excuse = kinds.excuse(check, text, document.language) if check.fails and not is_page else ""
+            excuse = ""
+            if check.fails and self.allowances != "none":
+                excuse = kinds.excuse(check, text, document.language, every)
             counts[f"set aside: {excuse}"] += bool(excuse)
             if check.fails and not excuse:
                 reason = reason or f"{of}: {check.reason}"

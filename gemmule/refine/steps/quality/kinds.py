@@ -60,12 +60,14 @@ SAY_NOTHING = {  # of a kind: these rules
     "prose": ("filter_curly_bracket",),
     "prose in which a line comes again": ("char_duplicates_ratio",),
 }
+OF_LANGUAGE = ("not in English", "without spaces")
 
 
-def excuse(check: Check, text: Text, language: str) -> str:
-    """The kind of a text of which a rule that fails says nothing; empty if there is none."""
+def excuse(check: Check, text: Text, language: str, every: bool = True) -> str:
+    """The kind of a text of which a rule that fails says nothing; empty if there is none. Unless `every` kind is to be
+    allowed for, languages are."""
     name = check.name.partition(" ")[0]
-    if name == "max_non_alpha_words_ratio" and _with_letters(text) >= check.limit:
+    if every and name == "max_non_alpha_words_ratio" and _with_letters(text) >= check.limit:
         return "of words with letters, marks aside"
     if name in ("top_n_grams", "dup_n_grams") and is_without_spaces(text) and not _repeats_itself(check, text):
         return "without spaces"
@@ -77,7 +79,8 @@ def excuse(check: Check, text: Text, language: str) -> str:
         "prose": is_prose,
         "prose in which a line comes again": lambda text: check.value <= 0.1 and is_prose(text),
     }
-    return next((kind for kind, rules in SAY_NOTHING.items() if name in rules and known[kind](text)), "")
+    kinds = [kind for kind, rules in SAY_NOTHING.items() if name in rules and (every or kind in OF_LANGUAGE)]
+    return next((kind for kind in kinds if known[kind](text)), "")
 
 
 def _with_letters(text: Text) -> float:

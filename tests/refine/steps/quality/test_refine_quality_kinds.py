@@ -8,8 +8,9 @@ from gemmule.recipe.refining import Quality
 from gemmule.refine.sources import BUNDLED, Document, read_documents, resolve
 from gemmule.refine.steps.quality import QualityRules
 
-RULES = QualityRules(Quality())
-AS_PAGES = QualityRules(Quality(all_are_pages=True))
+RULES = QualityRules(Quality(allowances="all"))
+AS_THEY_ARE = QualityRules(Quality())
+AS_PAGES = QualityRules(Quality(allowances="none"))
 PROBLEM = (
     "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. "
     "How many clips did Natalia sell altogether in April and May?\n"
@@ -105,10 +106,17 @@ def test_what_a_person_would_keep_stays_as_it_is(text):
         assert RULES.judge(Document(text, source, 1)).document == Document(text, source, 1)
 
 
-@pytest.mark.parametrize("text", [PROBLEM, DIALOGUE, MATHEMATICS, JAPANESE, GERMAN])
-def test_pages_are_judged_as_datatrove_does(text):
+@pytest.mark.parametrize("text", [PROBLEM, DIALOGUE, MATHEMATICS])
+def test_pages_are_judged_as_datatrove_does_and_so_is_all_where_the_rules_are_asked_for_as_they_are(text):
     assert RULES.judge(Document(text, "a.html", 1)).document is None
+    assert AS_THEY_ARE.judge(Document(text, "a.jsonl", 1)).document is None
     assert AS_PAGES.judge(Document(text, "a.jsonl", 1)).document is None
+
+
+@pytest.mark.parametrize(("text", "source"), [(JAPANESE, "a.html"), (GERMAN, "a.html"), ("x = {1: 2}\n" * 9, "a.py")])
+def test_other_languages_and_code_are_spared_what_is_for_english_prose(text, source):
+    assert AS_THEY_ARE.judge(Document(text, source, 1)).document is not None
+    assert AS_PAGES.judge(Document(text, source, 1)).document is None
 
 
 REVIEW = """This film is a joy from its first minute to its last, and I would see it again at any time.
