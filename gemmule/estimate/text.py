@@ -23,7 +23,7 @@ from gemmule.refine.source_file import SourceFile
 from gemmule.tokenize.shards import write_shards
 from gemmule.tokenize.tokenizer import Tokenizer
 
-SAMPLE = 16 * 2**20  # bytes
+SAMPLE, REFINED = 16 * 2**20, 4 * 2**20  # bytes; of a text that is refined, which takes twenty times as long
 FILES = 64  # that the sample is of, at most
 NEW_WORDS = 0.5  # a text n times as long has n^0.5 times the different words (Heaps' law)
 
@@ -82,7 +82,8 @@ def _tried(plan: Plan) -> Text:
     for note in plan.documents.notes:
         say_once(note)
     with tempfile.TemporaryDirectory(prefix="gemmule-estimate-") as folder:
-        files, share = sample(plan.documents.files, plan.recipe.data.field, Path(folder))
+        size = SAMPLE if plan.documents.refining is None else REFINED
+        files, share = sample(plan.documents.files, plan.recipe.data.field, Path(folder), size)
         taken = _stopwatch()
         documents = Path(folder) / "documents"
         counts = plan.documents.write(files, documents)
