@@ -1,8 +1,8 @@
 """How much text a recipe has, and how long the steps before training take: found by running them.
 
-- The run's own steps (documents, tokenizer, tokens) run in a temporary folder, timed: on the text itself up to 16 MB;
-  of more on the beginnings of files spread over it, decompressed as far as they are read, and the rest follows in
-  proportion to the files' bytes.
+- The run's own steps (documents, tokenizer, tokens) run in a temporary folder, timed: on the text itself up to 16 MB (4
+  MB if it is refined); of more on the beginnings of files spread over it, decompressed as far as they are read, and the
+  rest follows in proportion to the files' bytes.
 - Where the run has its tokens already, they are counted there.
 """
 
