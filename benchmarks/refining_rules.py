@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--peer", default=sys.executable, metavar="PYTHON")
     parser.add_argument("--documents", type=int, default=10_000)
     parser.add_argument("--blocks", type=int, default=10)
-    parser.add_argument("--each", type=int, default=2, help="blocks in which the sets are also asked one by one")
+    parser.add_argument("--each", type=int, default=2, help="blocks, at least 1, in which sets are asked one by one")
     wishes = parser.parse_args()
 
     samples = gathered(wishes.texts, wishes.documents)
