@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gemmule.refine.steps.step import Step
 
 WORTH_A_PROCESS = 2**21  # bytes of text
+EXPANDED = 3  # times, about, that a compressed text is larger than its file
 
 
 @dataclass(frozen=True)
@@ -74,4 +75,5 @@ def as_it_is(text: str, language: str) -> str:
 
 def processes_for(reading: Reading, most: int) -> int:
     """How many processes are worth their start for a text."""
-    return max(1, min(most, sum(file.path.stat().st_size for file in reading.files) // WORTH_A_PROCESS))
+    size = sum(file.path.stat().st_size * (EXPANDED if file.is_compressed else 1) for file in reading.files)
+    return max(1, min(most, size // WORTH_A_PROCESS))

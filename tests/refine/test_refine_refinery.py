@@ -11,8 +11,11 @@ from pyarrow.parquet import read_table
 from gemmule.base.errors import RequestError
 from gemmule.base.processes import Workers
 from gemmule.refine import refinery
+from gemmule.refine.documents import Reading
+from gemmule.refine.files import resolve
 from gemmule.refine.passes import Pass
 from gemmule.refine.refinery import refine, resumable
+from gemmule.refine.refining import processes_for
 from gemmule.refine.sources import Document
 from gemmule.refine.steps.step import CorpusStep, Decisions, DocumentStep, Drop, Verdict
 
@@ -232,3 +235,11 @@ def test_a_step_over_all_can_come_first(tmp_path):
     assert left == documents[:1]
     assert record["steps"][0]["bytes_in"] == 72
     assert record["steps"][0]["bytes_out"] == 8
+
+
+def test_a_process_is_started_for_each_two_megabytes_of_text_and_no_more_than_may_be(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"x" * 5 * 2**20)
+    (tmp_path / "b.txt.zst").write_bytes(b"x" * 2**21)
+    plain, compressed = Reading(resolve(["a.txt"], tmp_path)), Reading(resolve(["b.txt.zst"], tmp_path))
+    assert [processes_for(plain, most) for most in (1, 2, 8)] == [1, 2, 2]
+    assert processes_for(compressed, 8) == 3
