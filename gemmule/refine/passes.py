@@ -135,13 +135,18 @@ class Pass:
             document = left
         return document
 
-    def done(self, number: int) -> dict[str, Any] | None:
-        """The log of a batch that an earlier run has done."""
+    def log(self, number: int) -> dict[str, Any]:
+        """Of a batch that is done."""
+        log: dict[str, Any] = json.loads(self.log_file(number).read_text(encoding="utf-8"))
+        return log
+
+    def is_done(self, number: int) -> bool:
+        """Whether this run or an earlier one has done a batch."""
         try:
-            log: dict[str, Any] = json.loads(self.log_file(number).read_text(encoding="utf-8"))
+            self.log(number)
         except (FileNotFoundError, ValueError):  # not written, or only begun when the power went
-            return None
-        return log if is_part(self.part_file(number)) else None
+            return False
+        return is_part(self.part_file(number))
 
     def part(self, number: int, documents: int) -> Part:
         return Part(self.part_file(number), documents)

@@ -88,11 +88,10 @@ def refine(
     folder: Path,
     workers: Workers,
     mask: Mask,
-    meter: Callable[[int], None] = lambda _: None,
 ) -> Refined:
     """Takes documents through all steps; `folder` holds what is between them, and what a resumed run goes on from.
 
-    `mask` hides personal data in samples of what is dropped; `meter` is told how many bytes of text are behind.
+    `mask` hides personal data in samples of what is dropped.
 
     Raises RequestError if no document is left, naming the step that dropped the last ones.
     """
@@ -103,7 +102,7 @@ def refine(
             _decide(refined, step, mask)
         else:
             judges = [step for step in group if isinstance(step, DocumentStep)]
-            _pass(refined, judges, folder / f"{number:02d}", workers, mask, documents if number == 0 else None, meter)
+            _pass(refined, judges, folder / f"{number:02d}", workers, mask, documents if number == 0 else None)
         _refuse_nothing(refined)
     return refined
 
@@ -128,7 +127,6 @@ def _pass(
     workers: Workers,
     mask: Mask,
     documents: Iterable[Document] | None,
-    meter: Callable[[int], None],
 ) -> None:
     """All documents through some steps; those of `documents` in the first pass, else what the pass before left."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,8 +134,8 @@ def _pass(
         step.prepare(folder, refined.corpus if step.learns else None)
     work = Pass(folder, steps, mask)
     numbers = count()
-    batches = _batches(documents, meter) if documents is not None else refined.corpus.parts
-    waiting = ((number, batch) for batch in batches if work.done(number := next(numbers)) is None)
+    batches = _batches(documents) if documents is not None else refined.corpus.parts
+    waiting = ((number, batch) for batch in batches if not work.is_done(number := next(numbers)))
     title = "" if documents is not None else f"refining: {steps[0].name.replace('_', ' ')}"
     with PatientMeter(title, len(refined.corpus.parts), "parts") as parts:
         for done, _ in enumerate(workers.in_order(work, waiting), start=1):
@@ -146,8 +144,7 @@ def _pass(
     logs = {step.name: Log() for step in steps}
     found: list[Part] = []
     for number in made:
-        log = work.done(number)
-        assert log is not None
+        log = work.log(number)
         found.append(work.part(number, log["documents"]))
         for name, of_step in log["steps"].items():
             logs[name].add(of_step)
@@ -160,16 +157,14 @@ def _pass(
         refined.outcomes.append(Outcome(step.name, logs[step.name], step.facts(), dropped, cut))
 
 
-def _batches(documents: Iterable[Document], meter: Callable[[int], None]) -> Iterator[list[Document]]:
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
     batch: list[Document] = []
-    length = behind = 0
+    length = 0
     for document in documents:
         batch.append(document)
         length += size(document.text)
         if length >= BATCH_BYTES:
-            behind += length
             yield batch
-            meter(behind)
             batch, length = [], 0
     if batch:
         yield batch
@@ -177,9 +172,7 @@ def _batches(documents: Iterable[Document], meter: Callable[[int], None]) -> Ite
 
 def _rows(work: Pass, step: str, numbers: Iterable[int], kind: str) -> Iterator[Row]:
     for number in numbers:
-        log = work.done(number)
-        assert log is not None
-        yield from log["steps"][step][kind]
+        yield from work.log(number)["steps"][step][kind]
 
 
 def _decide(refined: Refined, step: CorpusStep, mask: Mask) -> None:

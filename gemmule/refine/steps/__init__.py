@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from gemmule.recipe import Duplicates, Quality, Refine
 from gemmule.recipe.refining import Boilerplate as BoilerplateSettings
+from gemmule.recipe.section import section_of
 from gemmule.refine.source_file import SourceFile
 
 if TYPE_CHECKING:
     from gemmule.refine.steps.step import DocumentStep, Step
-
-
-Kind = TypeVar("Kind", Duplicates, Quality, BoilerplateSettings)
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,8 @@ def in_order(refine: Refine, outside: Outside) -> list[Step]:
     from gemmule.refine.steps.repair import Repair
     from gemmule.refine.steps.substrings import Substrings
 
-    duplicates = _section(refine.duplicates, Duplicates)
-    quality = Quality(allowances="all") if refine.quality == "careful" else _section(refine.quality, Quality)
+    duplicates = section_of(refine.duplicates, Duplicates)
+    quality = Quality(allowances="all") if refine.quality == "careful" else section_of(refine.quality, Quality)
     steps: list[Step] = []
     wanted = None if refine.languages is None else tuple(refine.languages)
     alike: list[DocumentStep] = [Repair()] if refine.repair else []
@@ -58,7 +56,7 @@ def in_order(refine: Refine, outside: Outside) -> list[Step]:
     steps += alike
     if quality is not None:
         steps.append(QualityRules(quality))
-        if boilerplate := _section(quality.boilerplate, BoilerplateSettings):
+        if boilerplate := section_of(quality.boilerplate, BoilerplateSettings):
             steps.append(Boilerplate(boilerplate))
     if duplicates is not None and duplicates.exact:
         steps.append(ExactDuplicates())
@@ -83,8 +81,3 @@ def in_order(refine: Refine, outside: Outside) -> list[Step]:
     if refine.keep is not None:
         steps.append(Keep(refine.keep, outside.base))
     return steps
-
-
-def _section(value: bool | Kind, kind: type[Kind]) -> Kind | None:
-    """A section that may be written as true or false."""
-    return (kind() if value else None) if isinstance(value, bool) else value

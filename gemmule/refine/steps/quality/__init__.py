@@ -24,26 +24,25 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import TypeVar
 
 from gemmule.recipe.refining import C4, FineWeb, Gopher, Quality, Repetition
+from gemmule.recipe.section import section_of
 from gemmule.refine.sources import Document
 from gemmule.refine.steps.quality import c4, fineweb, gopher, kinds, repetition
 from gemmule.refine.steps.quality.checks import Check, Text
 from gemmule.refine.steps.step import DocumentStep, Figure, Verdict
 
 SPACE_AT_END = re.compile(r"[ \t]+$", re.MULTILINE)
-Limits = TypeVar("Limits", Gopher, Repetition, C4, FineWeb)
 
 
 class QualityRules(DocumentStep):
     name = "quality"
 
     def __init__(self, settings: Quality) -> None:
-        self.gopher = _limits(settings.gopher, Gopher)
-        self.repetition = _limits(settings.repetition, Repetition)
-        self.c4 = _limits(settings.c4, C4)
-        self.fineweb = _limits(settings.fineweb, FineWeb)
+        self.gopher = section_of(settings.gopher, Gopher)
+        self.repetition = section_of(settings.repetition, Repetition)
+        self.c4 = section_of(settings.c4, C4)
+        self.fineweb = section_of(settings.fineweb, FineWeb)
         self.allowances = settings.allowances
 
     def judge(self, document: Document) -> Verdict:
@@ -90,7 +89,3 @@ class QualityRules(DocumentStep):
         if self.fineweb:
             left = lines.kept if lines and lines.kept.text else text
             yield from (("fineweb", check) for check in fineweb.checks(left, self.fineweb))
-
-
-def _limits(settings: bool | Limits, kind: type[Limits]) -> Limits | None:
-    return settings if isinstance(settings, kind) else kind() if settings else None
